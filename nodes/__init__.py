@@ -1,0 +1,30 @@
+"""The nodes of the pack. The list at the bottom is the table of contents; no node does tensor math."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .conditioning import SkyReelsV2TextEncode
+from .decode import SkyReelsV2VAEDecode
+from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
+from .loaders import SkyReelsV2ModelLoader
+from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
+
+NODES: list[type[io.ComfyNode]] = [
+    SkyReelsV2ModelLoader,
+    SkyReelsV2TextEncode,
+    SkyReelsV2EmptyLatent,
+    SkyReelsV2KeyFrames,
+    SkyReelsV2Sampler,
+    SkyReelsV2SamplerSelect,
+    SkyReelsV2Sigmas,
+    SkyReelsV2VAEDecode,
+]
+
+
+class SkyReelsV2Extension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return all nodes."""
+        return NODES

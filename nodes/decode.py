@@ -1,0 +1,39 @@
+"""Nodes that turn latents into pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..wan_core.comfy.vae import decode_video
+
+
+class SkyReelsV2VAEDecode(io.ComfyNode):
+    """Latent video to images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        return io.Schema(
+            node_id="SkyReelsV2VAEDecode",
+            display_name="SkyReels-V2 VAE Decode",
+            category="SkyReels-V2",
+            description="Decodes a latent video. Tiles are in space only: tiles in time would leave visible seams.",
+            inputs=[
+                io.Latent.Input("samples", tooltip="The latent video."),
+                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
+                io.Combo.Input(
+                    "tiling",
+                    options=["auto", "never", "always"],
+                    default="auto",
+                    tooltip="auto: in tiles when the whole frame does not fit the memory. always: least memory, slower.",
+                ),
+            ],
+            outputs=[io.Image.Output("images", display_name="images", tooltip="The frames of the video, in order.")],
+        )
+
+    @classmethod
+    def execute(cls, samples: Any, vae: Any, tiling: str) -> io.NodeOutput:
+        """Decode the video."""
+        return io.NodeOutput(decode_video(vae, samples, tiling))

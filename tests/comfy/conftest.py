@@ -1,0 +1,95 @@
+"""Fixtures of the host tests: one server for each ComfyUI found, started when the first test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.comfy import tiny_models
+from tests.comfy.host import HERE, Host, HostInstall, find_hosts, run_in_host, why_no_host
+from tests.comfy.videos import write_picture
+
+# these run inside the host's Python: test_inside.py starts them there
+collect_ignore = ["inside", "host_nodes"]
+
+HOSTS: list[HostInstall | None] = [*find_hosts()] or [None]
+NOTES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make room for what the run has to say about its hosts."""
+    config.stash[NOTES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which hosts were tested, with the time to start and the tests that passed inside."""
+    for note in config.stash[NOTES]:
+        terminalreporter.write_line(note)
+
+
+@pytest.fixture(scope="session")
+def notes(pytestconfig: pytest.Config) -> list[str]:
+    """Lines to be shown at the end of the run."""
+    return pytestconfig.stash[NOTES]
+
+
+@pytest.fixture(scope="session", params=HOSTS, ids=lambda install: install.version if install else "no-host")
+def install(request: pytest.FixtureRequest) -> HostInstall:
+    """A ComfyUI on this machine; the test runs once for each version found."""
+    if request.param is None:
+        pytest.skip(why_no_host())
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder laid out like ComfyUI's models folder, with tiny files."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("diffusion_models", "loras", "vae"):
+        (folder / name).mkdir()
+    transformers = folder / "diffusion_models"
+    # DF-1.3B, the one with fps weights, is released in fp32; the 14B models in 16 bit
+    tiny_models.write_transformer(transformers / "tiny_df.safetensors", dtype=torch.float32)
+    tiny_models.write_transformer(transformers / "tiny_df_nofps.safetensors", fps=False)
+    tiny_models.write_transformer(transformers / "tiny_i2v.safetensors", in_dim=36, fps=False)
+    tiny_models.write_t5(transformers / "not-a-transformer-but-t5.safetensors")
+    tiny_models.write_truncated(transformers / "truncated.safetensors", transformers / "tiny_df.safetensors")
+    tiny_models.write_lora(folder / "loras" / "tiny_lora.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vae_file(model_files: Path) -> Path:
+    """The tiny video VAE, with the key names of the first host's own class."""
+    path = model_files / "vae" / "tiny_wan_vae.safetensors"
+    if not path.exists():
+        installed = next(install for install in HOSTS if install is not None)
+        run_in_host(installed, HERE / "write_tiny_vae.py", path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def host(install: HostInstall, model_files: Path, vae_file: Path, notes: list[str]) -> Iterator[Host]:
+    """A running server of this version with the tiny files in its models folder."""
+    server = Host(install)
+    for source in model_files.rglob("*.safetensors"):
+        target = server.models / source.relative_to(model_files)
+        target.write_bytes(source.read_bytes())
+    for seed, name in enumerate(("first.png", "last.png", "middle.png")):
+        write_picture(server.base / "input" / name, 64, 64, seed)
+    with server:
+        notes.append(f"ComfyUI {server.version}: server ready after {server.start_seconds:.1f} s")
+        yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the end of the server's log beside a failed test that used it."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("host")
+    if report.when == "call" and report.failed and server is not None and server.log_file.exists():
+        report.sections.append((f"log of ComfyUI {server.version}", server.log[-6000:]))
+    return report

@@ -1,0 +1,83 @@
+"""Set-up of tests that run in a host's own process: comfy on the CPU, the pack as `skyreels_v2`.
+
+Started by ../test_inside.py with SKYREELS_HOST_FOLDER and SKYREELS_MODELS set; not collected by the outer run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[3]
+TESTS = REPO / "tests" / "comfy"
+
+
+def load_module(name: str, file: Path) -> ModuleType:
+    """Import a file, or a package by its __init__.py, under a name of our choice."""
+    is_package = file.name == "__init__.py"
+    locations = [str(file.parent)] if is_package else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=locations)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def start_comfy() -> None:
+    """Make comfy importable and bind it to the CPU and to a models folder; once, before any test file is read."""
+    host_folder = os.environ["SKYREELS_HOST_FOLDER"]
+    load_module("launch_host", TESTS / "launch_host.py").bridge_wheels()
+    sys.path.insert(0, host_folder)
+    import comfy.cli_args
+
+    # comfy parses no command line unless told to; its settings are read when the next modules are imported
+    comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.base_directory = os.environ["SKYREELS_BASE"]
+    import comfy.model_management
+    import torch
+
+    assert comfy.model_management.get_torch_device() == torch.device("cpu")
+    torch.set_num_threads(2)
+
+
+start_comfy()
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The models folder with the tiny files."""
+    return Path(os.environ["SKYREELS_BASE"]) / "models"
+
+
+@pytest.fixture(scope="session")
+def pack() -> ModuleType:
+    """The pack, imported as a host does it but under the name `skyreels_v2`."""
+    if not (REPO / "__init__.py").is_file():
+        pytest.skip("the pack has no __init__.py yet")
+    return load_module("skyreels_v2", REPO / "__init__.py")
+
+
+@pytest.fixture(scope="session")
+def pack_nodes(pack: ModuleType) -> dict[str, Any]:
+    """Node id -> node class of the pack."""
+
+    async def collect() -> list[Any]:
+        entry = pack.comfy_entrypoint()
+        extension = await entry if asyncio.iscoroutine(entry) else entry
+        return await extension.get_node_list()
+
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(collect())}
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> Any:
+    """The CLIP of the test nodes, width 4096."""
+    return load_module("tiny_clip", TESTS / "host_nodes" / "tiny_clip.py").build_tiny_clip(4096)

@@ -1,0 +1,65 @@
+"""Every example workflow, on every host: known nodes, shipped settings, and with tiny files a video at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfy.host import REPO, Host, PromptRefused
+from tests.comfy.scene import video_of
+from tests.comfy.videos import probe
+from tests.comfy.workflows import load_workflow, shrink, to_prompt
+
+WORKFLOWS = sorted((REPO / "example_workflows").glob("*.json"))
+FRAMES = 17
+
+every_workflow = pytest.mark.parametrize(
+    "path",
+    WORKFLOWS or [pytest.param(None, marks=pytest.mark.skip("there are no example workflows yet"))],
+    ids=lambda path: path.stem if path else "none",
+)
+
+
+@pytest.fixture(scope="session")
+def object_info(host: Host) -> dict[str, Any]:
+    """What the server says about every node."""
+    return host.object_info()
+
+
+@every_workflow
+def test_a_workflow_runs_from_checkpoint_to_video_with_tiny_files(
+    host: Host, object_info: dict[str, Any], path: Path
+) -> None:
+    prompt = shrink(to_prompt(load_workflow(path), object_info), frames=FRAMES)
+    facts = probe(video_of(host.run(prompt)))
+    fps = {node["inputs"]["fps"] for node in prompt.values() if node["class_type"] == "CreateVideo"}
+    assert (facts.width, facts.height, facts.frames) == (64, 64, FRAMES)
+    assert {float(facts.fps)} == {float(value) for value in fps}
+
+
+@every_workflow
+def test_the_only_thing_wrong_with_a_shipped_workflow_is_that_the_models_are_missing(
+    host: Host, object_info: dict[str, Any], path: Path
+) -> None:
+    prompt = to_prompt(load_workflow(path), object_info)
+    with pytest.raises(PromptRefused) as refused:
+        host.queue(prompt)
+    for node, problems in refused.value.node_errors.items():
+        for problem in problems["errors"]:
+            name = problem["extra_info"].get("input_name", "")
+            file_input = name in ("model_name", "unet_name", "clip_name", "vae_name", "image", "lora_name")
+            assert file_input, f"{prompt[node]['class_type']}: {problem}"
+
+
+@every_workflow
+def test_a_workflow_says_which_files_go_where(path: Path) -> None:
+    notes = [
+        str(node["widgets_values"][0])
+        for node in load_workflow(path)["nodes"]
+        if node["type"] in ("Note", "MarkdownNote")
+    ]
+    text = "\n".join(notes)
+    for folder in ("diffusion_models", "text_encoders", "vae"):
+        assert folder in text, f"no note names models/{folder}"

@@ -1,0 +1,74 @@
+"""Attention as the model calls it: any backend through one signature, and block-causal attention without a mask.
+
+A backend is a callable `(q, k, v, heads, transformer_options=...)` over [B, L, heads * D] tensors; ComfyUI's
+`optimized_attention` is one, `scaled_dot_product` below is the one used without a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+Attention = Callable[..., torch.Tensor]
+
+
+def scaled_dot_product(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, transformer_options: dict[str, Any] | None = None
+) -> torch.Tensor:
+    """Bidirectional attention with torch's own kernel.
+
+    Args:
+        q: queries [B, Lq, heads * D].
+        k: keys [B, Lk, heads * D].
+        v: values [B, Lk, heads * D].
+        heads: number of heads.
+        transformer_options: accepted for the shared signature, not used.
+
+    Returns:
+        [B, Lq, heads * D].
+    """
+    q, k, v = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))  # [B, N, L, D]
+    return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def block_causal(
+    attention: Attention,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: int,
+    block_tokens: int,
+    transformer_options: dict[str, Any] | None = None,
+) -> torch.Tensor:
+    """Attention in which a block of tokens sees itself and every block before it.
+
+    Each block of queries is one call on the keys it may see, so the result is exact on every backend and no mask is
+    built: masks are ignored or misread by several of ComfyUI's backends, and an L x L one does not fit.
+
+    Args:
+        attention: the backend.
+        q: queries [B, L, heads * D]; `k` and `v` have the same shape.
+        k: keys.
+        v: values.
+        heads: number of heads.
+        block_tokens: tokens in a block (latent frames of a block times tokens of a frame); the last may be shorter.
+        transformer_options: handed to the backend.
+
+    Returns:
+        [B, L, heads * D].
+
+    Source: the causal mask of SkyReels-V2's transformer (`num_frame_per_block`).
+    """
+    length = q.shape[1]
+    if block_tokens >= length:
+        return attention(q, k, v, heads, transformer_options=transformer_options)
+    parts = []
+    for start in range(0, length, block_tokens):
+        end = min(start + block_tokens, length)
+        parts.append(
+            attention(q[:, start:end], k[:, :end], v[:, :end], heads, transformer_options=transformer_options)
+        )
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,250 @@
+"""The parts a WanModel is stacked from: attention, the block around it, the head, and the layers they are made with.
+
+Modulation belongs to a latent frame, so it is broadcast over the frame's tokens and never written out per token (that
+tensor would be 13.7 GB for the 14B model at 121 frames 720P).
+
+Shapes: B batch, C channels (the model's dim), L tokens in frame order, N heads, D channels of a head; T is the number
+of latent frames where every frame has its own noise level and 1 where one holds for the clip.
+
+Sources: Wan et al. 2025 (Wan 2.1); Peebles and Xie 2022 (adaptive layer norm, "six-way modulation").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Attention, block_causal, scaled_dot_product
+from .config import WanConfig
+from .operations import TorchOperations
+from .rope import Rotary, apply_rotary
+
+@dataclass(frozen=True)
+class Layers:
+    """What every part of the model is made with: layer classes, attention backend, device and dtype of the weights."""
+
+    operations: Any = TorchOperations
+    attention: Attention = scaled_dot_product
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+
+    def linear(self, in_features: int, out_features: int) -> nn.Module:
+        """Return a linear layer with bias."""
+        return self.operations.Linear(in_features, out_features, device=self.device, dtype=self.dtype)
+
+    def layer_norm(self, dim: int, eps: float = 1e-5, affine: bool = False) -> nn.Module:
+        """Return a layer norm, without weights unless `affine`."""
+        return self.operations.LayerNorm(
+            dim, eps=eps, elementwise_affine=affine, device=self.device, dtype=self.dtype
+        )
+
+    def rms_norm(self, dim: int, eps: float) -> nn.Module:
+        """Return an RMS norm with weights."""
+        return self.operations.RMSNorm(dim, eps=eps, elementwise_affine=True, device=self.device, dtype=self.dtype)
+
+    def parameter(self, *shape: int) -> nn.Parameter:
+        """Return a zero parameter: the checkpoint or `init_weights` fills it."""
+        return nn.Parameter(torch.zeros(*shape, device=self.device, dtype=self.dtype))
+
+
+@dataclass
+class BlockInputs:
+    """What a block needs beside its tokens; the same for every block of one forward pass."""
+
+    modulation: Tensor  # [B, T, 6, dim]
+    rotary: Rotary  # [L, 1, D / 2]
+    context: Tensor  # [B, image tokens + text tokens, dim]
+    image_tokens: int | None  # how many of the context tokens are the image's; None without an image
+    block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
+    transformer_options: dict[str, Any] = field(default_factory=dict)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return `x * (1 + scale) + shift` with [B, T, C] values spread over the tokens of their frames; `x` is [B, L, C]."""
+    frames = x.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
+    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2)).flatten(1, 2)
+
+
+def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    """Return `x + y * scale` with [B, T, C] scales spread over the tokens of their frames; `x` and `y` are [B, L, C]."""
+    frames = x.unflatten(1, (scale.shape[1], -1))
+    return torch.addcmul(frames, y.unflatten(1, (scale.shape[1], -1)), scale.unsqueeze(2)).flatten(1, 2)
+
+
+class WanSelfAttention(nn.Module):
+    """Every token of the video looks at every other, or under causal attention at its own block and those before."""
+
+    def __init__(self, config: WanConfig, layers: Layers):
+        super().__init__()
+        dim = config.dim
+        self.num_heads = config.num_heads
+        self.attention = layers.attention
+        self.q = layers.linear(dim, dim)
+        self.k = layers.linear(dim, dim)
+        self.v = layers.linear(dim, dim)
+        self.o = layers.linear(dim, dim)
+        # the norm runs over all heads together, before they are split
+        self.norm_q = layers.rms_norm(dim, config.eps) if config.qk_norm else nn.Identity()
+        self.norm_k = layers.rms_norm(dim, config.eps) if config.qk_norm else nn.Identity()
+
+    def rotated(self, projection: nn.Module, norm: nn.Module, x: Tensor, rotary: Rotary) -> Tensor:
+        """Project, normalise and turn `x` [B, L, C]; a function of its own so that its intermediates are freed."""
+        return apply_rotary(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
+
+    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return [B, L, C] for `x` [B, L, C]."""
+        q = self.rotated(self.q, self.norm_q, x, inputs.rotary)
+        k = self.rotated(self.k, self.norm_k, x, inputs.rotary)
+        v = self.v(x)
+        options = inputs.transformer_options
+        if inputs.block_tokens:
+            x = block_causal(self.attention, q, k, v, self.num_heads, inputs.block_tokens, options)
+        else:
+            x = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
+        for patch in options.get("patches", {}).get("attn1_patch", ()):
+            x = patch({"x": x, "q": q, "k": k, "transformer_options": options})
+        return self.o(x)
+
+
+class WanT2VCrossAttention(WanSelfAttention):
+    """The video asks the text what it should be."""
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        context: Tensor,
+        context_img_len: int | None = None,
+        transformer_options: dict[str, Any] | None = None,
+    ) -> Tensor:
+        """Return [B, L, C] for `x` [B, L, C] and `context` [B, text tokens, C].
+
+        The signature is that of ComfyUI's own module: neighbours (NAG) put their own forward in its place.
+        """
+        q = self.norm_q(self.q(x))
+        k = self.norm_k(self.k(context))
+        v = self.v(context)
+        return self.o(self.attention(q, k, v, heads=self.num_heads, transformer_options=transformer_options))
+
+
+class WanI2VCrossAttention(WanT2VCrossAttention):
+    """The video asks the text and, with keys and values of its own, the start image."""
+
+    def __init__(self, config: WanConfig, layers: Layers):
+        super().__init__(config, layers)
+        self.k_img = layers.linear(config.dim, config.dim)
+        self.v_img = layers.linear(config.dim, config.dim)
+        self.norm_k_img = layers.rms_norm(config.dim, config.eps) if config.qk_norm else nn.Identity()
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        context: Tensor,
+        context_img_len: int | None = None,
+        transformer_options: dict[str, Any] | None = None,
+    ) -> Tensor:
+        """Return [B, L, C] for `x` [B, L, C]; the first `context_img_len` tokens of `context` are the image's."""
+        image_tokens = context_img_len or 0  # hosts run image-to-video models without CLIP vision too
+        image, text = context[:, :image_tokens], context[:, image_tokens:]
+        options = transformer_options
+        q = self.norm_q(self.q(x))
+        y = self.attention(q, self.norm_k(self.k(text)), self.v(text), heads=self.num_heads, transformer_options=options)
+        if image_tokens:
+            k, v = self.norm_k_img(self.k_img(image)), self.v_img(image)
+            y = y + self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
+        return self.o(y)
+
+
+class WanAttentionBlock(nn.Module):
+    """Self attention, cross attention and feed-forward, each on the residual stream, steered by six modulations."""
+
+    def __init__(self, config: WanConfig, layers: Layers):
+        super().__init__()
+        dim, eps = config.dim, config.eps
+        cross_attention = WanT2VCrossAttention if config.model_type == "t2v" else WanI2VCrossAttention
+        self.norm1 = layers.layer_norm(dim, eps)
+        self.self_attn = WanSelfAttention(config, layers)
+        self.norm3 = layers.layer_norm(dim, eps, affine=True) if config.cross_attn_norm else nn.Identity()
+        self.cross_attn = cross_attention(config, layers)
+        self.norm2 = layers.layer_norm(dim, eps)
+        self.ffn = nn.Sequential(
+            layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
+        )
+        self.modulation = layers.parameter(1, 6, dim)
+
+    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the residual stream [B, L, C] after this block."""
+        options = inputs.transformer_options
+        modulation = self.modulation.to(x) + inputs.modulation  # [B, T, 6, C]
+        shift_attn, scale_attn, gate_attn, shift_ffn, scale_ffn, gate_ffn = modulation.unbind(2)  # each [B, T, C]
+
+        y = self.self_attn(modulate(self.norm1(x), shift_attn, scale_attn), inputs)
+        x = gate(x, y, gate_attn)
+        x = x + self.cross_attn(
+            self.norm3(x), inputs.context, context_img_len=inputs.image_tokens, transformer_options=options
+        )
+        for patch in options.get("patches", {}).get("attn2_patch", ()):
+            x = patch({"x": x, "transformer_options": options})
+        y = self.ffn(modulate(self.norm2(x), shift_ffn, scale_ffn))
+        return gate(x, y, gate_ffn)
+
+
+class Head(nn.Module):
+    """The last norm, two modulations, and the projection of a token to the values of its patch."""
+
+    def __init__(self, config: WanConfig, layers: Layers):
+        super().__init__()
+        self.norm = layers.layer_norm(config.dim, config.eps)
+        self.head = layers.linear(config.dim, math.prod(config.patch_size) * config.out_dim)
+        self.modulation = layers.parameter(1, 2, config.dim)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Return [B, L, patch values] for tokens `x` [B, L, C] and time embeddings `e` [B, T, C]."""
+        shift, scale = (self.modulation.to(x) + e.unsqueeze(2)).unbind(2)  # each [B, T, C]
+        return self.head(modulate(self.norm(x), shift, scale))
+
+
+class MLPProj(nn.Module):
+    """The start image's CLIP tokens [B, 257, 1280], brought to the width of the model."""
+
+    def __init__(self, in_dim: int, out_dim: int, layers: Layers):
+        super().__init__()
+        self.proj = nn.Sequential(
+            layers.layer_norm(in_dim, affine=True),
+            layers.linear(in_dim, in_dim),
+            nn.GELU(),
+            layers.linear(in_dim, out_dim),
+            layers.layer_norm(out_dim, affine=True),
+        )
+
+    def forward(self, image_embeds: Tensor) -> Tensor:
+        """Return [B, 257, dim]."""
+        return self.proj(image_embeds)
+
+
+def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, inputs: BlockInputs) -> Tensor:
+    """Run a block through a host's replacement (`patches_replace["dit"]`), with the host's argument names."""
+
+    def original_block(args: dict[str, Any]) -> dict[str, Any]:
+        changed = BlockInputs(
+            modulation=args["vec"],
+            rotary=args["pe"],
+            context=args["txt"],
+            image_tokens=inputs.image_tokens,
+            block_tokens=inputs.block_tokens,
+            transformer_options=args["transformer_options"],
+        )
+        return {"img": block(args["img"], changed)}
+
+    args = {
+        "img": x,
+        "txt": inputs.context,
+        "vec": inputs.modulation,
+        "pe": inputs.rotary,
+        "transformer_options": inputs.transformer_options,
+    }
+    return replacement(args, {"original_block": original_block})["img"]

@@ -1,0 +1,1 @@
+"""The one bridge to ComfyUI: model class, loader, per-frame noise in the guider, sampler object, VAE. Holds no math."""

@@ -1,0 +1,71 @@
+"""What is refused before any long work starts: models, latents and conditioning that cannot go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_base
+import torch
+
+from ..errors import InputError
+from .base_model import SkyReelsV2
+
+LATENT_CHANNELS = 16
+
+
+def check_model(model: Any, causal_attention: bool) -> None:
+    """Refuse a BaseModel that has no one-to-one relation of latent frames and tokens; `Raises: InputError`."""
+    if type(model) not in (comfy.model_base.WAN21, SkyReelsV2):
+        raise InputError(
+            f"The model is {type(model).__name__}, but diffusion forcing needs a SkyReels-V2 or Wan 2.1 text-to-video or "
+            "image-to-video model: load one with SkyReels-V2 Model Loader."
+        )
+    if getattr(model.diffusion_model, "ref_conv", None) is not None:
+        raise InputError(
+            "The model takes a reference image as a frame of its own (ref_conv), which diffusion forcing cannot place: "
+            "use a SkyReels-V2-DF model."
+        )
+    if causal_attention and not isinstance(model, SkyReelsV2):
+        raise InputError(
+            "Causal attention is on, but this model runs on ComfyUI's own transformer, which has none: load it with "
+            "SkyReels-V2 Model Loader, or turn causal_attention off."
+        )
+
+
+def check_latent(latent: dict[str, Any]) -> torch.Tensor:
+    """Return the samples [B, 16, F, H, W] of a LATENT; `Raises: InputError` for any other shape."""
+    samples = latent["samples"]
+    if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
+        raise InputError(
+            f"The latent has the shape {list(samples.shape)}, but a video latent of [batch, {LATENT_CHANNELS}, frames, "
+            "height / 8, width / 8] is needed: connect SkyReels-V2 Empty Latent."
+        )
+    return samples
+
+
+def check_conditioning(model: Any, conditioning: list[Any], name: str) -> None:
+    """Refuse CONDITIONING that this model cannot read.
+
+    Args:
+        model: the BaseModel.
+        conditioning: ComfyUI's list of [tensor, options].
+        name: "positive" or "negative", for the message.
+
+    Raises:
+        InputError: wrong text width, or an image-to-video model without its image.
+    """
+    transformer = model.diffusion_model
+    wanted = transformer.text_embedding[0].weight.shape[-1]
+    for tensor, options in conditioning:
+        width = tensor.shape[-1]
+        if width != wanted:
+            raise InputError(
+                f"The {name} conditioning is {width} wide, but this model takes {wanted}: load umt5_xxl with "
+                'CLIPLoader, type "wan", and encode the prompt with it.'
+            )
+        channels = transformer.patch_embedding.weight.shape[1]
+        if channels > LATENT_CHANNELS and options.get("concat_latent_image") is None:
+            raise InputError(
+                f"This is an image-to-video model ({channels} input channels), but the {name} conditioning carries no "
+                "image: put WanImageToVideo between the text encoder and the sampler, or load a DF model."
+            )

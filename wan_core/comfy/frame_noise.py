@@ -1,0 +1,98 @@
+"""A noise level of its own for every latent frame, carried through ComfyUI's ordinary guider.
+
+Core code knows one sigma per call. It keeps getting one: a scalar that falls strictly from row to row. The levels of the
+frames ride beside it in the conditioning, so that core's batching, areas and hooks treat them as any other condition; a
+wrapper around apply_model takes them out again (before core would cast them to the compute dtype, which turns timestep
+998.5 into 1000 in bf16) and a model_sampling of ours reads sigmas of [B, F]. This works on any Wan 2.1 MODEL.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.conds
+import comfy.patcher_extension
+import torch
+
+from ..sampling import timesteps_of
+
+FRAME_SIGMAS = "skyreels_frame_sigmas"  # the key in model_conds
+WRAPPER_KEY = "skyreels_v2"
+
+
+class FrameSampling:
+    """Mixed into the model's own model_sampling class: sigmas of [B, F] beside the ordinary ones of [B]."""
+
+    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
+        """Return timesteps of the same shape; whole numbers for [B, F], as the models were sampled by their authors."""
+        return timesteps_of(sigma) if sigma.ndim == 2 else super().timestep(sigma)  # type: ignore[misc]
+
+    def calculate_denoised(
+        self, sigma: torch.Tensor, model_output: torch.Tensor, model_input: torch.Tensor
+    ) -> torch.Tensor:
+        """Return x0 [B, C, F, H, W] from the velocity, with each frame's own sigma."""
+        if sigma.ndim != 2:
+            return super().calculate_denoised(sigma, model_output, model_input)  # type: ignore[misc]
+        return model_input - model_output * sigma[:, None, :, None, None]
+
+
+def frame_sampling(model_sampling: Any) -> Any:
+    """Return a copy of a model's model_sampling (the user's shift node included) that also reads sigmas of [B, F]."""
+    framed = copy.copy(model_sampling)
+    framed.__class__ = type("FrameModelSampling", (FrameSampling, type(model_sampling)), {})
+    return framed
+
+
+def take_frame_sigmas(
+    executor: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, *args: Any, **kwargs: Any
+) -> torch.Tensor:
+    """Call on with the frames' sigmas [B, F] in place of the scalar one; an APPLY_MODEL wrapper."""
+    frame_sigmas = kwargs.pop(FRAME_SIGMAS, None)
+    if frame_sigmas is not None:
+        t = frame_sigmas[:, 0, :, 0, 0].to(x.device)
+    return executor(x, t, *args, **kwargs)
+
+
+@contextmanager
+def frame_noise(model: Any, model_options: dict[str, Any]) -> Iterator[None]:
+    """Make a loaded model understand `set_frame_sigmas` while the context lasts.
+
+    Args:
+        model: the BaseModel that the guider samples with.
+        model_options: the options of this sampling run (a copy that core makes for it).
+    """
+    original = model.model_sampling
+    model.model_sampling = frame_sampling(original)
+    comfy.patcher_extension.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.APPLY_MODEL,
+        WRAPPER_KEY,
+        take_frame_sigmas,
+        model_options,
+        is_model_options=True,
+    )
+    try:
+        yield
+    finally:
+        model.model_sampling = original
+
+
+def set_frame_sigmas(conds: dict[str, list[dict[str, Any]] | None], sigmas: torch.Tensor, like: torch.Tensor) -> None:
+    """Put the frames' noise levels into every condition of a guider.
+
+    Args:
+        conds: the guider's conds, changed in place (they belong to this run).
+        sigmas: [F], 0..1.
+        like: the latent video they belong to, [B, C, F, H, W].
+    """
+    batch, _, frames, height, width = like.shape
+    # a view without memory of its own, in the shape that core slices for areas and windows
+    view = sigmas.to(like.device).view(1, 1, frames, 1, 1).expand(batch, 1, frames, height, width)
+    for conditions in conds.values():
+        for condition in conditions or ():
+            condition["model_conds"] = {
+                **condition["model_conds"],
+                FRAME_SIGMAS: comfy.conds.CONDNoiseShape(view),
+            }

@@ -1,0 +1,58 @@
+"""Empty latent videos and the small texts that describe frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ..errors import InputError
+from .checks import LATENT_CHANNELS
+from .vae import SPATIAL, latent_frames
+
+SIZES = {
+    "540P landscape (960x544)": (960, 544),
+    "540P portrait (544x960)": (544, 960),
+    "720P landscape (1280x720)": (1280, 720),
+    "720P portrait (720x1280)": (720, 1280),
+}
+
+
+def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[str, Any]:
+    """Return an empty LATENT.
+
+    Args:
+        width: pixels, a multiple of 16.
+        height: pixels, a multiple of 16.
+        frames: video frames, a multiple of 4 plus 1.
+        batch_size: videos.
+
+    Returns:
+        LATENT of zeros [batch_size, 16, (frames - 1) // 4 + 1, height / 8, width / 8].
+
+    Raises:
+        InputError: a size or length the model cannot make.
+    """
+    if width % 16 or height % 16:
+        raise InputError(
+            f"The size is {width}x{height}, but width and height have to be multiples of 16: "
+            f"{round(width / 16) * 16}x{round(height / 16) * 16} is the nearest."
+        )
+    if (frames - 1) % 4:
+        low = (frames - 1) // 4 * 4 + 1
+        raise InputError(
+            f"The length is {frames} frames, but it has to be a multiple of 4 plus 1: use {low} or {low + 4}."
+        )
+    shape = (batch_size, LATENT_CHANNELS, latent_frames(frames), height // SPATIAL, width // SPATIAL)
+    return {"samples": torch.zeros(shape, device=comfy.model_management.intermediate_device())}
+
+
+def parse_key_frames(text: str) -> list[int]:
+    """Return the frame numbers of a text such as "24, 48"; `Raises: InputError` for anything else."""
+    try:
+        return [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(
+            f'key_frames is "{text}", but it has to be frame numbers separated by commas, for example "24, 48".'
+        ) from None

@@ -1,0 +1,65 @@
+"""WanModel as ComfyUI calls it: its argument names, its layers, its attention backend and its wrappers."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.patcher_extension
+import torch
+
+from ..config import WanConfig
+from ..model import WanModel
+
+CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
+CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # the key in transformer_options
+
+
+class HostWanModel(WanModel):
+    """WanModel built from ComfyUI's unet_config and called with ComfyUI's arguments."""
+
+    def __init__(self, operations: Any = None, device: Any = None, dtype: torch.dtype | None = None, **unet_config: Any):
+        """Build the model; `unet_config` holds WanConfig's fields and others of ComfyUI's own, which are left alone."""
+        config = WanConfig(**{name: value for name, value in unet_config.items() if name in CONFIG_FIELDS})
+        super().__init__(config, operations, comfy.ldm.modules.attention.optimized_attention, device, dtype)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor,
+        clip_fea: torch.Tensor | None = None,
+        fps: torch.Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **unused: Any,
+    ) -> torch.Tensor:
+        """Predict the velocity, through the host's DIFFUSION_MODEL wrappers; see `WanModel.forward` for the shapes."""
+        options = {} if transformer_options is None else transformer_options
+        wrappers = comfy.patcher_extension.get_all_wrappers(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options
+        )
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return executor.execute(x, timestep, context, clip_fea, None, options, fps=fps, **unused)
+
+    def _forward(
+        self,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor,
+        clip_fea: torch.Tensor | None = None,
+        time_dim_concat: torch.Tensor | None = None,  # core's position for it; wrappers pass arguments by position
+        transformer_options: dict[str, Any] | None = None,
+        fps: torch.Tensor | None = None,
+        **unused: Any,
+    ) -> torch.Tensor:
+        options = {} if transformer_options is None else transformer_options
+        return super().forward(
+            x,
+            timestep,
+            context,
+            fps=fps,
+            clip_fea=clip_fea,
+            causal_block_size=options.get(CAUSAL_BLOCK_SIZE, 0),
+            transformer_options=options,
+        )

@@ -1,0 +1,17 @@
+"""The errors this pack raises on purpose: one sentence with the value seen, the value wanted and what to do."""
+
+
+class SkyReelsError(ValueError):
+    """Base of every error that a user of the pack can cause and mend."""
+
+
+class CheckpointError(SkyReelsError):
+    """A model file cannot be used: missing, damaged, or no Wan diffusion transformer."""
+
+
+class ScheduleError(SkyReelsError):
+    """The denoising schedule asked for (steps, ar_step, causal_block_size, frames) cannot be made."""
+
+
+class InputError(SkyReelsError):
+    """A tensor or setting given to the model or a node has a value that cannot be used."""

@@ -1,0 +1,73 @@
+"""3D rotary position embedding: time, height and width share the width of a head.
+
+A head of D channels is D / 2 pairs; the time axis turns the first D/2 - 2 * (D // 6) pairs, height and width D // 6 each.
+Source: Su et al. 2021, RoFormer, and `rope_params` / `rope_apply` of the Wan 2.1 transformer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of every token's angles, each [L, 1, D / 2] in float32."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+def axis_pairs(head_dim: int) -> tuple[int, int, int]:
+    """Return how many channel pairs of a head belong to time, height and width."""
+    spatial = head_dim // 6
+    return head_dim // 2 - 2 * spatial, spatial, spatial
+
+
+def rotary_table(
+    grid: tuple[int, int, int],
+    head_dim: int,
+    device: torch.device | None = None,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    theta: float = 10000.0,
+) -> Rotary:
+    """Return the rotation of every token of a (frames, rows, columns) grid, in the order time, height, width.
+
+    Args:
+        grid: latent frames, patch rows, patch columns.
+        head_dim: channels of a head.
+        device: where the table lies.
+        offset: position of the first token on each axis (a later window of a long video starts at its own frame).
+        scale: distance of neighbouring tokens on each axis.
+        theta: base of the geometric series of wave lengths.
+
+    Returns:
+        Rotary of [L, 1, head_dim / 2], L = frames * rows * columns.
+    """
+    cos, sin = [], []
+    for axis, (length, pairs) in enumerate(zip(grid, axis_pairs(head_dim), strict=True)):
+        # float64 on the CPU: late frames keep exact phases, and devices without float64 work too
+        frequencies = theta ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+        positions = offset[axis] + scale[axis] * torch.arange(length, dtype=torch.float64)
+        angles = torch.outer(positions, frequencies)  # [length, pairs]
+        shape = [1, 1, 1, pairs]
+        shape[axis] = length
+        cos.append(angles.cos().float().to(device).view(shape).expand(*grid, pairs))
+        sin.append(angles.sin().float().to(device).view(shape).expand(*grid, pairs))
+    return Rotary(*(torch.cat(parts, dim=-1).flatten(0, 2).unsqueeze(1) for parts in (cos, sin)))  # [L, 1, D / 2]
+
+
+def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+    """Turn every channel pair of every head by its token's angle.
+
+    Args:
+        x: queries or keys [B, L, N, D].
+        rotary: table of the same L and D.
+
+    Returns:
+        [B, L, N, D] in the dtype of `x`, computed in float32.
+    """
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, L, N, D / 2]
+    turned = torch.stack((even * rotary.cos - odd * rotary.sin, even * rotary.sin + odd * rotary.cos), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
