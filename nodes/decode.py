@@ -27,7 +27,7 @@ class SkyReelsV2VAEDecode(io.ComfyNode):
                     "tiling",
                     options=["auto", "never", "always"],
                     default="auto",
-                    tooltip="auto: in tiles when the whole frame does not fit the memory. always: least memory, slower.",
+                    tooltip="auto: in tiles when a whole frame does not fit the memory. always: least memory, slower.",
                 ),
             ],
             outputs=[io.Image.Output("images", display_name="images", tooltip="The frames of the video, in order.")],

@@ -75,8 +75,8 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
                 io.Image.Input(
                     "start_image",
                     optional=True,
-                    tooltip="The first frame; or several images, the beginning of a video to go on from (a multiple of 4 "
-                    "plus 1 is used). Scaled and cropped about the centre.",
+                    tooltip="The first frame; or several images, the beginning of a video to go on from (a multiple of "
+                    "4 plus 1 is used). Scaled and cropped about the centre.",
                 ),
                 io.Image.Input("end_image", optional=True, tooltip="The last frame."),
                 io.Image.Input(
@@ -86,8 +86,8 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
                     "key_frames",
                     default="",
                     optional=True,
-                    tooltip="Video frame of each key image, counted from 0, for example: 24, 48. Negative numbers count "
-                    "from the end. Four video frames share one latent frame.",
+                    tooltip="Video frame of each key image, counted from 0, for example: 24, 48. Negative numbers "
+                    "count from the end. Four video frames share one latent frame.",
                 ),
             ],
             outputs=[
@@ -108,6 +108,4 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
         key_frames: str = "",
     ) -> io.NodeOutput:
         """Pin the frames."""
-        return io.NodeOutput(
-            pin_frames(vae, latent, start_image, end_image, key_images, parse_key_frames(key_frames))
-        )
+        return io.NodeOutput(pin_frames(vae, latent, start_image, end_image, key_images, parse_key_frames(key_frames)))

@@ -34,15 +34,15 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
                 io.Combo.Input(
                     "model_name",
                     options=model_files(),
-                    tooltip="File in models/diffusion_models. Of a checkpoint in several shards, pick the first one; the "
-                    "others are found beside it.",
+                    tooltip="File in models/diffusion_models. Of a checkpoint in several shards, pick the first one; "
+                    "the others are found beside it.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="How the weights are kept in memory. default: as in the file. fp8: half the memory of 16 bit, "
-                    "a little less exact; _fast also multiplies in fp8 where the GPU can.",
+                    tooltip="How the weights are kept in memory. default: as in the file. fp8: half the memory of 16 "
+                    "bit, a little less exact; _fast also multiplies in fp8 where the GPU can.",
                 ),
             ],
             outputs=[

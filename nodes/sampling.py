@@ -33,15 +33,15 @@ def forcing_inputs() -> list[Any]:
     """Return the inputs that diffusion forcing adds to an ordinary sampler."""
     return [
         io.Combo.Input(
-            "solver", options=list(SOLVERS), default="unipc", tooltip="unipc: the authors' (order 2). euler: first order."
+            "solver", options=list(SOLVERS), default="unipc", tooltip="unipc: the authors' (order 2). euler: order 1."
         ),
         io.Int.Input(
             "fps",
             default=24,
             min=1,
             max=120,
-            tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, anything else "
-            "counts as 24.",
+            tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, anything "
+            "else counts as 24.",
         ),
         io.Int.Input(
             "ar_step",
@@ -62,7 +62,7 @@ def forcing_inputs() -> list[Any]:
         io.Boolean.Input(
             "causal_attention",
             default=False,
-            tooltip="A block sees only itself and the blocks before it. Off is what the released models were shown with.",
+            tooltip="A block sees only itself and the blocks before it. Off is what the authors show.",
         ),
         io.Int.Input(
             "addnoise_condition",
@@ -86,8 +86,8 @@ class SkyReelsV2Sampler(io.ComfyNode):
             node_id="SkyReelsV2Sampler",
             display_name="SkyReels-V2 Diffusion Forcing Sampler",
             category="SkyReels-V2",
-            description="Makes a latent video with diffusion forcing: every latent frame has its own noise level, so "
-            "frames can be known, made together or one block after the other.",
+            description="Makes a latent video with diffusion forcing: every latent frame has its own noise level, "
+            "so frames can be known, made together or one block after the other.",
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model; other Wan 2.1 models run too."),
                 io.Conditioning.Input("positive", tooltip="The encoded prompt."),
@@ -109,8 +109,8 @@ class SkyReelsV2Sampler(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="Guidance towards the prompt: 6 for text to video, 5 for image to video. 1 is off and takes "
-                    "half the time (for distilled models).",
+                    tooltip="Guidance towards the prompt: 6 for text to video, 5 for image to video. 1 is off and "
+                    "takes half the time (for distilled models).",
                 ),
                 shift,
                 *forcing_inputs(),

@@ -123,8 +123,9 @@ def files_note(setting: str, chinese: str) -> str:
     """Return the note on files and settings."""
     lines = "\n".join(f"- `models/{FOLDERS[name]}/`: [{name}]({url})" for name, url in MODEL_URLS.items())
     return (
-        f"## Files\n{lines}\n\nDF-14B files go into the same folder; for DF-14B-720P choose a 720P size and 121 frames.\n\n"
-        f"## Settings\n{setting}\n\n## 文件\n上面三个文件放入 `models/` 下对应的文件夹。DF-14B 用法相同；DF-14B-720P 请选 720P 尺寸和 121 帧。\n\n"
+        f"## Files\n{lines}\n\nDF-14B goes into the same folder; for DF-14B-720P choose a 720P size and 121 frames.\n\n"
+        f"## Settings\n{setting}\n\n## 文件\n上面三个文件放入 `models/` 下对应的文件夹。"
+        "DF-14B 用法相同；DF-14B-720P 请选 720P 尺寸和 121 帧。\n\n"
         f"## 设置\n{chinese}\n"
     )
 
@@ -204,7 +205,9 @@ def video_graph(
     else:
         (sampler,) = graph.column(sampler_node(cfg, shift, ar_step, block))
     decode, create = graph.column(
-        Node("SkyReelsV2VAEDecode", (280, 80), [("samples", "LATENT"), ("vae", "VAE")], [("images", "IMAGE")], ["auto"]),
+        Node(
+            "SkyReelsV2VAEDecode", (280, 80), [("samples", "LATENT"), ("vae", "VAE")], [("images", "IMAGE")], ["auto"]
+        ),
         Node("CreateVideo", (280, 80), [("images", "IMAGE"), ("audio", "AUDIO")], [("VIDEO", "VIDEO")], [24]),
     )
     (save,) = graph.column(

@@ -68,7 +68,5 @@ def block_causal(
     parts = []
     for start in range(0, length, block_tokens):
         end = min(start + block_tokens, length)
-        parts.append(
-            attention(q[:, start:end], k[:, :end], v[:, :end], heads, transformer_options=transformer_options)
-        )
+        parts.append(attention(q[:, start:end], k[:, :end], v[:, :end], heads, transformer_options=transformer_options))
     return torch.cat(parts, dim=1)

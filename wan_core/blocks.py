@@ -24,6 +24,7 @@ from .config import WanConfig
 from .operations import TorchOperations
 from .rope import Rotary, apply_rotary
 
+
 @dataclass(frozen=True)
 class Layers:
     """What every part of the model is made with: layer classes, attention backend, device and dtype of the weights."""
@@ -39,9 +40,7 @@ class Layers:
 
     def layer_norm(self, dim: int, eps: float = 1e-5, affine: bool = False) -> nn.Module:
         """Return a layer norm, without weights unless `affine`."""
-        return self.operations.LayerNorm(
-            dim, eps=eps, elementwise_affine=affine, device=self.device, dtype=self.dtype
-        )
+        return self.operations.LayerNorm(dim, eps=eps, elementwise_affine=affine, device=self.device, dtype=self.dtype)
 
     def rms_norm(self, dim: int, eps: float) -> nn.Module:
         """Return an RMS norm with weights."""
@@ -65,13 +64,13 @@ class BlockInputs:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `x * (1 + scale) + shift` with [B, T, C] values spread over the tokens of their frames; `x` is [B, L, C]."""
+    """Return `x * (1 + scale) + shift`, [B, L, C]; [B, T, C] values are spread over the tokens of their frames."""
     frames = x.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
     return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2)).flatten(1, 2)
 
 
 def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    """Return `x + y * scale` with [B, T, C] scales spread over the tokens of their frames; `x` and `y` are [B, L, C]."""
+    """Return `x + y * scale`, [B, L, C]; [B, T, C] scales are spread over the tokens of their frames."""
     frames = x.unflatten(1, (scale.shape[1], -1))
     return torch.addcmul(frames, y.unflatten(1, (scale.shape[1], -1)), scale.unsqueeze(2)).flatten(1, 2)
 
@@ -152,7 +151,8 @@ class WanI2VCrossAttention(WanT2VCrossAttention):
         image, text = context[:, :image_tokens], context[:, image_tokens:]
         options = transformer_options
         q = self.norm_q(self.q(x))
-        y = self.attention(q, self.norm_k(self.k(text)), self.v(text), heads=self.num_heads, transformer_options=options)
+        k, v = self.norm_k(self.k(text)), self.v(text)
+        y = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
         if image_tokens:
             k, v = self.norm_k_img(self.k_img(image)), self.v_img(image)
             y = y + self.attention(q, k, v, heads=self.num_heads, transformer_options=options)

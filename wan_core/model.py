@@ -1,8 +1,8 @@
 """The SkyReels-V2 video transformer: Wan 2.1 with a noise level of its own for every latent frame.
 
 It reads in the order of the forward pass: embeddings, attention blocks, head, unpatchify; the blocks themselves are in
-`blocks.py`. Parameter names are those of the released checkpoints. Layers come from an operations object and attention from a callable, so that a host
-can put its own in their place; sampling, loading and offloading are elsewhere.
+`blocks.py`. Parameter names are those of the released checkpoints. Layers come from an operations object and attention
+from a callable, so that a host can put its own in their place; sampling, loading and offloading are elsewhere.
 
 Shapes: B batch, C channels, F latent frames, H W latent height and width, L = F * rows * columns tokens, N heads,
 D channels of a head; T is F where every frame has its own noise level and 1 where one holds for the clip.
@@ -20,12 +20,11 @@ from torch.nn import functional
 
 from .attention import Attention, scaled_dot_product
 from .blocks import BlockInputs, Head, Layers, MLPProj, WanAttentionBlock, run_replaced
-from .config import WanConfig
+from .config import IMAGE_DIM, WanConfig
 from .errors import InputError
 from .operations import TorchOperations
 from .rope import Rotary, rotary_table
 
-IMAGE_DIM = 1280  # width of the CLIP ViT-H tokens of the start image
 CONDITIONED_FPS = 16  # the one frame rate with a row of its own; row 1 stands for any other (24)
 
 
@@ -116,7 +115,7 @@ class WanModel(nn.Module):
         """Predict the velocity of a noisy latent video.
 
         Args:
-            x: latent video [B, in_dim, F, H, W]; for image-to-video models the mask and image channels follow the noise.
+            x: latent video [B, in_dim, F, H, W]; image-to-video models have mask and image channels behind it.
             t: timesteps in 0..1000, [B] for the clip or [B, F] for every latent frame.
             context: text embeddings [B, text tokens, text_dim].
             fps: frames per second, one number or [B]; 16 has its own weights, anything else counts as 24. Models
@@ -198,9 +197,7 @@ class WanModel(nn.Module):
             return text
         return torch.cat((self.img_emb(clip_fea), text), dim=1)
 
-    def rotary(
-        self, grid: tuple[int, int, int], device: torch.device, rope_options: dict[str, float] | None
-    ) -> Rotary:
+    def rotary(self, grid: tuple[int, int, int], device: torch.device, rope_options: dict[str, float] | None) -> Rotary:
         """Return the rotary table of a token grid; `rope_options` are ComfyUI's shift_t/y/x and scale_t/y/x."""
         rope = rope_options or {}
         return rotary_table(

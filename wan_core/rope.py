@@ -1,6 +1,6 @@
 """3D rotary position embedding: time, height and width share the width of a head.
 
-A head of D channels is D / 2 pairs; the time axis turns the first D/2 - 2 * (D // 6) pairs, height and width D // 6 each.
+A head of D channels is D / 2 pairs; time turns the first D / 2 - 2 * (D // 6) of them, height and width D // 6 each.
 Source: Su et al. 2021, RoFormer, and `rope_params` / `rope_apply` of the Wan 2.1 transformer.
 """
 

@@ -91,5 +91,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     server = getattr(item, "funcargs", {}).get("host")
     if report.when == "call" and report.failed and server is not None and server.log_file.exists():
-        report.sections.append((f"log of ComfyUI {server.version}", server.log[-6000:]))
+        report.sections.append((f"log of ComfyUI {server.version}", server.log[-3000:]))
     return report

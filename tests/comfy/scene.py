@@ -112,8 +112,9 @@ def video_of(finished: Finished) -> Any:
     return path
 
 
-def refusal(host: Host, scene: Scene) -> ExecutionFailed:
-    """Run a scene that must fail and return its error, having checked that it is one plain sentence."""
+def refusal(host: Host, scene: Scene, node_type: str = "SkyReelsV2Sampler") -> ExecutionFailed:
+    """Run a scene that must fail in a node; return its error, checked to be one plain sentence and no late one."""
+    printed = host.log_size
     try:
         host.run(scene.prompt)
     except ExecutionFailed as failure:
@@ -121,7 +122,8 @@ def refusal(host: Host, scene: Scene) -> ExecutionFailed:
         assert "\n" not in message, f"more than one line: {message}"
         assert message.endswith(".") and ". " not in message, f"more than one sentence: {message}"
         assert 40 < len(message) < 400, f"{len(message)} characters: {message}"
-        assert failure.exception_type.endswith("Error") and "wan_core.errors" in failure.exception_type, failure
-        assert failure.node_type.startswith("SkyReelsV2"), failure.node_type
+        assert "wan_core.errors" in failure.exception_type, failure
+        assert failure.node_type == node_type, failure
+        assert "it/s]" not in host.log_from(printed), "a progress bar was shown before the error"
         return failure
     raise AssertionError("the prompt ran, but it should have been refused")

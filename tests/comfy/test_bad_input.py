@@ -12,7 +12,6 @@ def test_text_of_the_wrong_width_names_both_widths(host: Host) -> None:
     scene = Scene(text_width=512)
     scene.dump("never", scene.sample())
     failure = refusal(host, scene)
-    assert failure.node_type == "SkyReelsV2Sampler"
     assert "512" in failure.message and "4096" in failure.message and "umt5" in failure.message
 
 
@@ -21,7 +20,6 @@ def test_a_latent_with_the_wrong_channel_count_names_both_counts(host: Host) -> 
     scene.latent = scene.add("SkyReelsV2TestLatent", channels=48, frames=3, height=8, width=8, seed=0)
     scene.dump("never", scene.sample())
     failure = refusal(host, scene)
-    assert failure.node_type == "SkyReelsV2Sampler"
     assert "48" in failure.message and "16" in failure.message
 
 
@@ -29,22 +27,20 @@ def test_an_image_latent_is_refused(host: Host) -> None:
     scene = Scene()
     scene.latent = scene.add("EmptyLatentImage", width=64, height=64, batch_size=1)
     scene.dump("never", scene.sample())
-    assert refusal(host, scene).node_type == "SkyReelsV2Sampler"
+    assert "Empty Latent" in refusal(host, scene).message
 
 
 def test_a_text_encoder_file_in_the_model_loader_is_named_as_such(host: Host) -> None:
     scene = Scene(model_name="not-a-transformer-but-t5.safetensors")
     scene.dump("never", scene.sample())
-    failure = refusal(host, scene)
-    assert failure.node_type == "SkyReelsV2ModelLoader"
+    failure = refusal(host, scene, "SkyReelsV2ModelLoader")
     assert "not-a-transformer-but-t5.safetensors" in failure.message and "text encoder" in failure.message
 
 
 def test_a_truncated_file_is_named_as_incomplete(host: Host) -> None:
     scene = Scene(model_name="truncated.safetensors")
     scene.dump("never", scene.sample())
-    failure = refusal(host, scene)
-    assert failure.node_type == "SkyReelsV2ModelLoader"
+    failure = refusal(host, scene, "SkyReelsV2ModelLoader")
     assert "truncated.safetensors" in failure.message and "again" in failure.message  # download it again
 
 
@@ -52,7 +48,6 @@ def test_an_image_to_video_model_without_its_image_says_what_to_connect(host: Ho
     scene = Scene(model_name="tiny_i2v.safetensors")
     scene.dump("never", scene.sample())
     failure = refusal(host, scene)
-    assert failure.node_type == "SkyReelsV2Sampler"
     assert "image" in failure.message and "WanImageToVideo" in failure.message
 
 
@@ -77,8 +72,7 @@ def test_key_frames_that_do_not_fit_are_refused(host: Host, images: dict[str, st
     scene = Scene()
     linked = {name: value if name == "key_frames" else scene.picture(value) for name, value in images.items()}
     scene.dump("never", scene.sample(latent=scene.pin(**linked)))
-    failure = refusal(host, scene)
-    assert failure.node_type == "SkyReelsV2KeyFrames"
+    failure = refusal(host, scene, "SkyReelsV2KeyFrames")
     assert all(word in failure.message for word in words), failure.message
 
 
@@ -87,8 +81,7 @@ def test_sigmas_that_cannot_be_followed_are_refused(host: Host, values: str) -> 
     scene = Scene()
     sigmas = scene.add("SkyReelsV2TestSigmas", values=values)
     scene.dump("never", scene.core_sample(scene.select(), sigmas))
-    with pytest.raises(AssertionError, match="sigmas"):
-        host.run(scene.prompt)
+    assert "sigmas" in refusal(host, scene, "SamplerCustomAdvanced").message
 
 
 def test_values_outside_their_range_are_refused_before_the_prompt_is_queued(host: Host) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import SkyReelsV2Transformer3DModel
+
 from wan_core.checkpoint import normalize_state_dict
 from wan_core.config import WanConfig
 from wan_core.errors import InputError

@@ -38,7 +38,7 @@ class SkyReelsV2(comfy.model_base.WAN21):
 
 
 # Neighbours (NAG nodes) look for core's class names inside the config's name.
-class SkyReelsV2_WAN21_T2V(comfy.supported_models.WAN21_T2V):  # noqa: N801
+class SkyReelsV2_WAN21_T2V(comfy.supported_models.WAN21_T2V):
     """Text-to-video and diffusion-forcing models."""
 
     def get_model(self, state_dict: dict[str, Any], prefix: str = "", device: Any = None) -> SkyReelsV2:
@@ -46,7 +46,7 @@ class SkyReelsV2_WAN21_T2V(comfy.supported_models.WAN21_T2V):  # noqa: N801
         return SkyReelsV2(self, device=device)
 
 
-class SkyReelsV2_WAN21_I2V(comfy.supported_models.WAN21_I2V):  # noqa: N801
+class SkyReelsV2_WAN21_I2V(comfy.supported_models.WAN21_I2V):
     """Image-to-video models: 36 input channels and CLIP vision tokens."""
 
     def get_model(self, state_dict: dict[str, Any], prefix: str = "", device: Any = None) -> SkyReelsV2:

@@ -17,8 +17,8 @@ def check_model(model: Any, causal_attention: bool) -> None:
     """Refuse a BaseModel that has no one-to-one relation of latent frames and tokens; `Raises: InputError`."""
     if type(model) not in (comfy.model_base.WAN21, SkyReelsV2):
         raise InputError(
-            f"The model is {type(model).__name__}, but diffusion forcing needs a SkyReels-V2 or Wan 2.1 text-to-video or "
-            "image-to-video model: load one with SkyReels-V2 Model Loader."
+            f"The model is {type(model).__name__}, but diffusion forcing needs a SkyReels-V2 or Wan 2.1 text-to-video "
+            "or image-to-video model: load one with SkyReels-V2 Model Loader."
         )
     if getattr(model.diffusion_model, "ref_conv", None) is not None:
         raise InputError(

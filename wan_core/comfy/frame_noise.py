@@ -1,9 +1,10 @@
 """A noise level of its own for every latent frame, carried through ComfyUI's ordinary guider.
 
-Core code knows one sigma per call. It keeps getting one: a scalar that falls strictly from row to row. The levels of the
-frames ride beside it in the conditioning, so that core's batching, areas and hooks treat them as any other condition; a
-wrapper around apply_model takes them out again (before core would cast them to the compute dtype, which turns timestep
-998.5 into 1000 in bf16) and a model_sampling of ours reads sigmas of [B, F]. This works on any Wan 2.1 MODEL.
+Core code knows one sigma per call. It keeps getting one: a scalar that falls strictly from row to row. The levels of
+the frames ride beside it in the conditioning, so that core's batching, areas and hooks treat them as any other
+condition; a wrapper around apply_model takes them out again (before core would cast them to the compute dtype, which
+turns timestep 998.5 into 1000 in bf16) and a model_sampling of ours reads sigmas of [B, F]. This works on any Wan 2.1
+MODEL.
 """
 
 from __future__ import annotations

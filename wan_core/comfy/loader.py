@@ -1,4 +1,4 @@
-"""From a checkpoint file to a MODEL: ComfyUI's own steps (quantisation, dtypes, patcher) around our reader and model."""
+"""From a checkpoint file to a MODEL: ComfyUI's steps (quantisation, dtypes, patcher) around our reader and model."""
 
 from __future__ import annotations
 

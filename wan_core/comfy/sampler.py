@@ -6,6 +6,7 @@ The loop is `wan_core.sampler.sample`; here it meets the host: conditioning, cal
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import comfy.conds
@@ -175,10 +176,10 @@ def check_sigmas(sigmas: torch.Tensor) -> None:
     values = sigmas.tolist()
     if values[-1] != 0:
         raise InputError(
-            f"The sigmas end at {values[-1]:.4f}, but diffusion forcing has to end at 0: connect the whole schedule, not "
-            "the first part of a split one."
+            f"The sigmas end at {values[-1]:.4f}, but diffusion forcing has to end at 0: connect the whole schedule, "
+            "not the first part of a split one."
         )
-    if any(later >= earlier for earlier, later in zip(values, values[1:], strict=False)):
+    if any(later >= earlier for earlier, later in pairwise(values)):
         raise InputError("The sigmas do not fall from step to step: connect a scheduler's sigmas unchanged.")
 
 

@@ -30,7 +30,7 @@ def encode_prompt(clip: Any, text: str) -> list[Any]:
     tokens = clip.tokenize(text)
     if UMT5 not in tokens:
         raise InputError(
-            f"The text encoder reads {', '.join(tokens)} tokens, but SkyReels-V2 needs umt5_xxl: load it with CLIPLoader "
-            'and set its type to "wan".'
+            f"The text encoder reads {', '.join(tokens)} tokens, but SkyReels-V2 needs umt5_xxl: load it with "
+            'CLIPLoader and set its type to "wan".'
         )
     return clip.encode_from_tokens_scheduled(tokens)

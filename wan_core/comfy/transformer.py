@@ -19,7 +19,9 @@ CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # the key in transformer_optio
 class HostWanModel(WanModel):
     """WanModel built from ComfyUI's unet_config and called with ComfyUI's arguments."""
 
-    def __init__(self, operations: Any = None, device: Any = None, dtype: torch.dtype | None = None, **unet_config: Any):
+    def __init__(
+        self, operations: Any = None, device: Any = None, dtype: torch.dtype | None = None, **unet_config: Any
+    ):
         """Build the model; `unet_config` holds WanConfig's fields and others of ComfyUI's own, which are left alone."""
         config = WanConfig(**{name: value for name, value in unet_config.items() if name in CONFIG_FIELDS})
         super().__init__(config, operations, comfy.ldm.modules.attention.optimized_attention, device, dtype)
@@ -36,9 +38,7 @@ class HostWanModel(WanModel):
     ) -> torch.Tensor:
         """Predict the velocity, through the host's DIFFUSION_MODEL wrappers; see `WanModel.forward` for the shapes."""
         options = {} if transformer_options is None else transformer_options
-        wrappers = comfy.patcher_extension.get_all_wrappers(
-            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options
-        )
+        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timestep, context, clip_fea, None, options, fps=fps, **unused)
 

@@ -63,8 +63,8 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
     latents = vae.encode(pixels)
     if latents.ndim != 5 or latents.shape[1] != samples.shape[1] or latents.shape[-2:] != samples.shape[-2:]:
         raise InputError(
-            f"The VAE makes latents of shape {list(latents.shape)}, but a Wan 2.1 VAE makes [1, {samples.shape[1]}, frames, "
-            f"{samples.shape[-2]}, {samples.shape[-1]}] here: load wan_2.1_vae with VAELoader."
+            f"The VAE makes latents of shape {list(latents.shape)}, but a Wan 2.1 VAE makes [1, {samples.shape[1]}, "
+            f"frames, {samples.shape[-2]}, {samples.shape[-1]}] here: load wan_2.1_vae with VAELoader."
         )
     return latents
 
@@ -103,8 +103,8 @@ def pin_frames(
         whole = (len(start_images) - 1) // TEMPORAL * TEMPORAL + 1
         if latent_frames(whole) > frames:
             raise InputError(
-                f"There are {len(start_images)} start frames, but the clip has only {(frames - 1) * TEMPORAL + 1}: give "
-                "fewer start frames or a longer latent."
+                f"There are {len(start_images)} start frames, but the clip has only {(frames - 1) * TEMPORAL + 1}: "
+                "give fewer start frames or a longer latent."
             )
         pieces.append((0, start_images[:whole]))
     for number, frame in enumerate(key_frames):
@@ -136,8 +136,8 @@ def check_no_overlap(pieces: list[tuple[int, torch.Tensor]]) -> None:
         wanted = set(range(index, index + latent_frames(len(images))))
         if wanted & taken:
             raise InputError(
-                f"Two images fall on latent frame {min(wanted & taken)} (4 video frames share one): move a key frame by "
-                "4 frames or more."
+                f"Two images fall on latent frame {min(wanted & taken)} (4 video frames share one): move a key frame "
+                "by 4 frames or more."
             )
         taken |= wanted
 

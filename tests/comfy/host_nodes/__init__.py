@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ class Dump(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        """Never the same twice: another prompt may have overwritten the file."""
+        return time.monotonic_ns()
 
     @classmethod
     def execute(cls, value: Any, name: str) -> io.NodeOutput:

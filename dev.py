@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""The developer's one command: `python dev.py test`, `python dev.py lint`, `python dev.py demo`.
+
+Each makes .venv beside this file, installs the pinned packages of requirements-dev.txt into it and runs there; the
+next call finds a stamp and starts at once. Where a ComfyUI is found, `test` also prepares .venv-host, a Python that
+can run it. Needs nothing but Python 3.10 or newer; ComfyUI never runs this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+HOST_VENV = ROOT / ".venv-host"
+REQUIREMENTS = ROOT / "requirements-dev.txt"
+CONSTRAINTS = ROOT / "constraints-dev.txt"
+STAMP = ".skyreels-pins"
+
+# torchaudio's newest release names an older torch; ComfyUI only needs it to be importable, so its wish is not asked
+HOST_WITHOUT_DEPENDENCIES = ("torchaudio==2.11.0",)
+HOST_PINS = ("torch==2.13.0", "torchvision==0.28.0", "pytest==9.2.0")
+NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
+
+# the parts of the pack that the import rules are about
+PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
+
+
+USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with every ComfyUI found
+       python dev.py lint                      run ruff, mypy and the import rules
+       python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags"""
+
+
+class DevError(Exception):
+    """Something a developer can mend; the message is one sentence."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command that the arguments name, pass it the rest, and return its exit code."""
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command not in ("test", "lint", "demo") or (command == "lint" and rest):
+        print(USAGE, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
+        return 0 if command in ("-h", "--help") else 2
+    try:
+        pins = REQUIREMENTS.read_text("utf-8") + CONSTRAINTS.read_text("utf-8")
+        python = prepare(VENV, [["-r", str(REQUIREMENTS)]], pins)
+        if command == "test":
+            return run([python, "-m", "pytest", *rest], host_variables())
+        if command == "demo":
+            return run([python, "-m", "demo.run", *rest])
+        return lint(python)
+    except DevError as error:
+        print(f"dev.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(command: Sequence[str | Path], variables: dict[str, str] | None = None, cwd: Path = ROOT) -> int:
+    """Run a command with its output on the terminal and return its exit code."""
+    sys.stdout.flush()
+    environment = {**os.environ, "PYTHONUTF8": "1", **(variables or {})}
+    return subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=False).returncode
+
+
+def program(venv: Path, name: str) -> Path:
+    """Return where a virtual environment keeps a program."""
+    return venv / "Scripts" / f"{name}.exe" if os.name == "nt" else venv / "bin" / name
+
+
+def prepare(venv: Path, installs: list[list[str]], pins: str) -> Path:
+    """Make the virtual environment hold what is pinned; quick when its stamp says that it already does.
+
+    Args:
+        venv: its folder, made when missing; an environment made by hand is kept and brought up to date.
+        installs: argument lists for `pip install`, run in order.
+        pins: the text that the stamp stands for; another text means another installation.
+
+    Returns:
+        The environment's Python.
+    """
+    python = program(venv, "python")
+    stamp = venv / STAMP
+    wanted = hashlib.sha256(pins.encode()).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text("ascii").strip() == wanted:
+        return python
+    if not python.exists():
+        print(f"making {venv.name} ...")
+        if run([sys.executable, "-m", "venv", "--clear", venv]) != 0:
+            raise DevError(
+                f"Python's venv module could not make {venv.name}; its output above says why "
+                "(on Debian and Ubuntu: install python3-venv, then run this again)"
+            )
+    print(f"installing the pinned packages into {venv.name}; the first time this takes some minutes ...")
+    stamp.unlink(missing_ok=True)
+    for arguments in installs:
+        code = run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments])
+        if code != 0:
+            raise DevError(
+                f"pip ended with code {code} while installing into {venv.name}; its output above says why: "
+                "mend that (often the network or the disk) and run the same command again"
+            )
+    stamp.write_text(wanted + "\n", "ascii")
+    return python
+
+
+def host_variables() -> dict[str, str]:
+    """Find the ComfyUI hosts, prepare a Python for them, and return what tests/comfy needs to know."""
+    hosts = find_hosts()
+    if not hosts:
+        print(
+            "no ComfyUI found: the host tests will be skipped; to run them, put one in ~/ComfyUI "
+            "or set COMFYUI_PATH to its folder"
+        )
+        return {}
+    given = os.environ.get("COMFYUI_PYTHON")
+    if given and not Path(given).expanduser().is_file():
+        raise DevError(f"COMFYUI_PYTHON is {given}, which is no file: set it to ComfyUI's own Python, or unset it")
+    python = Path(given).expanduser() if given else prepare_host_python(max(hosts, key=host_version))
+    return {"SKYREELS_HOSTS": os.pathsep.join(map(str, hosts)), "SKYREELS_HOST_PYTHON": str(python)}
+
+
+def find_hosts() -> list[Path]:
+    """Return the folders of COMFYUI_PATH, else the ComfyUI around the pack, else ~/ComfyUI and ~/ComfyUI-0.8."""
+    named = [Path(name).expanduser() for name in os.environ.get("COMFYUI_PATH", "").split(os.pathsep) if name]
+    for folder in named:
+        if not is_host(folder):
+            raise DevError(f"COMFYUI_PATH names {folder}, which is no ComfyUI folder (no main.py and comfy/ in it)")
+    if named:
+        return [folder.resolve() for folder in named]
+    if ROOT.parent.name == "custom_nodes" and is_host(ROOT.parent.parent):
+        return [ROOT.parent.parent]
+    usual = Path.home() / "ComfyUI"
+    beside = Path.home() / "ComfyUI-0.8"
+    return [folder for folder in (usual, beside) if is_host(folder)] if is_host(usual) else []
+
+
+def is_host(folder: Path) -> bool:
+    """Say whether a folder is a checkout of ComfyUI."""
+    return (folder / "main.py").is_file() and (folder / "comfy").is_dir() and (folder / "requirements.txt").is_file()
+
+
+def host_version(folder: Path) -> tuple[int, ...]:
+    """Return a ComfyUI's version as numbers, () where the folder does not say."""
+    file = folder / "comfyui_version.py"
+    found = re.search(r'__version__\s*=\s*"(\d[\d.]*)', file.read_text("utf-8")) if file.is_file() else None
+    return tuple(int(part) for part in found[1].split(".") if part) if found else ()
+
+
+def prepare_host_python(host: Path) -> Path:
+    """Make .venv-host run this ComfyUI: its requirements, with our torch in place of whatever is newest."""
+    lines = (host / "requirements.txt").read_text("utf-8").splitlines()
+    wanted = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    kept = [line for line in wanted if re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() not in NOT_FROM_THE_HOST]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "requirements.txt"
+        file.write_text("\n".join([*HOST_PINS, *kept]) + "\n", "utf-8")
+        installs = [["-r", str(file)], ["--no-deps", *HOST_WITHOUT_DEPENDENCIES]]
+        return prepare(HOST_VENV, installs, "\n".join([*HOST_PINS, *kept, *HOST_WITHOUT_DEPENDENCIES]))
+
+
+def lint(python: Path) -> int:
+    """Run every check, whatever the others say, and return 0 when all are content."""
+    failed = [
+        name
+        for name, check in (("ruff", check_style), ("mypy", check_types), ("import-linter", check_imports))
+        if check(python) != 0
+    ]
+    print(f"lint: {', '.join(failed)} found something" if failed else "lint: all checks passed")
+    return 1 if failed else 0
+
+
+def check_style(python: Path) -> int:
+    """Run ruff on everything."""
+    return run([python, "-m", "ruff", "check", "."])
+
+
+def check_types(python: Path) -> int:
+    """Run mypy on wan_core."""
+    return run([python, "-m", "mypy", "wan_core"])
+
+
+def check_imports(python: Path) -> int:
+    """Run import-linter on a copy with a fixed name: the pack's own folder may have any, its imports are relative."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "skyreels_v2"
+        package.mkdir()
+        shutil.copy(ROOT / "__init__.py", package)
+        for source in (path for name in PACKAGES for path in (ROOT / name).rglob("*.py")):
+            target = package / source.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+        linter = program(python.parent.parent, "lint-imports")
+        return run([linter, "--config", ROOT / "pyproject.toml", "--no-cache", "--no-logo"], cwd=Path(folder))
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 10):  # noqa: UP036 - said here in words, not by a traceback
+        sys.exit(f"dev.py: this is Python {sys.version.split()[0]}, and 3.10 or newer is needed")
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""The files are opened again with PyAV, which must find what was put in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wan_core.errors import InputError
+from wan_core.video import contact_sheet, save_png, to_uint8, write_video
+
+
+def colour(red: float, green: float, blue: float, height: int = 32, width: int = 48) -> Tensor:
+    return torch.tensor([red, green, blue]).expand(height, width, 3)
+
+
+def read(path: Path) -> tuple[av.VideoStream, list[np.ndarray]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream, [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+
+
+@pytest.mark.parametrize("fps", [16, 24, 23.976])
+def test_a_video_has_the_size_count_and_rate_asked_for(tmp_path: Path, fps: float) -> None:
+    frames = torch.rand(9, 32, 48, 3, generator=torch.Generator().manual_seed(0))
+    assert write_video(tmp_path / "new folder" / "v.mp4", frames, fps) == 9
+    with av.open(str(tmp_path / "new folder" / "v.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.codec_context.pix_fmt) == (48, 32, "yuv420p")
+        assert stream.codec_context.name == "h264"
+        assert float(stream.average_rate) == pytest.approx(fps)
+        assert sum(1 for _ in container.decode(stream)) == 9
+
+
+@pytest.mark.parametrize("rgb", [(1.0, 0.0, 0.0), (0.0, 0.6, 0.1), (0.2, 0.3, 0.9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)])
+def test_colours_survive_the_way_to_the_file_and_back(tmp_path: Path, rgb: tuple[float, float, float]) -> None:
+    write_video(tmp_path / "v.mp4", [colour(*rgb)] * 3, 24, crf=1)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        frame = next(container.decode(video=0))
+        # BT.709's own luma weights, in the 16..235 range, are the oracle
+        luma = frame.to_ndarray()[: frame.height].mean()
+        assert luma == pytest.approx(16 + 219 * (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]), abs=1.5)
+        assert (frame.colorspace, frame.color_range) == (1, 1)
+
+
+def test_frames_stay_in_order_and_may_come_from_a_generator(tmp_path: Path) -> None:
+    levels = [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert write_video(tmp_path / "v.mp4", (colour(level, level, level) for level in levels), 24) == 5
+    _, decoded = read(tmp_path / "v.mp4")
+    assert [frame.mean() / 255 for frame in decoded] == pytest.approx(levels, abs=0.02)
+
+
+def test_an_odd_size_is_filled_up_by_one_pixel(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", torch.full((2, 33, 47, 3), 128, dtype=torch.uint8), 24)
+    stream, decoded = read(tmp_path / "v.mp4")
+    assert (stream.height, stream.width) == (34, 48)
+    assert decoded[0].min() > 120
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "crf", "words"),
+    [
+        (torch.zeros(0, 32, 48, 3), 24, 18, "no frames"),
+        (torch.zeros(2, 3, 32, 48), 24, 18, r"\[3, 32, 48\]"),
+        (torch.zeros(2, 32, 48, 3, dtype=torch.int64), 24, 18, "int64"),
+        ([colour(0.0, 0.5, 0.0), colour(0.0, 0.5, 0.0, width=50)], 24, 18, "frame 1 is 50x32, but frame 0 is 48x32"),
+        (torch.zeros(2, 32, 48, 3), 0, 18, "fps is 0"),
+        (torch.zeros(2, 32, 48, 3), 24, 60, "crf is 60"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_and_the_older_file_stays(
+    tmp_path: Path, frames: Tensor | list[Tensor], fps: float, crf: int, words: str
+) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"older")
+    with pytest.raises(InputError, match=words):
+        write_video(tmp_path / "v.mp4", frames, fps, crf=crf)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+    assert (tmp_path / "v.mp4").read_bytes() == b"older"
+
+
+def test_a_png_holds_the_very_bytes(tmp_path: Path) -> None:
+    image = torch.randint(0, 256, (31, 45, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    save_png(tmp_path / "p.png", image)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    _, decoded = read(tmp_path / "p.png")
+    assert np.array_equal(decoded[0], image.numpy())
+
+
+def test_a_contact_sheet_lays_frames_out_row_by_row() -> None:
+    sheet = contact_sheet([colour(level / 255, 0, 0, 4, 6) for level in (10, 20, 30, 40, 50)], columns=3, gap=2)
+    assert sheet.shape == (4 * 2 + 2, 6 * 3 + 2 * 2, 3)
+    assert [int(sheet[0, x, 0]) for x in (0, 8, 16)] == [10, 20, 30]
+    assert [int(sheet[6, x, 0]) for x in (0, 8, 16)] == [40, 50, 0]
+    assert int(sheet[4:6].sum()) == 0
+
+
+def test_a_contact_sheet_of_few_frames_is_no_wider_than_they_are() -> None:
+    assert contact_sheet(torch.zeros(2, 4, 6, 3), columns=8, gap=1).shape == (4, 13, 3)
+    with pytest.raises(InputError, match="columns is 0"):
+        contact_sheet(torch.zeros(2, 4, 6, 3), columns=0)
+
+
+def test_values_outside_the_range_are_clipped_and_nan_is_black() -> None:
+    picture = torch.tensor([-1.0, 2.0, float("nan")]).expand(2, 2, 3)
+    assert to_uint8(picture)[0, 0].tolist() == [0, 255, 0]

@@ -1,0 +1,145 @@
+"""The schedule of diffusion forcing: which latent frame is at which denoising step in which row (model call).
+
+With ar_step 0 all frames go together. With ar_step n each block of frames lags n steps behind the block before it, so
+that the noise stands like stairs over the clip and a wave of denoising runs through it.
+
+Source: `generate_timestep_matrix` of SkyReels-V2 (Chen et al. 2025); Chen et al. 2024, Diffusion Forcing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .errors import ScheduleError
+
+
+@dataclass(frozen=True)
+class ForcingSchedule:
+    """Who is denoised when; R rows, F latent frames.
+
+    Attributes:
+        step_index: int64 [R, F]; 0 = not begun, i = step i is done in this row, steps + 1 = finished.
+        update_mask: bool [R, F], frames that this row denoises.
+        intervals: R pairs (start, end) of latent frames that the model sees.
+        steps: denoising steps of a frame.
+    """
+
+    step_index: torch.Tensor
+    update_mask: torch.Tensor
+    intervals: tuple[tuple[int, int], ...]
+    steps: int
+
+    @property
+    def num_rows(self) -> int:
+        """Model calls (times two with guidance)."""
+        return self.step_index.shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        """Latent frames."""
+        return self.step_index.shape[1]
+
+
+def padded_frames(num_frames: int, causal_block_size: int) -> int:
+    """Return the least multiple of the block size that is not below num_frames."""
+    return -(-num_frames // causal_block_size) * causal_block_size
+
+
+def forcing_schedule(
+    num_frames: int,
+    steps: int,
+    ar_step: int = 0,
+    causal_block_size: int = 1,
+    num_prefix_frames: int = 0,
+    window: int | None = None,
+) -> ForcingSchedule:
+    """Build the schedule of a clip.
+
+    Args:
+        num_frames: latent frames, a multiple of causal_block_size when ar_step is above 0.
+        steps: denoising steps of a frame.
+        ar_step: steps that a block lags behind the one before it; 0 = all together.
+        causal_block_size: latent frames of a block.
+        num_prefix_frames: known frames at the start; whole blocks of them count as finished from the first row on.
+        window: latent frames that the model can see at once; None = all.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ScheduleError: a number out of range, or an ar_step too small for the window.
+    """
+    check_numbers(num_frames, steps, ar_step, causal_block_size, num_prefix_frames)
+    block = causal_block_size if ar_step > 0 else 1
+    blocks = num_frames // block
+    window_blocks = blocks if window is None else min(window // block, blocks)
+    if window_blocks < blocks and ar_step * window_blocks < steps:
+        least = math.ceil(steps / max(window_blocks, 1))
+        raise ScheduleError(
+            f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at least "
+            f"{least}: raise ar_step to {least} or lower the steps to {ar_step * window_blocks}."
+        )
+    index = block_steps(blocks, steps, ar_step, num_prefix_frames // block)
+    previous = torch.cat((start_row(blocks, steps, num_prefix_frames // block), index[:-1]))
+    update = (index != previous) & (index != steps + 1)
+    intervals = visible(update, window_blocks)
+    return ForcingSchedule(
+        index.repeat_interleave(block, dim=1),
+        update.repeat_interleave(block, dim=1),
+        tuple((start * block, end * block) for start, end in intervals),
+        steps,
+    )
+
+
+def check_numbers(num_frames: int, steps: int, ar_step: int, block: int, prefix: int) -> None:
+    """Refuse numbers that no schedule can have; `Raises: ScheduleError`."""
+    for name, value, least in (
+        ("num_frames", num_frames, 1), ("steps", steps, 1), ("ar_step", ar_step, 0), ("causal_block_size", block, 1),
+        ("num_prefix_frames", prefix, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise ScheduleError(f"{name} is {value}, but it has to be at least {least}: change it.")
+    if ar_step > 0 and num_frames % block:
+        raise ScheduleError(
+            f"There are {num_frames} latent frames, but with ar_step above 0 they have to be a multiple of the block size "
+            f"{block}: use {padded_frames(num_frames, block)} and cut the rest off."
+        )
+    if prefix >= num_frames:
+        raise ScheduleError(
+            f"{prefix} of {num_frames} latent frames are known, so there is nothing to make: give more frames."
+        )
+
+
+def start_row(blocks: int, steps: int, prefix_blocks: int) -> torch.Tensor:
+    """Return the state before the first row, [1, blocks]: known blocks finished, the others not begun."""
+    row = torch.zeros(1, blocks, dtype=torch.int64)
+    row[:, :prefix_blocks] = steps + 1
+    return row
+
+
+def block_steps(blocks: int, steps: int, ar_step: int, prefix_blocks: int) -> torch.Tensor:
+    """Return the step index of every row and block, [R, blocks].
+
+    Block n begins when block n - 1 has done ar_step steps, or is finished, whichever comes first; from then on it makes
+    one step a row. So all follows from the first row of each block.
+    """
+    lag = min(ar_step, steps)
+    number = torch.arange(blocks)
+    begins = (number - prefix_blocks) * lag
+    rows = steps + max(blocks - prefix_blocks - 1, 0) * lag
+    index = torch.arange(1, rows + 1)[:, None] - begins[None, :]
+    index[:, :prefix_blocks] = steps + 1
+    return index.clamp(0, steps + 1)
+
+
+def visible(update: torch.Tensor, window: int) -> list[tuple[int, int]]:
+    """Return the interval of blocks that each row sees: it moves on by one when the block behind it begins."""
+    intervals, end, blocks = [], window, update.shape[1]
+    for row in update:
+        if end < blocks and row[end]:
+            end += 1
+        intervals.append((max(end - window, 0), end))
+    return intervals

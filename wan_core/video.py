@@ -1,0 +1,182 @@
+"""Pixels to files with PyAV: an H.264 video, a contact sheet and a PNG. No decoding of latents and no host here.
+
+Files appear whole or not at all: they are written under another name beside the target and renamed at the end.
+Source: PyAV's documentation of containers and codec contexts; the colour tags are those of ITU-T H.273 (1 = BT.709).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange, Colorspace
+from torch import Tensor
+
+from .errors import InputError
+
+BT709 = 1
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Tensor | Iterable[Tensor],
+    fps: float,
+    crf: int = 18,
+    preset: str = "medium",
+) -> int:
+    """Write frames to an mp4 file (H.264, yuv420p, BT.709) that every player opens.
+
+    The frames are taken one at a time, so a generator writes a video of any length in constant memory. yuv420p needs an
+    even width and height: of an odd one the last column or row is repeated once.
+
+    Args:
+        path: the file to write; its folder is made, an older file is replaced.
+        frames: tensor [F, H, W, 3] or an iterable of [H, W, 3]; float 0..1 or uint8.
+        fps: frames per second.
+        crf: quality, 0 (lossless) to 51 (worst).
+        preset: x264's trade of time for size, "ultrafast" to "veryslow".
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        InputError: no frame, a frame of another shape, or fps or crf out of range. The target is then left as it was.
+    """
+    if not 0 < fps < math.inf:
+        raise InputError(f"fps is {fps}, but a video needs a positive number of frames per second, such as 24")
+    if not 0 <= crf <= 51:
+        raise InputError(f"crf is {crf}, but H.264 knows 0 (lossless) to 51 (worst): 18 looks like the original")
+    pictures = (to_uint8(frame) for frame in frames)
+    first = next(pictures, None)
+    if first is None:
+        raise InputError("there are no frames to write: a video needs at least one")
+    with _replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
+        # the index goes to the front, so that a browser can begin to play before it has the whole file
+        container.options["movflags"] = "faststart"
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = (size + size % 2 for size in first.shape[:2])
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf), "preset": preset}
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = ColorRange.MPEG
+        count = 0
+        for picture in _all_of_one_size(first, pictures):
+            container.mux(stream.encode(_video_frame(picture)))
+            count += 1
+        container.mux(stream.encode(None))
+    return count
+
+
+def save_png(path: str | os.PathLike[str], image: Tensor) -> None:
+    """Write one picture as a PNG file.
+
+    Args:
+        path: the file to write; its folder is made, an older file is replaced.
+        image: [H, W, 3], float 0..1 or uint8.
+
+    Raises:
+        InputError: the tensor is no RGB picture.
+    """
+    picture = to_uint8(image)
+    encoder = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width = picture.shape[:2]
+    encoder.pix_fmt = "rgb24"
+    encoder.time_base = Fraction(1)
+    packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *encoder.encode(None)]
+    with _replacing(Path(path)) as unfinished:
+        unfinished.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2) -> Tensor:
+    """Lay frames out in rows, left to right and top to bottom, on black.
+
+    Args:
+        frames: tensor [F, H, W, 3] or an iterable of [H, W, 3], all of one size; float 0..1 or uint8.
+        columns: frames in a row.
+        gap: pixels between frames.
+
+    Returns:
+        uint8 [rows * H + (rows - 1) * gap, columns * W + (columns - 1) * gap, 3], with fewer columns for fewer frames.
+
+    Raises:
+        InputError: no frame, frames of different sizes, or columns below 1.
+    """
+    if columns < 1:
+        raise InputError(f"columns is {columns}, but a contact sheet needs at least 1")
+    pictures = (to_uint8(frame) for frame in frames)
+    first = next(pictures, None)
+    if first is None:
+        raise InputError("there are no frames for a contact sheet: it needs at least one")
+    tiles = list(_all_of_one_size(first, pictures))
+    height, width = first.shape[:2]
+    columns = min(columns, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    sheet = torch.zeros(rows * (height + gap) - gap, columns * (width + gap) - gap, 3, dtype=torch.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = torch.from_numpy(tile)
+    return sheet
+
+
+def to_uint8(frame: Tensor) -> np.ndarray:
+    """Return one picture as bytes.
+
+    Args:
+        frame: [H, W, 3], float 0..1 (what lies outside is clipped, NaN becomes black) or uint8, on any device.
+
+    Returns:
+        uint8 array [H, W, 3], contiguous.
+
+    Raises:
+        InputError: another shape, or whole numbers that are not uint8.
+    """
+    frame = torch.as_tensor(frame)
+    if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise InputError(f"a frame has the shape {list(frame.shape)}, but [height, width, 3] (RGB) is wanted")
+    if frame.is_floating_point():
+        frame = frame.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    elif frame.dtype != torch.uint8:
+        raise InputError(f"a frame has the type {frame.dtype}, but float (0..1) or uint8 (0..255) is wanted")
+    return np.ascontiguousarray(frame.cpu().numpy())
+
+
+def _all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    for index, picture in enumerate(others, start=1):
+        if picture.shape != first.shape:
+            seen, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (picture, first))
+            raise InputError(f"frame {index} is {seen}, but frame 0 is {wanted}: all frames must have one size")
+        yield picture
+
+
+def _video_frame(picture: np.ndarray) -> av.VideoFrame:
+    height, width = picture.shape[:2]
+    even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+    return frame.reformat(
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+    )
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Lend a name beside the target; what was written there takes the target's place, or goes if there was an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        with suppress(FileNotFoundError):
+            unfinished.unlink()
