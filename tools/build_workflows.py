@@ -109,7 +109,7 @@ class Graph:
             "links": self.links,
             "groups": [],
             "config": {},
-            "extra": {"ds": {"scale": 0.7, "offset": [40, 80]}},
+            "extra": {"ds": {"scale": 0.6, "offset": [130, 160]}},
             "version": 0.4,
         }
 

@@ -42,6 +42,16 @@ class ForcingSchedule:
         """Latent frames."""
         return self.step_index.shape[1]
 
+    def without_idle_rows(self, known: torch.Tensor) -> ForcingSchedule:
+        """Return the schedule without the rows that denoise nothing but known frames (an end frame's, under ar_step).
+
+        Args:
+            known: bool [F], frames that are never updated.
+        """
+        busy = (self.update_mask & ~known).any(dim=1)
+        intervals = tuple(interval for interval, keep in zip(self.intervals, busy.tolist(), strict=True) if keep)
+        return ForcingSchedule(self.step_index[busy], self.update_mask[busy], intervals, self.steps)
+
 
 def padded_frames(num_frames: int, causal_block_size: int) -> int:
     """Return the least multiple of the block size that is not below num_frames."""
@@ -79,8 +89,8 @@ def forcing_schedule(
     if window_blocks < blocks and ar_step * window_blocks < steps:
         least = math.ceil(steps / max(window_blocks, 1))
         raise ScheduleError(
-            f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at least "
-            f"{least}: raise ar_step to {least} or lower the steps to {ar_step * window_blocks}."
+            f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at "
+            f"least {least}: raise ar_step to {least} or lower the steps to {ar_step * window_blocks}."
         )
     index = block_steps(blocks, steps, ar_step, num_prefix_frames // block)
     previous = torch.cat((start_row(blocks, steps, num_prefix_frames // block), index[:-1]))
@@ -104,8 +114,8 @@ def check_numbers(num_frames: int, steps: int, ar_step: int, block: int, prefix:
             raise ScheduleError(f"{name} is {value}, but it has to be at least {least}: change it.")
     if ar_step > 0 and num_frames % block:
         raise ScheduleError(
-            f"There are {num_frames} latent frames, but with ar_step above 0 they have to be a multiple of the block size "
-            f"{block}: use {padded_frames(num_frames, block)} and cut the rest off."
+            f"There are {num_frames} latent frames, but with ar_step above 0 they have to be a multiple of the block "
+            f"size {block}: use {padded_frames(num_frames, block)} and cut the rest off."
         )
     if prefix >= num_frames:
         raise ScheduleError(

@@ -36,6 +36,12 @@ def sinusoidal_embedding_1d(dim: int, position: Tensor) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=1)
 
 
+def zero_(layer: nn.Module) -> None:
+    """Set a layer's weight and bias to zero, so that it adds nothing until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class WanModel(nn.Module):
     """The whole transformer: noisy latent video, timesteps and text in, velocity (noise minus video) out."""
 
@@ -96,11 +102,11 @@ class WanModel(nn.Module):
         if self.config.inject_sample_info:
             nn.init.normal_(self.fps_embedding.weight, std=0.02)
             embeddings += [self.fps_projection[0]]
-            nn.init.zeros_(self.fps_projection[2].weight)
+            zero_(self.fps_projection[2])
         for module in embeddings:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(self.head.head.weight)
+        zero_(self.head.head)
 
     def forward(
         self,

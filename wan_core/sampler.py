@@ -104,10 +104,11 @@ def sample(
     """
     if len(sigmas) - 1 != schedule.steps or noise.shape[2] != schedule.num_frames:
         raise ScheduleError(
-            f"There are sigmas for {len(sigmas) - 1} steps and noise for {noise.shape[2]} latent frames, but the schedule "
-            f"is of {schedule.steps} steps and {schedule.num_frames} frames: make them for the same clip."
+            f"There are sigmas for {len(sigmas) - 1} steps and noise for {noise.shape[2]} latent frames, but the "
+            f"schedule is of {schedule.steps} steps and {schedule.num_frames} frames: make them for the same clip."
         )
     known = torch.zeros(schedule.num_frames, dtype=torch.bool) if pinned is None else pinned.mask.cpu()
+    schedule = schedule.without_idle_rows(known)
     jobs = plan(schedule, sigmas, known, 0.0 if pinned is None else pinned.noise_level, noise.device)
     state = SolverState(make_solver(solver, sigmas), noise)
     x, clean = noise.clone(), noise.clone()
@@ -129,7 +130,7 @@ def sample(
 def plan(
     schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor, known_level: float, device: torch.device
 ) -> list[Job]:
-    """Put everything that depends on the schedule onto the device, before the loop: the loop itself never waits for it."""
+    """Put all that depends on the schedule onto the device before the loop, so that the loop never waits for it."""
     levels = noise_levels(sigmas.float().cpu())[schedule.step_index]  # [R, F]
     levels[:, known] = known_level
     levels = levels.to(device)

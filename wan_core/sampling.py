@@ -13,7 +13,7 @@ from .errors import ScheduleError
 TRAIN_STEPS = 1000
 SIGMA_MAX = 0.999  # the first training step; a frame that has not begun is shown to the model at this level
 FULL_NOISE = 0.99  # from here up a schedule starts from pure noise, below it from a noised video
-ROUNDING = 4e-5  # more than float32 loses of sigma * 1000, less than anyone means
+FLOAT32_ERROR = 1e-4  # what float32 can lose of sigma * 1000: half a unit in the last place, twice
 
 
 def flow_sigmas(steps: int, shift: float = 8.0) -> torch.Tensor:
@@ -42,13 +42,12 @@ def flow_sigmas(steps: int, shift: float = 8.0) -> torch.Tensor:
 def timesteps_of(sigmas: torch.Tensor) -> torch.Tensor:
     """Return the whole timesteps (0..1000, float32) of sigmas (0..1) of any shape.
 
-    The release cuts timesteps to whole numbers. A float32 sigma of exactly k / 1000 may lie a hair below it, so a little
-    less than a ten-thousandth of a timestep is added first.
+    The release cuts timesteps to whole numbers. In float32 a sigma of exactly k / 1000 may come out a hair below k, so
+    what is nearer to a whole number than float32 can tell is taken for it.
     """
-    # in two float32 parts, so that devices without float64 give the same
     scaled = sigmas.float() * TRAIN_STEPS
     nearest = scaled.round()
-    return torch.where((nearest - scaled).abs() <= 2 * ROUNDING, nearest, scaled.floor())
+    return torch.where((nearest - scaled).abs() < FLOAT32_ERROR, nearest, scaled.floor())
 
 
 def noise_levels(sigmas: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,8 @@ All frames share one sigma table, so a step of a linear multistep solver is the 
 makes it: the update of a whole clip is one gather of coefficients and a handful of multiply-adds, with no object per
 frame and nothing read back from the device.
 
-Sources: Zhao et al. 2023, UniPC (order 2, B(h) = expm1(h), data prediction) as used for flow matching by the SkyReels-V2
-release; Euler as in Karras et al. 2022.
+Sources: Zhao et al. 2023, UniPC (order 2, B(h) = expm1(h), data prediction) as used for flow matching by the
+SkyReels-V2 release; Euler as in Karras et al. 2022.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
         ScheduleError: no such solver.
     """
     if name not in SOLVERS:
-        raise ScheduleError(f'The solver is "{name}", but it has to be one of {", ".join(SOLVERS)}: choose one of them.')
+        raise ScheduleError(
+            f'The solver is "{name}", but it has to be one of {", ".join(SOLVERS)}: choose one of them.'
+        )
     table = sigmas.double().tolist()
     steps = len(table) - 1
     if name == "euler":
@@ -103,13 +105,17 @@ def unipc_corrector(sigmas: list[float], step: int) -> tuple[float, float, float
     """Return the coefficients that make the sample at sigmas[step] again, now that its x0 is known.
 
     They belong to sample, last sample, x0, x0[-1] and x0[-2].
+
+    At step 1 the release corrects from the sample itself: its scheduler remembers the first sample as a view of the
+    latents, which the step has overwritten by then. diffusers' pipeline does the same, and the settings people know were
+    found with it, so it is kept.
     """
     before, now = log_snr(sigmas[step - 1]), log_snr(sigmas[step])
     h = now - before
     base = -(1 - sigmas[step]) * math.expm1(-h)
     rest = sigmas[step] / sigmas[step - 1]
     if order_of(len(sigmas) - 1, step - 1) < ORDER:
-        return 0.0, rest, 0.5 * base, base - 0.5 * base, 0.0
+        return rest, 0.0, 0.5 * base, 0.5 * base, 0.0
     ratio = (log_snr(sigmas[step - 2]) - before) / h
     # the two order conditions [[1, 1], [ratio, 1]] rho = (b1, b2), solved by hand
     hh, phi1 = -h, math.expm1(-h)

@@ -160,7 +160,7 @@ class ExecutionFailed(AssertionError):
         self.message: str = str(details.get("exception_message", details)).strip()
         self.exception_type: str = str(details.get("exception_type", ""))
         self.node_type: str = str(details.get("node_type", ""))
-        trace = "".join(details.get("traceback") or [])
+        trace = "".join((details.get("traceback") or [])[-4:])
         super().__init__(f"{self.node_type}: {self.exception_type}: {self.message}\n{trace}")
 
 

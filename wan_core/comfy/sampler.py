@@ -102,22 +102,23 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         known = torch.cat((known, known.new_zeros(padded - frames)))
         pad_conditions(guider.conds, frames, padded)
 
-        schedule = forcing_schedule(
-            padded, len(sigmas) - 1, options.ar_step, options.causal_block_size, leading_pinned(known)
-        )
+        steps, block = len(sigmas) - 1, options.causal_block_size
+        schedule = forcing_schedule(padded, steps, options.ar_step, block, leading_pinned(known))
+        schedule = schedule.without_idle_rows(known)
         pinned = None
         if known.any():
             condition_noise = seeded_noise(tuple(noise.shape), seed, "condition").to(noise)
             pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise)
         run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
-        with run, tqdm(total=schedule.num_rows, disable=disable_pbar) as bar:
+        with (
+            frame_noise(guider.inner_model, extra_args["model_options"]),
+            tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
+        ):
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
                 bar.update()
                 if callback is not None:
-                    last = row.index == row.num_rows - 1
-                    shown = x0 if last else torch.roll(x0, -run.active_frame(row), dims=2)
-                    callback(row.index, shown[:, :, :frames], x[:, :, :frames], row.num_rows)
+                    callback(row.index, run.preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
 
             x = start(noise, latent_image, sigmas)
             x = sample(run.denoise, x, sigmas, schedule, options.solver, pinned, report)
@@ -125,7 +126,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
 
 
 class GuiderRun:
-    """One sampling run through a guider: what is put into it before the first row and taken out after the last."""
+    """One sampling run through a guider: what its conditions carry, and a row of the schedule as a call of it."""
 
     def __init__(
         self,
@@ -138,31 +139,25 @@ class GuiderRun:
     ):
         self.guider = guider
         self.extra_args = extra_args
-        self.first_unfinished = torch.argmax((schedule.update_mask & ~known).int(), dim=1).tolist()
-        model_options = extra_args["model_options"]
-        transformer_options = model_options.setdefault("transformer_options", {})
+        self.first_changed = torch.argmax((schedule.update_mask & ~known).int(), dim=1).tolist()
+        transformer_options = extra_args["model_options"].setdefault("transformer_options", {})
         # neighbours look their progress up in this list: it has to hold the sigmas that they will be called with
-        transformer_options["sample_sigmas"] = torch.cat(
-            (row_sigmas(sigmas, schedule.step_index, known), torch.zeros(1))
-        ).to(sigmas)
+        rows = row_sigmas(sigmas, schedule.step_index, known)
+        transformer_options["sample_sigmas"] = torch.cat((rows, rows.new_zeros(1))).to(sigmas)
         if options.causal_attention:
             transformer_options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
         fps = comfy.conds.CONDRegular(torch.tensor([options.fps], dtype=torch.long))
         for conditions in guider.conds.values():
             for condition in conditions or ():
                 condition["model_conds"] = {**condition["model_conds"], "fps": fps}
-        self.context = frame_noise(guider.inner_model, model_options)
 
-    def __enter__(self) -> GuiderRun:
-        self.context.__enter__()
-        return self
+    def preview(self, row: Row, x0: torch.Tensor) -> torch.Tensor:
+        """Return the clip with the first frame that this row changed in front: previews show the first one only.
 
-    def __exit__(self, *error: Any) -> None:
-        self.context.__exit__(*error)
-
-    def active_frame(self, row: Row) -> int:
-        """Return the first frame that this row changes: the one worth previewing."""
-        return max(0, self.first_unfinished[row.index] - row.start)
+        The last row gives the clip in its own order, since core keeps it as the denoised output.
+        """
+        last = row.index == row.num_rows - 1
+        return x0 if last else torch.roll(x0, -self.first_changed[row.index], dims=2)
 
     def denoise(self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
         """Return x0 [B, C, F, H, W] from the guider for one row of the schedule."""

@@ -96,7 +96,10 @@ def pin_frames(
     samples = check_latent(latent).clone()
     frames = samples.shape[2]
     mask = latent.get("noise_mask")
-    mask = samples.new_ones(1, 1, frames, *samples.shape[-2:]) if mask is None else mask.clone()
+    if mask is None:
+        mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
+    else:  # masks of other nodes come in many shapes
+        mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_key_frames(key_images, key_frames)
     pieces: list[tuple[int, torch.Tensor]] = []
     if start_images is not None:
