@@ -147,15 +147,14 @@ class WanI2VCrossAttention(WanT2VCrossAttention):
         transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]; the first `context_img_len` tokens of `context` are the image's."""
-        image_tokens = context_img_len or 0  # hosts run image-to-video models without CLIP vision too
-        image, text = context[:, :image_tokens], context[:, image_tokens:]
+        # without CLIP vision (None) ComfyUI's own module reads the text in both places: a file gives one video in both
+        image, text = context[:, :context_img_len], context[:, context_img_len:]
         options = transformer_options
         q = self.norm_q(self.q(x))
         k, v = self.norm_k(self.k(text)), self.v(text)
         y = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
-        if image_tokens:
-            k, v = self.norm_k_img(self.k_img(image)), self.v_img(image)
-            y = y + self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
+        k, v = self.norm_k_img(self.k_img(image)), self.v_img(image)
+        y = y + self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
         return self.o(y)
 
 

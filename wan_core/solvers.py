@@ -107,8 +107,8 @@ def unipc_corrector(sigmas: list[float], step: int) -> tuple[float, float, float
     They belong to sample, last sample, x0, x0[-1] and x0[-2].
 
     At step 1 the release corrects from the sample itself: its scheduler remembers the first sample as a view of the
-    latents, which the step has overwritten by then. diffusers' pipeline does the same, and the settings people know were
-    found with it, so it is kept.
+    latents, which the step has overwritten by then. diffusers' pipeline does the same, and the settings people know
+    were found with it, so it is kept.
     """
     before, now = log_snr(sigmas[step - 1]), log_snr(sigmas[step])
     h = now - before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from unittest import mock
 
 import pytest
@@ -149,7 +150,7 @@ def test_the_sigma_of_a_row_falls_and_is_the_ordinary_one_in_sync(ar_step, block
 
     schedule = forcing_schedule(FRAMES, 5, ar_step, block)
     sample(denoise, torch.randn(LATENT), sigmas, schedule, pinned=PinnedFrames(torch.zeros(LATENT), mask))
-    assert all(later < earlier for earlier, later in zip(seen[:-1], seen[1:], strict=True))
+    assert all(later < earlier for earlier, later in itertools.pairwise(seen))
     if ar_step == 0:
         assert seen == pytest.approx(sigmas[:-1].tolist())
 

@@ -170,4 +170,4 @@ def fits_memory(vae: Any, samples: torch.Tensor) -> bool:
     """Whether decoding the whole frame at once fits, by ComfyUI's own estimate, once other models have made room."""
     needed = vae.memory_used_decode(samples.shape, vae.vae_dtype)
     comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
-    return needed <= vae.patcher.get_free_memory(vae.device)
+    return needed <= comfy.model_management.get_free_memory(vae.device)

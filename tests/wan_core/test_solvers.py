@@ -1,0 +1,116 @@
+"""The coefficient tables against diffusers' scheduler objects, one object per frame as the release uses them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wan_core.errors import ScheduleError
+from wan_core.sampling import flow_sigmas
+from wan_core.solvers import SOLVERS, SolverState, make_solver
+
+SHAPE = (2, 3, 4, 2, 2)  # four frames
+
+
+def velocities(steps: int) -> torch.Tensor:
+    return torch.randn(steps, *SHAPE, generator=torch.Generator().manual_seed(steps), dtype=torch.float64)
+
+
+def solved(name: str, sigmas: torch.Tensor, starts: list[int]) -> torch.Tensor:
+    """Run every frame from its own first row on, so that frames are at different steps in one call."""
+    steps = len(sigmas) - 1
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    state = SolverState(make_solver(name, sigmas), x)
+    for row in range(steps + max(starts)):
+        for frame, start in enumerate(starts):
+            step = row - start
+            if 0 <= step < steps:
+                frames = slice(frame, frame + 1)
+                x0 = x[:, :, frames] - sigmas[step].double() * velocities(steps)[step][:, :, frames]
+                state.step(x, x0, torch.tensor([step]), frames)
+    return x
+
+
+def by_objects(scheduler_of_steps, sigmas: torch.Tensor) -> torch.Tensor:
+    """The release's way: a scheduler per frame, whose samples are views of the clip."""
+    steps = len(sigmas) - 1
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for frame in range(SHAPE[2]):
+        scheduler = scheduler_of_steps()
+        for step in range(steps):
+            velocity = velocities(steps)[step][:, :, frame]
+            x[:, :, frame] = scheduler.step(velocity, scheduler.timesteps[step], x[:, :, frame], return_dict=False)[0]
+    return x
+
+
+def unipc(sigmas: torch.Tensor) -> UniPCMultistepScheduler:
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
+    scheduler.set_timesteps(len(sigmas) - 1)
+    scheduler.sigmas = sigmas.clone()
+    return scheduler
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 12, 30])
+@pytest.mark.parametrize("shift", [1.0, 5.0, 8.0])
+def test_unipc_equals_a_scheduler_object_per_frame(steps, shift):
+    sigmas = flow_sigmas(steps, shift)
+    expected = by_objects(lambda: unipc(sigmas), sigmas)
+    got = solved("unipc", sigmas, [0, 0, 1, 3])
+    assert ((got - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_euler_equals_diffusers_euler(steps):
+    sigmas = flow_sigmas(steps, 5.0)
+
+    def scheduler() -> FlowMatchEulerDiscreteScheduler:
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler.set_timesteps(sigmas=sigmas[:-1].tolist())
+        return scheduler
+
+    expected = by_objects(scheduler, sigmas)
+    torch.testing.assert_close(solved("euler", sigmas, [0, 2, 1, 0]), expected, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(SOLVERS), st.integers(1, 20), st.floats(0.5, 12), st.booleans())
+def test_a_constant_prediction_is_reached_exactly(name, steps, shift, from_one):
+    sigmas = flow_sigmas(steps, shift)
+    if from_one:
+        sigmas[0] = 1.0  # ComfyUI's own schedulers begin there
+    solver = make_solver(name, sigmas)
+    assert solver.corrector.isfinite().all() and solver.predictor.isfinite().all()
+    x, target = torch.randn(1, 2, 3, 2, 2), torch.full((1, 2, 3, 2, 2), 0.7)
+    state = SolverState(solver, x)
+    for step in range(steps):
+        state.step(x, target, torch.full((3,), step), slice(0, 3))
+    torch.testing.assert_close(x, target)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_more_steps_come_nearer_to_the_true_flow(name):
+    """The velocity of a Gaussian of width s at the origin is known, and so is where its flow ends."""
+    width = 0.5
+
+    def error(steps: int) -> float:
+        sigmas = flow_sigmas(steps, 1.0).double()
+        x = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64) * 2
+        state = SolverState(make_solver(name, sigmas), x)
+        for step in range(steps):
+            sigma = sigmas[step]
+            alpha = 1 - sigma
+            x0 = x * alpha * width**2 / (alpha**2 * width**2 + sigma**2)
+            state.step(x, x0, torch.tensor([step]), slice(0, 1))
+        first = sigmas[0]
+        start = ((1 - first) ** 2 * width**2 + first**2).sqrt()
+        return abs(x.item() - 2 * width / start.item())
+
+    assert error(64) < error(16) / 2 < error(4)
+
+
+def test_an_unknown_solver_is_refused():
+    with pytest.raises(ScheduleError, match='solver is "heun"'):
+        make_solver("heun", flow_sigmas(4))
