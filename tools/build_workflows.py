@@ -109,7 +109,7 @@ class Graph:
             "links": self.links,
             "groups": [],
             "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [130, 160]}},
+            "extra": {"ds": {"scale": 0.6, "offset": [130, 200]}},
             "version": 0.4,
         }
 
@@ -176,7 +176,7 @@ def video_graph(
         chinese: the same in Chinese.
     """
     graph = Graph()
-    model, clip, vae, _ = graph.column(*loaders(), note(files_note(setting, chinese), 560))
+    model, clip, vae, _ = graph.column(*loaders(), note(files_note(setting, chinese), 400))
     text = Node(
         "SkyReelsV2TextEncode", (430, 420), [("clip", "CLIP")],
         [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, NEGATIVE_PROMPT],

@@ -1,0 +1,97 @@
+"""Every example workflow in ComfyUI's real frontend, in headless Chromium: whole, and the prompt that is tested."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfy.host import REPO, Host
+from tests.comfy.workflows import load_workflow, to_prompt
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
+
+WORKFLOWS = sorted((REPO / "example_workflows").glob("*.json"))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+LOAD = """async (workflow) => {
+    await window.app.loadGraphData(workflow, true, true)
+    const prompt = (await window.app.graphToPrompt()).output
+    const known = window.LiteGraph.registered_node_types
+    const nodes = window.app.graph.nodes
+    return {
+        prompt,
+        missing: nodes.filter((node) => !known[node.type]).map((node) => node.type),
+        red: nodes.filter((node) => node.has_errors).map((node) => node.type),
+        overlaps: nodes.flatMap((a) => nodes.filter((b) => a.id < b.id
+            && a.pos[0] < b.pos[0] + b.size[0] && b.pos[0] < a.pos[0] + a.size[0]
+            && a.pos[1] - 30 < b.pos[1] + b.size[1] && b.pos[1] - 30 < a.pos[1] + a.size[1]
+        ).map((b) => `${a.type} and ${b.type}`)),
+    }
+}"""
+
+
+def browser_path() -> str | None:
+    """Return a Chromium of this machine: CHROMIUM_PATH, or one on the PATH."""
+    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="module")
+def shipped_files(host: Host) -> Iterator[None]:
+    """Empty files under the names that the workflows ship with: a missing file is red, and rightly so."""
+    models = {
+        host.models / model["directory"] / model["name"]
+        for path in WORKFLOWS
+        for node in load_workflow(path)["nodes"]
+        for model in node["properties"].get("models", ())
+    }
+    files = [*models, host.base / "input" / "example.png"]
+    for file in files:
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
+
+
+@pytest.fixture(scope="module")
+def page(host: Host, shipped_files: None) -> Iterator[Any]:
+    """The frontend of a running host, ready for a workflow."""
+    program = browser_path()
+    if program is None:
+        pytest.skip(
+            "no Chromium found: install one, or name it in CHROMIUM_PATH, to test the workflows in the frontend"
+        )
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        page = browser.new_page(viewport={"width": 1800, "height": 1000})
+        page.goto(host.url, wait_until="load")
+        page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=90_000)
+        page.wait_for_function(
+            "window.LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined", timeout=60_000
+        )
+        page.wait_for_timeout(3000)
+        page.keyboard.press("Escape")  # the template browser of a first visit would hide the graph in the screenshots
+        yield page
+        browser.close()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_opens_whole_and_makes_the_prompt_that_the_other_tests_run(
+    host: Host, page: Any, path: Path, tmp_path: Path
+) -> None:
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    workflow = load_workflow(path)
+    seen = page.evaluate(LOAD, workflow)
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / f"{path.stem}.png")
+    assert seen["missing"] == [] and seen["red"] == [] and seen["overlaps"] == [] and problems == []
+    ours = to_prompt(workflow, host.object_info())
+    theirs = {
+        number: {"class_type": node["class_type"], "inputs": node["inputs"]} for number, node in seen["prompt"].items()
+    }
+    assert theirs == ours
