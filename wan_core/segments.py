@@ -252,9 +252,9 @@ def check_overlap(base: int, overlap: int, window: int, block: int, sides: int) 
     advice = f"raise base_num_frames to {wider}"
     if smaller:
         advice = f"lower overlap_history to {video_frames(smaller)} or {advice}"
-    where = "at each end of a loop " if sides == 2 else ""
+    where = " at each end of a loop" if sides == 2 else ""
     raise ScheduleError(
-        f"overlap_history is {overlap} frames ({carried} latent frames {where}) and base_num_frames is {base} "
+        f"overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is {base} "
         f"({window} latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}."
     )
 

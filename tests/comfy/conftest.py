@@ -25,7 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which hosts were tested, with the time to start and the tests that passed inside."""
+    """Say which hosts were tested, with the time to start and the tests that passed inside; or why there was none."""
+    if HOSTS == [None]:
+        terminalreporter.write_line(f"The host tests were skipped: {why_no_host()}.")
     for note in config.stash[NOTES]:
         terminalreporter.write_line(note)
 

@@ -1,0 +1,355 @@
+"""The journal of a long job: a folder that a killed run goes on from, and never a torn file taken for a whole one.
+
+    <root>/<name>-<fingerprint>/    one job: the same settings and the same given tensors find it again
+        job.json                    settings and state, for people and lists
+        segment-0000.safetensors    what the next segment needs
+        segment-0000.json           written last: the segment is finished; sizes and checksums of its files
+        part-0000.mp4               whatever else belongs to the segment
+        lock                        held while a process works on the job
+
+Each record names the checksum of the tensors it was made from. So if one segment is torn only that one is made again,
+and the ones behind it count as long as it comes out the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from .errors import InputError, SkyReelsError
+from .job_files import UNFINISHED, Lock, file_digest, folder_bytes, held, sync_file, sync_folder, write_whole
+
+JOB_FILE, LOCK_FILE = "job.json", "lock"
+SHORT = 16  # characters of the fingerprint in a folder's name
+FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for devices
+
+
+class JournalError(SkyReelsError):
+    """A job's folder cannot be used: the disk is full or read-only, or another run holds it."""
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """One job in a list.
+
+    Attributes:
+        folder: where it lies.
+        name: the name it was started with.
+        segments: segments in all, 0 where job.json is torn.
+        finished: segments with a record, unchecked.
+        complete: whether `Journal.finish` was called.
+        size: bytes of all its files.
+        changed: seconds since 1970 of the last finished segment, or of the start.
+    """
+
+    folder: Path
+    name: str
+    segments: int
+    finished: int
+    complete: bool
+    size: int
+    changed: float
+
+
+class Journal:
+    """One job's folder, locked for this process; a context manager.
+
+    Attributes:
+        folder: where it lies.
+        segments: how many the job has.
+        is_new: whether nothing was there before.
+        changed: for a new job, the settings and tensors that differ from the newest job of the same name.
+
+    Args:
+        root: the folder of all jobs; it is made if need be.
+        name: what the job is called; no folders in it.
+        settings: all that decides about the result, as JSON knows it (str, int, float, bool, None, list, dict).
+        segments: how many segments the job has.
+        tensors: given tensors that decide about the result (conditioning, images, latents), by name.
+
+    Raises:
+        InputError: a name with path parts, or settings that JSON does not know.
+        JournalError: another run works on this job, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        name: str,
+        settings: Mapping[str, Any],
+        segments: int,
+        tensors: Mapping[str, torch.Tensor] | None = None,
+    ):
+        check_name(name)
+        self.segments = segments
+        hashes = {key: tensor_digest(tensor) for key, tensor in (tensors or {}).items()}
+        about = {"name": name, "segments": segments, "settings": dict(settings), "tensors": hashes}
+        self._about = json.loads(canonical(about))  # tuples are lists from here on, as in the file
+        self.fingerprint = digest_of({key: value for key, value in self._about.items() if key != "name"})
+        self.folder = Path(root) / f"{name}-{self.fingerprint[:SHORT]}"
+        self._records: dict[int, dict[str, Any]] = {}
+        self._lock = Lock(self.folder / LOCK_FILE)
+        with self.writing():
+            self.is_new = not (self.folder / JOB_FILE).exists()
+            self.changed = changes(Path(root), self._about) if self.is_new else ()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._lock.acquire():
+                raise JournalError(
+                    f"The job in {self.folder} is being worked on by {self._lock.holder()}: wait until it has ended, "
+                    "or stop it."
+                )
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self) -> None:
+        for path in self.folder.glob("*" + UNFINISHED):
+            with suppress(OSError):
+                path.unlink()
+        for index in range(self.segments):
+            record = self._whole_record(index)
+            if record is not None:
+                self._records[index] = record
+        about = read_record(self.folder / JOB_FILE)
+        if about is None or (about["complete"] and self.next_segment() is not None):
+            with self.writing():
+                write_record(self.folder / JOB_FILE, {**self._about, "complete": False})
+
+    def _whole_record(self, index: int) -> dict[str, Any] | None:
+        """Return the record of a segment if it and all its files are whole."""
+        record = read_record(self._record_path(index))
+        if record is None or record.get("job") != self.fingerprint:
+            return None
+        for name, (size, digest) in record["files"].items():
+            path = self.folder / name
+            try:
+                if path.stat().st_size != size or file_digest(path) != digest:
+                    return None
+            except OSError:
+                return None
+        return record
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another run have the job; what is finished stays."""
+        self._lock.release()
+
+    def next_segment(self) -> int | None:
+        """Return the first segment that has to be made, or None when all are finished.
+
+        A segment counts as finished if its files are whole and it was made from what the one before it holds now.
+        """
+        before = ""
+        for index in range(self.segments):
+            record = self._records.get(index)
+            if record is None or record["after"] != before:
+                return index
+            before = record["files"][self._tensor_path(index).name][1]
+        return None
+
+    def load(self, index: int) -> dict[str, torch.Tensor]:
+        """Return the tensors of a finished segment, on the CPU."""
+        return safetensors.torch.load(self._tensor_path(index).read_bytes())
+
+    def parts(self) -> list[Path]:
+        """Return the parts of all finished segments, in order."""
+        return [self.folder / name for index in sorted(self._records) for name in self._records[index]["parts"]]
+
+    def part_path(self, index: int, suffix: str) -> Path:
+        """Return where a segment's part belongs (`suffix` such as ".mp4"); it counts once it is committed."""
+        return self.folder / f"part-{index:04}{suffix}"
+
+    def commit(self, index: int, tensors: Mapping[str, torch.Tensor], parts: Sequence[Path] = ()) -> None:
+        """Note that a segment is finished.
+
+        Args:
+            index: which.
+            tensors: what is needed to go on from it; equal tensors give an equal file.
+            parts: files that were written to `part_path`.
+
+        Raises:
+            JournalError: it could not be written; what was finished before is safe.
+            InputError: a part lies outside the job's folder.
+        """
+        if any(part.parent != self.folder for part in parts):
+            raise InputError(f"A part lies outside {self.folder}: write it to part_path.")
+        target = self._tensor_path(index)
+        before = self._records[index - 1]["files"][self._tensor_path(index - 1).name][1] if index else ""
+        self._records.pop(index, None)
+        with self.writing():
+            write_whole(target, safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}))
+            for part in parts:
+                sync_file(part)
+            sync_folder(self.folder)
+            files = {path.name: [path.stat().st_size, file_digest(path)] for path in (target, *parts)}
+            record = {"job": self.fingerprint, "after": before, "files": files, "parts": [part.name for part in parts]}
+            write_record(self._record_path(index), record)
+        self._records[index] = record
+
+    def finish(self) -> None:
+        """Note that the job is done, so that a size limit may remove it."""
+        with self.writing():
+            write_record(self.folder / JOB_FILE, {**self._about, "complete": True})
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say in one sentence what a full or read-only disk means for the job; for whatever writes into its folder.
+
+        Raises:
+            JournalError: in place of an OSError.
+        """
+        try:
+            yield
+        except OSError as error:
+            kept = f"the {len(self._records)} finished of {self.segments} segments are kept"
+            if error.errno in FULL_DISK:
+                reason = f"The disk is full under {self.folder}: free some space"
+            elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                reason = f"Nothing can be written to {self.folder}: allow it, or choose another folder"
+            else:
+                reason = f"Writing to {self.folder} failed ({error.strerror or error}): mend that"
+            raise JournalError(f"{reason}, and start the same job again; {kept}.") from error
+
+    def _tensor_path(self, index: int) -> Path:
+        return self.folder / f"segment-{index:04}.safetensors"
+
+    def _record_path(self, index: int) -> Path:
+        return self.folder / f"segment-{index:04}.json"
+
+
+def list_jobs(root: str | os.PathLike[str]) -> list[JobInfo]:
+    """Return the jobs in a folder, the longest untouched first."""
+    jobs = []
+    for folder in Path(root).glob("*-" + "[0-9a-f]" * SHORT):
+        if not folder.is_dir():
+            continue
+        about = read_record(folder / JOB_FILE) or {}
+        records = list(folder.glob("segment-*.json"))
+        times = [folder.stat().st_mtime, *(path.stat().st_mtime for path in records)]
+        jobs.append(
+            JobInfo(
+                folder, about.get("name", folder.name[: -SHORT - 1]), about.get("segments", 0), len(records),
+                about.get("complete", False), folder_bytes(folder), max(times[1:] or times),
+            )
+        )  # fmt: skip
+    return sorted(jobs, key=lambda job: job.changed)
+
+
+def remove_job(folder: str | os.PathLike[str]) -> None:
+    """Remove a job and all its files.
+
+    Raises:
+        InputError: the folder holds no job.
+        JournalError: a run works on it.
+    """
+    folder = Path(folder)
+    is_job = (folder / LOCK_FILE).is_file() or (folder / JOB_FILE).is_file()
+    if not is_job or not re.fullmatch(rf".+-[0-9a-f]{{{SHORT}}}", folder.name):
+        raise InputError(f"{folder} is not the folder of a job: choose one from the list of jobs.")
+    with held(folder / LOCK_FILE) as got:
+        if not got:
+            raise JournalError(f"A run works on the job in {folder}: stop it before removing the job.")
+        for path in folder.glob("segment-*.json"):  # first: of a removal that is cut short nothing counts
+            path.unlink()
+    shutil.rmtree(folder)
+
+
+def limit_size(root: str | os.PathLike[str], most_bytes: int) -> list[Path]:
+    """Remove complete jobs, the longest untouched first, until all jobs together are within a size.
+
+    Jobs that are not complete are never removed: somebody may want to go on with them.
+
+    Returns:
+        The folders that were removed.
+    """
+    jobs = list_jobs(root)
+    total = sum(job.size for job in jobs)
+    removed = []
+    for job in jobs:
+        if total > most_bytes and job.complete:
+            with suppress(JournalError):  # one that is being looked at stays
+                remove_job(job.folder)
+                removed.append(job.folder)
+                total -= job.size
+    return removed
+
+
+def changes(root: Path, about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings and tensors in which a job differs from the newest one of the same name."""
+    for job in reversed(list_jobs(root)):
+        other = read_record(job.folder / JOB_FILE)
+        if other is not None and other.get("name") == about["name"]:
+            ours, theirs = ({**data["settings"], **data["tensors"]} for data in (about, other))
+            missing = object()
+            names = {**theirs, **ours}
+            return tuple(key for key in names if ours.get(key, missing) != theirs.get(key, missing))
+    return ()
+
+
+def check_name(name: str) -> None:
+    """Refuse a job name that is no plain file name; `Raises: InputError`."""
+    plain = name and name == name.strip(" .") and not re.search(r'[\\/:*?"<>|\x00-\x1f]', name)
+    if not plain or RESERVED.fullmatch(name):
+        raise InputError(
+            f"The name is {name!r}, but it has to be a plain file name that any system knows, without folders: use "
+            "letters, digits, - and _."
+        )
+
+
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """Return data as JSON that is the same for equal data; `Raises: InputError` for what JSON does not know."""
+    try:
+        return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"A setting cannot be written down ({error}): use numbers, text and lists of them.") from error
+
+
+def digest_of(data: Mapping[str, Any]) -> str:
+    """Return the sha256 of data as JSON."""
+    return hashlib.sha256(canonical(data)).hexdigest()
+
+
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """Return the sha256 of a tensor's type, shape and values."""
+    tensor = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_record(path: Path, data: Mapping[str, Any]) -> None:
+    """Write data as a JSON file that holds its own checksum."""
+    write_whole(path, canonical({**data, "check": digest_of(data)}))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return what `write_record` wrote, or None where there is nothing or it is torn."""
+    try:
+        data = json.loads(path.read_bytes())
+        check = data.pop("check")
+        return data if check == digest_of(data) else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
