@@ -8,6 +8,7 @@ from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .loaders import SkyReelsV2ModelLoader
+from .long_video import SkyReelsV2LongVideo, SkyReelsV2Plan, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
 
 NODES: list[type[io.ComfyNode]] = [
@@ -19,6 +20,9 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2SamplerSelect,
     SkyReelsV2Sigmas,
     SkyReelsV2VAEDecode,
+    SkyReelsV2LongVideo,
+    SkyReelsV2PromptScript,
+    SkyReelsV2Plan,
 ]
 
 

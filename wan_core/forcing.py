@@ -74,28 +74,25 @@ def forcing_schedule(
         ar_step: steps that a block lags behind the one before it; 0 = all together.
         causal_block_size: latent frames of a block.
         num_prefix_frames: known frames at the start; whole blocks of them count as finished from the first row on.
-        window: latent frames that the model can see at once; None = all.
+        window: latent frames that the model can see at once, at least one block; None = all.
 
     Returns:
         The schedule.
 
     Raises:
-        ScheduleError: a number out of range, or an ar_step too small for the window.
+        ScheduleError: a number out of range, or a window too small for the block or for ar_step.
     """
     check_numbers(num_frames, steps, ar_step, causal_block_size, num_prefix_frames)
     block = causal_block_size if ar_step > 0 else 1
     blocks = num_frames // block
     window_blocks = blocks if window is None else min(window // block, blocks)
-    if window_blocks < blocks and ar_step * window_blocks < steps:
-        least = math.ceil(steps / max(window_blocks, 1))
-        raise ScheduleError(
-            f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at "
-            f"least {least}: raise ar_step to {least} or lower the steps to {ar_step * window_blocks}."
-        )
-    index = block_steps(blocks, steps, ar_step, num_prefix_frames // block)
-    previous = torch.cat((start_row(blocks, steps, num_prefix_frames // block), index[:-1]))
+    if window is not None and window_blocks < blocks:
+        check_window(window, steps, ar_step, causal_block_size)
+    ready = num_prefix_frames // block
+    index = block_steps(blocks, steps, ar_step, ready)
+    previous = torch.cat((start_row(blocks, steps, ready), index[:-1]))
     update = (index != previous) & (index != steps + 1)
-    intervals = visible(update, window_blocks)
+    intervals = visible(update, window_blocks, ready)
     return ForcingSchedule(
         index.repeat_interleave(block, dim=1),
         update.repeat_interleave(block, dim=1),
@@ -123,6 +120,23 @@ def check_numbers(num_frames: int, steps: int, ar_step: int, block: int, prefix:
         )
 
 
+def check_window(window: int, steps: int, ar_step: int, block: int) -> None:
+    """Refuse a window that would move on before the frames in it are finished; `Raises: ScheduleError`."""
+    if window < block:
+        raise ScheduleError(
+            f"The window is {window} latent frames, but it has to hold at least one block of {block}: raise the window "
+            f"to {block} or lower causal_block_size."
+        )
+    fitting = ar_step * (window // block)
+    if fitting < steps:
+        least = math.ceil(steps / (window // block))
+        fewer = f" or lower the steps to {fitting}" if fitting else ""
+        raise ScheduleError(
+            f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at "
+            f"least {least}: raise ar_step to {least}{fewer}."
+        )
+
+
 def start_row(blocks: int, steps: int, prefix_blocks: int) -> torch.Tensor:
     """Return the state before the first row, [1, blocks]: known blocks finished, the others not begun."""
     row = torch.zeros(1, blocks, dtype=torch.int64)
@@ -145,9 +159,13 @@ def block_steps(blocks: int, steps: int, ar_step: int, prefix_blocks: int) -> to
     return index.clamp(0, steps + 1)
 
 
-def visible(update: torch.Tensor, window: int) -> list[tuple[int, int]]:
-    """Return the interval of blocks that each row sees: it moves on by one when the block behind it begins."""
-    intervals, end, blocks = [], window, update.shape[1]
+def visible(update: torch.Tensor, window: int, ready: int) -> list[tuple[int, int]]:
+    """Return the interval of blocks that each row sees: it moves on by one when the block behind it begins.
+
+    With more known blocks than the window holds it starts at their end; the release starts at the beginning there,
+    never gets to the blocks that it has to make, and returns them as noise.
+    """
+    intervals, end, blocks = [], max(window, ready), update.shape[1]
     for row in update:
         if end < blocks and row[end]:
             end += 1

@@ -224,7 +224,9 @@ class Journal:
         try:
             yield
         except OSError as error:
-            kept = f"the {len(self._records)} finished of {self.segments} segments are kept"
+            kept = "what was finished before is kept"
+            if self._records:
+                kept = f"the {len(self._records)} finished of {self.segments} segments are kept"
             if error.errno in FULL_DISK:
                 reason = f"The disk is full under {self.folder}: free some space"
             elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

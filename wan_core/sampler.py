@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import ScheduleError
+from .errors import InputError, ScheduleError
 from .forcing import ForcingSchedule
 from .sampling import noise_levels, row_sigmas
 from .solvers import SolverState, make_solver
@@ -50,6 +50,14 @@ class PinnedFrames:
     mask: torch.Tensor
     noise_level: float = 0.0
     noise: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a level that the model would be told, but that the frames do not have; `Raises: InputError`."""
+        if self.noise is None and self.noise_level != 0:
+            raise InputError(
+                f"The noise level of the known frames is {self.noise_level}, but no noise was given for them: draw it "
+                "once for the run, or set the level to 0."
+            )
 
     def noised(self) -> torch.Tensor:
         """Return the frames as the model sees them."""

@@ -70,7 +70,8 @@ def row_sigmas(sigmas: torch.Tensor, step_index: torch.Tensor, known: torch.Tens
     Returns:
         float32 [R] on the CPU.
     """
-    levels = torch.cat((sigmas[:1], sigmas)).double().cpu()[step_index]
+    sigmas = sigmas.cpu().double()  # in this order: not every device has float64
+    levels = torch.cat((sigmas[:1], sigmas))[step_index]
     if known is not None:
         levels = levels[:, ~known]
     return levels.mean(dim=1).float()

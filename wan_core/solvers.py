@@ -57,7 +57,7 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
         raise ScheduleError(
             f'The solver is "{name}", but it has to be one of {", ".join(SOLVERS)}: choose one of them.'
         )
-    table = sigmas.double().tolist()
+    table = sigmas.cpu().double().tolist()  # in this order: not every device has float64
     steps = len(table) - 1
     if name == "euler":
         predictor = [euler_predictor(table, step) for step in range(steps)]

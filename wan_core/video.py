@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -73,6 +73,56 @@ def write_video(
             count += 1
         container.mux(stream.encode(None))
     return count
+
+
+def join_videos(path: str | os.PathLike[str], parts: Sequence[str | os.PathLike[str]]) -> int:
+    """Put video files of one kind behind one another, without encoding them again.
+
+    Args:
+        path: the file to write; its folder is made, an older file is replaced.
+        parts: files that `write_video` wrote with the same settings, in order.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        InputError: no part, or parts of different sizes or rates.
+    """
+    if not parts:
+        raise InputError("there are no parts to join: a video needs at least one")
+    kinds = [_stream_kind(part) for part in parts]
+    for part, kind in zip(parts, kinds, strict=True):
+        if kind[:4] != kinds[0][:4]:
+            raise InputError(f"{part} is {kind[:4]}, but {parts[0]} is {kinds[0][:4]}: remove it and make it again")
+    tick = int(1 / (kinds[0][2] * kinds[0][3]))
+    delay = max(kind[4] for kind in kinds)  # frames that are decoded before the first one is shown
+    count = 0
+    with _replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
+        container.options["movflags"] = "faststart"
+        target = None
+        for part in parts:
+            begins = count * tick
+            with av.open(str(part)) as source:
+                stream = source.streams.video[0]
+                target = target or container.add_stream_from_template(stream)
+                for packet in source.demux(stream):
+                    if packet.pts is None:
+                        continue
+                    # decoding times run on over all parts, each of which would begin before the one before it ends
+                    packet.pts, packet.dts = packet.pts + begins, (count - delay) * tick
+                    packet.stream = target
+                    container.mux(packet)
+                    count += 1
+    return count
+
+
+def _stream_kind(path: str | os.PathLike[str]) -> tuple[int, int, Fraction, Fraction, int]:
+    """Return width, height, rate, time base and reorder delay of a file's video."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        rate, base = stream.average_rate or Fraction(1), stream.time_base or Fraction(1)
+        return stream.width, stream.height, rate, base, context.has_b_frames
 
 
 def save_png(path: str | os.PathLike[str], image: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from diffusers import SkyReelsV2DiffusionForcingPipeline
@@ -20,7 +22,7 @@ def settings_of_a_clip(draw):
     steps = draw(st.integers(1, 15))
     ar_step = draw(st.integers(1, 18))
     prefix = draw(st.integers(0, blocks * block - 1))
-    window = draw(st.one_of(st.none(), st.integers(1, blocks).map(lambda n: n * block)))
+    window = draw(st.one_of(st.none(), st.integers(block, blocks * block)))
     return blocks * block, steps, ar_step, block, prefix, window
 
 
@@ -45,7 +47,8 @@ def test_the_schedule_equals_diffusers_wherever_it_is_defined(clip):
     schedule = forcing_schedule(frames, steps, ar_step, block, prefix, window)
     assert torch.equal(schedule.step_index, index)
     assert torch.equal(schedule.update_mask, mask)
-    assert list(schedule.intervals) == intervals
+    if window is None or prefix // block <= window // block:  # beyond that diffusers never gets to the new frames
+        assert list(schedule.intervals) == intervals
     levels = noise_levels(flow_sigmas(steps))
     assert torch.equal(timesteps_of(levels)[schedule.step_index].long(), matrix)
 
@@ -75,6 +78,40 @@ def test_every_frame_makes_every_step_once_and_in_order(clip):
     assert (schedule.step_index.diff(dim=1) <= 0).all()
     together = schedule.step_index.unflatten(1, (-1, block))
     assert (together == together[:, :, :1]).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(settings_of_a_clip())
+def test_a_frame_is_inside_the_window_whenever_it_makes_a_step(clip):
+    frames, _, _, block, _, window = clip
+    try:
+        schedule = forcing_schedule(*clip)
+    except ScheduleError:
+        return
+    width = frames if window is None else window // block * block
+    for (start, end), update in zip(schedule.intervals, schedule.update_mask, strict=True):
+        assert start >= 0 and end <= frames and end - start == width
+        assert not update[:start].any() and not update[end:].any()
+        assert update[start:end].any()
+
+
+@settings(max_examples=300, deadline=None)
+@given(settings_of_a_clip(), st.booleans())
+def test_a_window_too_small_is_refused_with_the_least_ar_step_that_works(clip, sync):
+    frames, steps, ar_step, block, prefix, window = clip
+    try:
+        forcing_schedule(frames, steps, 0 if sync else ar_step, block, prefix, window)
+    except ScheduleError as error:
+        words = str(error)
+    else:
+        return
+    least, fewer = re.search(r"raise ar_step to (\d+)(?: or lower the steps to (\d+))?\.", words).groups()
+    forcing_schedule(frames, steps, int(least), block, prefix, window)
+    if int(least) > 1:
+        with pytest.raises(ScheduleError):
+            forcing_schedule(frames, steps, int(least) - 1, block, prefix, window)
+    if fewer is not None:
+        forcing_schedule(frames, int(fewer), ar_step, block, prefix, window)
 
 
 @settings(max_examples=100, deadline=None)
@@ -107,6 +144,9 @@ def test_frames_are_padded_to_whole_blocks(frames, block, padded):
     [
         ((31, 30, 5, 5), "31 latent frames, but .* multiple of the block size 5: use 35"),
         ((25, 30, 2, 5, 0, 10), r"ar_step is 2, .* at least 15: raise ar_step to 15 or lower the steps to 4"),
+        ((25, 30, 0, 5, 0, 10), r"ar_step is 0, .* at least 15: raise ar_step to 15\.$"),
+        ((25, 30, 5, 5, 0, 4), "window is 4 latent frames, .* at least one block of 5: raise the window to 5"),
+        ((25, 30, 5, 5, 0, 0), "window is 0 latent frames"),
         ((25, 0), "steps is 0, but it has to be at least 1"),
         ((0, 5), "num_frames is 0"),
         ((5, 5, -1), "ar_step is -1"),

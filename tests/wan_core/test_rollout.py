@@ -28,6 +28,15 @@ STEPS = 5
 CONDITION_NOISE = torch.randn(1, 16, 40, *SHAPE[2:], generator=torch.Generator().manual_seed(8))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tensors this small are slower on two threads, by far where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def transformer() -> SkyReelsV2Transformer3DModel:
     torch.manual_seed(0)

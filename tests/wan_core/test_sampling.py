@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
+from wan_core.forcing import forcing_schedule
 from wan_core.sampling import flow_sigmas, noise_levels, row_sigmas, timesteps_of
 
 # read off the release's FlowUniPCMultistepScheduler
@@ -70,6 +71,16 @@ def test_row_sigmas_are_the_mean_over_the_frames_that_are_made():
     assert row_sigmas(sigmas, index).tolist() == pytest.approx([(0.3 + 0.9 + 0.9) / 3, (0.0 + 0.6 + 0.9) / 3])
     known = torch.tensor([False, False, True])
     assert row_sigmas(sigmas, index, known).tolist() == pytest.approx([0.6, 0.3])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 14), st.integers(1, 4), st.floats(1, 12), st.lists(st.booleans(), min_size=8))
+def test_row_sigmas_fall_from_row_to_row_whatever_is_known(steps, ar_step, block, shift, known):
+    known = torch.tensor((known + [False] * 4)[: len(known) // 4 * 4])  # whole blocks of 1, 2 and 4
+    block = 1 if block == 3 else block
+    schedule = forcing_schedule(len(known), steps, ar_step, block).without_idle_rows(known)
+    sigmas = row_sigmas(flow_sigmas(steps, shift), schedule.step_index, known)
+    assert (sigmas.diff() < 0).all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wan_core.errors import InputError
-from wan_core.video import contact_sheet, save_png, to_uint8, write_video
+from wan_core.video import contact_sheet, join_videos, save_png, to_uint8, write_video
 
 
 def colour(red: float, green: float, blue: float, height: int = 32, width: int = 48) -> Tensor:
@@ -107,3 +107,33 @@ def test_a_contact_sheet_of_few_frames_is_no_wider_than_they_are() -> None:
 def test_values_outside_the_range_are_clipped_and_nan_is_black() -> None:
     picture = torch.tensor([-1.0, 2.0, float("nan")]).expand(2, 2, 3)
     assert to_uint8(picture)[0, 0].tolist() == [0, 255, 0]
+
+
+def test_parts_are_joined_to_the_frames_they_hold(tmp_path: Path) -> None:
+    frames = torch.rand(23, 32, 48, 3, generator=torch.Generator().manual_seed(0))
+    pieces = [frames[:1], frames[1:9], frames[9:]]
+    parts = []
+    for number, piece in enumerate(pieces):
+        parts.append(tmp_path / f"part{number}.mp4")
+        write_video(parts[-1], piece, fps=24)
+    assert join_videos(tmp_path / "whole.mp4", parts) == 23
+    with av.open(str(tmp_path / "whole.mp4")) as joined:
+        stream = joined.streams.video[0]
+        decoded = [frame for frame in joined.decode(stream)]
+        times = [frame.time for frame in decoded]
+        assert float(stream.average_rate) == 24
+    assert times == pytest.approx([n / 24 for n in range(23)], abs=1e-3)
+    apart = []
+    for part in parts:
+        with av.open(str(part)) as source:
+            apart += [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+    for one, other in zip(decoded, apart, strict=True):
+        assert (one.to_ndarray(format="rgb24") == other).all()
+
+
+def test_parts_of_different_sizes_are_not_joined(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", torch.rand(3, 32, 32, 3), fps=24)
+    write_video(tmp_path / "b.mp4", torch.rand(3, 32, 48, 3), fps=24)
+    with pytest.raises(InputError, match=r"b\.mp4 is \(48, 32"):
+        join_videos(tmp_path / "whole.mp4", [tmp_path / "a.mp4", tmp_path / "b.mp4"])
+    assert not (tmp_path / "whole.mp4").exists()

@@ -51,10 +51,16 @@ class ForcingOptions:
 
 
 class DiffusionForcingSampler(comfy.samplers.Sampler):
-    """A SAMPLER for SamplerCustomAdvanced and for this pack's own sampler node."""
+    """A SAMPLER for SamplerCustomAdvanced and for this pack's own sampler nodes.
 
-    def __init__(self, options: ForcingOptions):
+    Args:
+        options: the diffusion-forcing settings.
+        condition_noise: noise on known frames [B, C, F, H, W]; None draws it from the run's seed.
+    """
+
+    def __init__(self, options: ForcingOptions, condition_noise: torch.Tensor | None = None):
         self.options = options
+        self.condition_noise = condition_noise
 
     def sample(
         self,
@@ -107,8 +113,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         schedule = schedule.without_idle_rows(known)
         pinned = None
         if known.any():
-            condition_noise = seeded_noise(tuple(noise.shape), seed, "condition").to(noise)
-            pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise)
+            condition_noise = self.condition_noise
+            if condition_noise is None:
+                condition_noise = seeded_noise(tuple(noise.shape), seed, "condition")
+            pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise.to(noise))
         run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
         with (
             frame_noise(guider.inner_model, extra_args["model_options"]),

@@ -1,0 +1,152 @@
+"""A script of prompts as text, and which segment of a plan gets which of them.
+
+Either one prompt per line, one line per segment (a single line is for all), or time ranges that cover the video:
+
+    0s-4s: a cat sleeps on a window sill
+    4s-1m10s: it wakes up and stretches,
+        and looks out into the rain
+    1m10s-: it jumps down
+
+A line without a time goes on with the prompt above it. Each segment gets the prompt that holds most of its new frames.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .errors import InputError
+from .segments import Plan, Segment
+
+TIME = r"(?:(\d+)\s*m)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?"
+RANGE = re.compile(rf"{TIME}\s*[-–]\s*{TIME}\s*[:：]\s*(.*)", re.IGNORECASE)
+# a slip, not a prompt such as "90s-style neon"
+ALMOST_RANGE = re.compile(r"\d+(\.\d+)?\s*[sm](\d+(\.\d+)?s)?\s*([:：]|([-–]|to\b)\s*\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Script:
+    """Prompts and where they go.
+
+    Attributes:
+        prompts: in the order of the text.
+        conditions: for every segment the number of its prompt, as `Rollout.conditions` wants it.
+    """
+
+    prompts: tuple[str, ...]
+    conditions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A prompt with its time range, in video frames (whole or not); end None = to the end of the video."""
+
+    label: str
+    start: float
+    end: float | None
+    prompt: str
+
+
+def parse_script(text: str, plan: Plan, fps: float) -> Script:
+    """Read a script and give every segment of a plan its prompt.
+
+    Args:
+        text: the script, see above.
+        plan: the segments.
+        fps: frames per second, for the times.
+
+    Returns:
+        The prompts and their segments.
+
+    Raises:
+        InputError: no prompt, as many prompts as do not fit the segments, or times that overlap, leave a gap, lie
+            behind the end or leave a prompt without a segment.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError("The prompt script is empty: write one prompt, or one per segment or time range.")
+    if not any(RANGE.fullmatch(line) or ALMOST_RANGE.match(line) for line in lines):
+        return one_per_line(lines, len(plan.segments))
+    cues = read_cues(lines, fps)
+    check_cues(cues, plan.total_frames, fps)
+    conditions = tuple(best_cue(segment, cues) for segment in plan.segments)
+    for number, cue in enumerate(cues):
+        if number not in conditions:
+            raise InputError(
+                f"No segment lies mostly in {cue.label!r}, so its prompt would never be used: make the range longer, "
+                f"or the segments shorter (they finish up to {max(s.num_frames for s in plan.segments)} frames each)."
+            )
+    return Script(tuple(cue.prompt for cue in cues), conditions)
+
+
+def one_per_line(lines: list[str], segments: int) -> Script:
+    """Give every segment its line, or all of them the only one; `Raises: InputError`."""
+    if len(lines) == 1:
+        return Script(tuple(lines), (0,) * segments)
+    if len(lines) != segments:
+        raise InputError(
+            f"There are {len(lines)} prompts, one per line, but the video has {segments} segments: write "
+            f"{segments} lines or 1, or time ranges such as '0s-4s: ...'."
+        )
+    return Script(tuple(lines), tuple(range(segments)))
+
+
+def read_cues(lines: list[str], fps: float) -> list[Cue]:
+    """Read lines with time ranges and their continuations; `Raises: InputError`."""
+    cues: list[Cue] = []
+    for line in lines:
+        match = RANGE.fullmatch(line)
+        if match is None:
+            if not cues or ALMOST_RANGE.match(line):
+                raise InputError(f"The line {line[:60]!r} has no time range: begin it like '0s-4s: ' or '4s-: '.")
+            cues[-1] = Cue(cues[-1].label, cues[-1].start, cues[-1].end, f"{cues[-1].prompt} {line}".strip())
+            continue
+        first, last = frames_of(match[1], match[2], fps), frames_of(match[3], match[4], fps)
+        cues.append(Cue(re.split("[:：]", line)[0].strip(), 0.0 if first is None else first, last, match[5]))
+    return cues
+
+
+def check_cues(cues: list[Cue], total_frames: int, fps: float) -> None:
+    """Refuse times that do not cover the video once; a frame more or less is none of it; `Raises: InputError`."""
+    for cue in cues:
+        if not cue.prompt:
+            raise InputError(f"The range {cue.label!r} has no prompt: write one behind the colon.")
+        if cue.end is not None and cue.end <= cue.start:
+            raise InputError(f"The range {cue.label!r} ends before it begins: write the earlier time first.")
+    if cues[0].start > 1:
+        raise InputError(f"The script begins with {cues[0].label!r}, but the video at 0s: begin the first range there.")
+    for cue, later in pairwise(cues):
+        if cue.end is None:
+            raise InputError(f"The range {cue.label!r} has no end, but {later.label!r} follows: give it one.")
+        if later.start < cue.end - 1:
+            raise InputError(f"{cue.label!r} and {later.label!r} overlap: begin the later where the earlier ends.")
+        if later.start > cue.end + 1:
+            raise InputError(f"There is a gap between {cue.label!r} and {later.label!r}: begin the later where the "
+                             "earlier ends.")  # fmt: skip
+    last = cues[-1]
+    late = next((cue for cue in cues if cue.start >= total_frames or (cue.end or 0) > total_frames + 1), None)
+    seconds = f"{total_frames / fps:.2f}".rstrip("0").rstrip(".")
+    if late is not None:
+        raise InputError(
+            f"The range {late.label!r} runs past the end of the video at {seconds}s ({total_frames} frames at {fps:g} "
+            "fps): shorten it, or make more frames."
+        )
+    if last.end is not None and last.end < total_frames - 1:
+        raise InputError(
+            f"The script ends with {last.label!r}, but the video at {seconds}s: leave the last end open, as in '4s-: '."
+        )
+
+
+def frames_of(minutes: str | None, seconds: str | None, fps: float) -> float | None:
+    """Return a time in frames, None where none is written."""
+    if minutes is None and seconds is None:
+        return None
+    return (int(minutes or 0) * 60 + float(seconds or 0)) * fps
+
+
+def best_cue(segment: Segment, cues: list[Cue]) -> int:
+    """Return the number of the cue that holds most of a segment's new frames, the earlier of two equal ones."""
+    first, behind = segment.frames
+    shares = [min(behind, behind if cue.end is None else cue.end) - max(first, cue.start) for cue in cues]
+    return shares.index(max(shares))
