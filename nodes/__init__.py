@@ -8,7 +8,8 @@ from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .loaders import SkyReelsV2ModelLoader
-from .long_video import SkyReelsV2LongVideo, SkyReelsV2Plan, SkyReelsV2PromptScript
+from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
+from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
 
 NODES: list[type[io.ComfyNode]] = [
@@ -21,8 +22,10 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2Sigmas,
     SkyReelsV2VAEDecode,
     SkyReelsV2LongVideo,
+    SkyReelsV2ExtendVideo,
     SkyReelsV2PromptScript,
     SkyReelsV2Plan,
+    SkyReelsV2Jobs,
 ]
 
 

@@ -45,28 +45,33 @@ def block_causal(
 ) -> torch.Tensor:
     """Attention in which a block of tokens sees itself and every block before it.
 
+    The queries are the last tokens of the keys: with a cache there are keys of blocks that are not computed again.
+
     Each block of queries is one call on the keys it may see, so the result is exact on every backend and no mask is
     built: masks are ignored or misread by several of ComfyUI's backends, and an L x L one does not fit.
 
     Args:
         attention: the backend.
-        q: queries [B, L, heads * D]; `k` and `v` have the same shape.
-        k: keys.
-        v: values.
+        q: queries [B, Lq, heads * D], beginning with a whole block.
+        k: keys [B, Lk, heads * D], Lk >= Lq.
+        v: values, of the shape of `k`.
         heads: number of heads.
         block_tokens: tokens in a block (latent frames of a block times tokens of a frame); the last may be shorter.
         transformer_options: handed to the backend.
 
     Returns:
-        [B, L, heads * D].
+        [B, Lq, heads * D].
 
     Source: the causal mask of SkyReels-V2's transformer (`num_frame_per_block`).
     """
     length = q.shape[1]
     if block_tokens >= length:
         return attention(q, k, v, heads, transformer_options=transformer_options)
-    parts = []
+    parts, before = [], k.shape[1] - length
     for start in range(0, length, block_tokens):
         end = min(start + block_tokens, length)
-        parts.append(attention(q[:, start:end], k[:, :end], v[:, :end], heads, transformer_options=transformer_options))
+        seen = before + end
+        parts.append(
+            attention(q[:, start:end], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
+        )
     return torch.cat(parts, dim=1)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from .attention import Attention, block_causal, scaled_dot_product
 from .config import WanConfig
-from .operations import TorchOperations
+from .kv_cache import LayerCache
+from .operations import TorchOperations, gelu_, reusable
 from .rope import Rotary, apply_rotary
 
 
@@ -61,18 +62,33 @@ class BlockInputs:
     image_tokens: int | None  # how many of the context tokens are the image's; None without an image
     block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
     transformer_options: dict[str, Any] = field(default_factory=dict)
+    cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `x * (1 + scale) + shift`, [B, L, C]; [B, T, C] values are spread over the tokens of their frames."""
-    frames = x.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
-    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2)).flatten(1, 2)
+def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return `y * (1 + scale) + shift`, [B, L, C]; [B, T, C] values are spread over the tokens of their frames.
+
+    Without gradients this is written over `y`.
+    """
+    frames = y.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
+    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=reusable(frames)).flatten(1, 2)
 
 
 def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    """Return `x + y * scale`, [B, L, C]; [B, T, C] scales are spread over the tokens of their frames."""
-    frames = x.unflatten(1, (scale.shape[1], -1))
-    return torch.addcmul(frames, y.unflatten(1, (scale.shape[1], -1)), scale.unsqueeze(2)).flatten(1, 2)
+    """Return `x + y * scale`, [B, L, C]; [B, T, C] scales are spread over the tokens of their frames.
+
+    Without gradients this is written over `y`: a host may have kept `x`.
+    """
+    frames, branch = (tensor.unflatten(1, (scale.shape[1], -1)) for tensor in (x, y))  # [B, T, L / T, C]
+    return torch.addcmul(frames, branch, scale.unsqueeze(2), out=reusable(branch)).flatten(1, 2)
+
+
+class GELU(nn.Module):
+    """The activation of the feed-forward, written over its input where no gradient is asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, L, hidden channels]."""
+        return gelu_(x)
 
 
 class WanSelfAttention(nn.Module):
@@ -101,6 +117,8 @@ class WanSelfAttention(nn.Module):
         k = self.rotated(self.k, self.norm_k, x, inputs.rotary)
         v = self.v(x)
         options = inputs.transformer_options
+        if inputs.cache is not None:
+            k, v = inputs.cache.extend(k, v, inputs.block_tokens)
         if inputs.block_tokens:
             x = block_causal(self.attention, q, k, v, self.num_heads, inputs.block_tokens, options)
         else:
@@ -170,9 +188,7 @@ class WanAttentionBlock(nn.Module):
         self.norm3 = layers.layer_norm(dim, eps, affine=True) if config.cross_attn_norm else nn.Identity()
         self.cross_attn = cross_attention(config, layers)
         self.norm2 = layers.layer_norm(dim, eps)
-        self.ffn = nn.Sequential(
-            layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
-        )
+        self.ffn = nn.Sequential(layers.linear(dim, config.ffn_dim), GELU(), layers.linear(config.ffn_dim, dim))
         self.modulation = layers.parameter(1, 6, dim)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
@@ -183,9 +199,10 @@ class WanAttentionBlock(nn.Module):
 
         y = self.self_attn(modulate(self.norm1(x), shift_attn, scale_attn), inputs)
         x = gate(x, y, gate_attn)
-        x = x + self.cross_attn(
+        y = self.cross_attn(
             self.norm3(x), inputs.context, context_img_len=inputs.image_tokens, transformer_options=options
         )
+        x = torch.add(x, y, out=reusable(y))
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
         y = self.ffn(modulate(self.norm2(x), shift_ffn, scale_ffn))
@@ -236,6 +253,7 @@ def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, i
             image_tokens=inputs.image_tokens,
             block_tokens=inputs.block_tokens,
             transformer_options=args["transformer_options"],
+            cache=inputs.cache,
         )
         return {"img": block(args["img"], changed)}
 

@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -297,6 +298,31 @@ def limit_size(root: str | os.PathLike[str], most_bytes: int) -> list[Path]:
                 removed.append(job.folder)
                 total -= job.size
     return removed
+
+
+def show_jobs(root: str | os.PathLike[str], remove: str = "") -> str:
+    """Return the jobs in a folder as a table for a person.
+
+    Args:
+        root: the folder of all jobs.
+        remove: name of a job's folder that is removed first, or "".
+
+    Raises:
+        InputError: there is no such job.
+        JournalError: a run works on it.
+    """
+    if remove:
+        chosen = next((job.folder for job in list_jobs(root) if job.folder.name == remove), None)
+        if chosen is None:
+            raise InputError(f"There is no job {remove!r}: choose one from the list, or leave the name empty.")
+        remove_job(chosen)
+    jobs = list_jobs(root)
+    lines = [f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in all"]
+    for job in jobs:
+        changed = datetime.fromtimestamp(job.changed).strftime("%Y-%m-%d %H:%M")
+        state = "finished" if job.complete else f"{job.finished} of {job.segments} segments"
+        lines.append(f"{job.folder.name}  {state}  {job.size / 1e6:.1f} MB  {changed}")
+    return "\n".join(lines)
 
 
 def changes(root: Path, about: Mapping[str, Any]) -> tuple[str, ...]:

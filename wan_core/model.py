@@ -22,6 +22,7 @@ from .attention import Attention, scaled_dot_product
 from .blocks import BlockInputs, Head, Layers, MLPProj, WanAttentionBlock, run_replaced
 from .config import IMAGE_DIM, WanConfig
 from .errors import InputError
+from .kv_cache import KVCache
 from .operations import TorchOperations
 from .rope import Rotary, rotary_table
 
@@ -68,6 +69,7 @@ class WanModel(nn.Module):
         self.config = config
         self.dtype = dtype or torch.get_default_dtype()
         self.patch_size = config.patch_size
+        self.last_rotary: tuple[tuple[Any, ...], Rotary] | None = None  # every step of a clip asks for the same table
 
         self.patch_embedding = layers.operations.Conv3d(
             config.in_dim, dim, kernel_size=config.patch_size, stride=config.patch_size, device=device,
@@ -117,6 +119,7 @@ class WanModel(nn.Module):
         clip_fea: Tensor | None = None,
         causal_block_size: int = 0,
         transformer_options: dict[str, Any] | None = None,
+        cache: KVCache | None = None,
     ) -> Tensor:
         """Predict the velocity of a noisy latent video.
 
@@ -129,6 +132,7 @@ class WanModel(nn.Module):
             clip_fea: CLIP tokens of the start image [B, 257, 1280], for image-to-video models.
             causal_block_size: latent frames of a causal block; 0 for bidirectional attention.
             transformer_options: ComfyUI's options (patches, block replacements, rotary options); None outside a host.
+            cache: finished frames that stand before those of `x`, with causal attention; see `wan_core.kv_cache`.
 
         Returns:
             Velocity, noise minus video, [B, out_dim, F, H, W].
@@ -149,13 +153,13 @@ class WanModel(nn.Module):
         e, modulation = self.embed_time(t, fps, tokens)
         inputs = BlockInputs(
             modulation=modulation,
-            rotary=self.rotary(grid, x.device, options.get("rope_options")),
+            rotary=self.rotary(grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end),
             context=self.embed_context(context, clip_fea),
             image_tokens=None if clip_fea is None else clip_fea.shape[-2],
             block_tokens=causal_block_size * grid[1] * grid[2],
             transformer_options=options,
         )
-        tokens = self.run_blocks(tokens, inputs)
+        tokens = self.run_blocks(tokens, inputs, cache)
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
 
     def check(self, x: Tensor, t: Tensor, context: Tensor) -> None:
@@ -203,18 +207,32 @@ class WanModel(nn.Module):
             return text
         return torch.cat((self.img_emb(clip_fea), text), dim=1)
 
-    def rotary(self, grid: tuple[int, int, int], device: torch.device, rope_options: dict[str, float] | None) -> Rotary:
-        """Return the rotary table of a token grid; `rope_options` are ComfyUI's shift_t/y/x and scale_t/y/x."""
-        rope = rope_options or {}
-        return rotary_table(
-            grid,
-            self.config.dim // self.config.num_heads,
-            device,
-            offset=(rope.get("shift_t", 0.0), rope.get("shift_y", 0.0), rope.get("shift_x", 0.0)),
-            scale=(rope.get("scale_t", 1.0), rope.get("scale_y", 1.0), rope.get("scale_x", 1.0)),
-        )
+    def rotary(
+        self,
+        grid: tuple[int, int, int],
+        device: torch.device,
+        rope_options: dict[str, float] | None,
+        first_frame: int = 0,
+    ) -> Rotary:
+        """Return the rotary table of a token grid, made once for one grid after another.
 
-    def run_blocks(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        Args:
+            grid: frames, rows and columns of tokens.
+            device: where the table lies.
+            rope_options: ComfyUI's shift_t/y/x and scale_t/y/x.
+            first_frame: latent frames that stand before the grid.
+        """
+        rope = rope_options or {}
+        scale_t, scale_y, scale_x = (rope.get(f"scale_{axis}", 1.0) for axis in "tyx")
+        shift_t, shift_y, shift_x = (rope.get(f"shift_{axis}", 0.0) for axis in "tyx")
+        offset, scale = (shift_t + scale_t * first_frame, shift_y, shift_x), (scale_t, scale_y, scale_x)
+        wanted = (grid, self.config.dim // self.config.num_heads, device, offset, scale)
+        if self.last_rotary is None or self.last_rotary[0] != wanted:
+            with torch.inference_mode(False):  # a table made while sampling has to serve in training as well
+                self.last_rotary = wanted, rotary_table(*wanted)
+        return self.last_rotary[1]
+
+    def run_blocks(self, x: Tensor, inputs: BlockInputs, cache: KVCache | None = None) -> Tensor:
         """Run all blocks over `x` [B, L, dim], each through its replacement when the host has one."""
         options = inputs.transformer_options
         replacements = options.get("patches_replace", {}).get("dit", {})
@@ -222,6 +240,7 @@ class WanModel(nn.Module):
         options["block_type"] = "double"
         for index, block in enumerate(self.blocks):
             options["block_index"] = index
+            inputs.cache = None if cache is None else cache.layers[index]
             replacement = replacements.get(("double_block", index))
             x = block(x, inputs) if replacement is None else run_replaced(replacement, block, x, inputs)
         return x

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from .operations import pieces
+
 
 class Rotary(NamedTuple):
     """Cosine and sine of every token's angles, each [L, 1, D / 2] in float32."""
@@ -62,12 +64,25 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """Turn every channel pair of every head by its token's angle.
 
     Args:
-        x: queries or keys [B, L, N, D].
+        x: queries or keys [B, L, N, D]; the two channels of a pair are neighbours.
         rotary: table of the same L and D.
 
     Returns:
-        [B, L, N, D] in the dtype of `x`, computed in float32.
+        [B, L, N, D] in the dtype of `x`, computed in float32. The first channels of all pairs come before the second
+        ones: attention does not mind, as long as queries and keys agree, and no pass is spent on mixing them again.
     """
+    if torch.is_grad_enabled():
+        return torch.cat(turned(x, *rotary), dim=-1).to(x.dtype)
+    out = torch.empty_like(x)
+    for tokens in pieces(x, dim=1):
+        for half, part in zip(
+            out[:, tokens].chunk(2, dim=-1), turned(x[:, tokens], rotary.cos[tokens], rotary.sin[tokens]), strict=True
+        ):
+            half.copy_(part)
+    return out
+
+
+def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first and the second channels of all turned pairs, each [B, L, N, D / 2] in float32."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, L, N, D / 2]
-    turned = torch.stack((even * rotary.cos - odd * rotary.sin, even * rotary.sin + odd * rotary.cos), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    return torch.addcmul(even * cos, odd, sin, value=-1), torch.addcmul(odd * cos, even, sin)

@@ -26,6 +26,8 @@ class Row:
         start: first latent frame that the model sees.
         end: latent frame behind the last.
         sigma: one noise level for the whole row, falling strictly from row to row.
+        finished: all latent frames of the clip before this one are finished or known, at their last noise level.
+        busy_end: latent frame behind the last that this row denoises.
     """
 
     index: int
@@ -33,6 +35,8 @@ class Row:
     start: int
     end: int
     sigma: float
+    finished: int
+    busy_end: int
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,17 @@ def plan(
     steps = (schedule.step_index - 1).clamp(0, schedule.steps - 1).to(device)
     update = schedule.update_mask & ~known
     row_levels = row_sigmas(sigmas, schedule.step_index, known).tolist()
+    settled = (schedule.step_index == schedule.steps + 1) | known
+    finished = settled.long().cumprod(dim=1).sum(dim=1).tolist()
     jobs = []
     for index, ((start, end), changes) in enumerate(zip(schedule.intervals, update.tolist(), strict=True)):
+        busy = true_runs(changes[start:end], start)
         runs = tuple(
             (slice(first, behind), slice(first - start, behind - start), steps[index, first:behind])
-            for first, behind in true_runs(changes[start:end], start)
+            for first, behind in busy
         )
-        row = Row(index, schedule.num_rows, start, end, row_levels[index])
+        busy_end = busy[-1][1] if busy else end
+        row = Row(index, schedule.num_rows, start, end, row_levels[index], finished[index], busy_end)
         jobs.append(Job(row, levels[index, start:end], runs))
     return jobs
 

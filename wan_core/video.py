@@ -1,4 +1,4 @@
-"""Pixels to files with PyAV: an H.264 video, a contact sheet and a PNG. No decoding of latents and no host here.
+"""Pixels to files with PyAV: a video, a contact sheet and a PNG. No decoding of latents and no host here.
 
 Files appear whole or not at all: they are written under another name beside the target and renamed at the end.
 Source: PyAV's documentation of containers and codec contexts; the colour tags are those of ITU-T H.273 (1 = BT.709).
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -19,9 +20,11 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
+from .codecs import Codec, find_codec
 from .errors import InputError
 
 BT709 = 1
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def write_video(
@@ -29,100 +32,56 @@ def write_video(
     frames: Tensor | Iterable[Tensor],
     fps: float,
     crf: int = 18,
-    preset: str = "medium",
+    codec: str = "h264",
 ) -> int:
-    """Write frames to an mp4 file (H.264, yuv420p, BT.709) that every player opens.
+    """Write frames to a video file; the usual codec makes one that every player opens (H.264, yuv420p, BT.709).
 
-    The frames are taken one at a time, so a generator writes a video of any length in constant memory. yuv420p needs an
-    even width and height: of an odd one the last column or row is repeated once.
+    The frames are taken one at a time, so a generator writes a video of any length in constant memory. Most codecs need
+    an even width and height: of an odd one the last column or row is repeated once.
 
     Args:
         path: the file to write; its folder is made, an older file is replaced.
         frames: tensor [F, H, W, 3] or an iterable of [H, W, 3]; float 0..1 or uint8.
         fps: frames per second.
-        crf: quality, 0 (lossless) to 51 (worst).
-        preset: x264's trade of time for size, "ultrafast" to "veryslow".
+        crf: quality, 0 (best) to 51 (worst); 63 is the worst of av1, and prores and ffv1 have no such setting.
+        codec: one of `codecs.available_codecs()`.
 
     Returns:
         The number of frames written.
 
     Raises:
-        InputError: no frame, a frame of another shape, or fps or crf out of range. The target is then left as it was.
+        InputError: no frame, a frame of another shape, an unknown codec, or fps or crf out of range. The target is then
+            left as it was.
     """
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}, but a video needs a positive number of frames per second, such as 24")
-    if not 0 <= crf <= 51:
-        raise InputError(f"crf is {crf}, but H.264 knows 0 (lossless) to 51 (worst): 18 looks like the original")
+    how = find_codec(codec, crf)
     pictures = (to_uint8(frame) for frame in frames)
     first = next(pictures, None)
     if first is None:
         raise InputError("there are no frames to write: a video needs at least one")
-    with _replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
-        # the index goes to the front, so that a browser can begin to play before it has the whole file
-        container.options["movflags"] = "faststart"
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+    with replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format=CONTAINERS[how.suffix]) as container:
+        if how.suffix != ".mkv":  # the index goes to the front, so that a browser can play before it has the whole file
+            container.options["movflags"] = "faststart"
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = cast(av.VideoStream, container.add_stream(how.encoder, rate=rate))
         stream.height, stream.width = (size + size % 2 for size in first.shape[:2])
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "preset": preset}
+        stream.pix_fmt = how.pixel_format
+        stream.options = {**how.encoder_options(crf)}
         context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = ColorRange.MPEG
+        if how.tag:
+            context.codec_tag = how.tag
+        if not how.is_rgb:
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+            context.color_range = ColorRange.MPEG
         count = 0
         for picture in _all_of_one_size(first, pictures):
-            container.mux(stream.encode(_video_frame(picture)))
+            frame = _video_frame(picture, how)
+            frame.pts, frame.time_base = count, 1 / rate
+            container.mux(stream.encode(frame))
             count += 1
         container.mux(stream.encode(None))
     return count
-
-
-def join_videos(path: str | os.PathLike[str], parts: Sequence[str | os.PathLike[str]]) -> int:
-    """Put video files of one kind behind one another, without encoding them again.
-
-    Args:
-        path: the file to write; its folder is made, an older file is replaced.
-        parts: files that `write_video` wrote with the same settings, in order.
-
-    Returns:
-        The number of frames written.
-
-    Raises:
-        InputError: no part, or parts of different sizes or rates.
-    """
-    if not parts:
-        raise InputError("there are no parts to join: a video needs at least one")
-    kinds = [_stream_kind(part) for part in parts]
-    for part, kind in zip(parts, kinds, strict=True):
-        if kind[:4] != kinds[0][:4]:
-            raise InputError(f"{part} is {kind[:4]}, but {parts[0]} is {kinds[0][:4]}: remove it and make it again")
-    tick = int(1 / (kinds[0][2] * kinds[0][3]))
-    delay = max(kind[4] for kind in kinds)  # frames that are decoded before the first one is shown
-    count = 0
-    with _replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
-        container.options["movflags"] = "faststart"
-        target = None
-        for part in parts:
-            begins = count * tick
-            with av.open(str(part)) as source:
-                stream = source.streams.video[0]
-                target = target or container.add_stream_from_template(stream)
-                for packet in source.demux(stream):
-                    if packet.pts is None:
-                        continue
-                    # decoding times run on over all parts, each of which would begin before the one before it ends
-                    packet.pts, packet.dts = packet.pts + begins, (count - delay) * tick
-                    packet.stream = target
-                    container.mux(packet)
-                    count += 1
-    return count
-
-
-def _stream_kind(path: str | os.PathLike[str]) -> tuple[int, int, Fraction, Fraction, int]:
-    """Return width, height, rate, time base and reorder delay of a file's video."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        rate, base = stream.average_rate or Fraction(1), stream.time_base or Fraction(1)
-        return stream.width, stream.height, rate, base, context.has_b_frames
 
 
 def save_png(path: str | os.PathLike[str], image: Tensor) -> None:
@@ -141,7 +100,7 @@ def save_png(path: str | os.PathLike[str], image: Tensor) -> None:
     encoder.pix_fmt = "rgb24"
     encoder.time_base = Fraction(1)
     packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *encoder.encode(None)]
-    with _replacing(Path(path)) as unfinished:
+    with replacing(Path(path)) as unfinished:
         unfinished.write_bytes(b"".join(bytes(packet) for packet in packets))
 
 
@@ -207,12 +166,14 @@ def _all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterato
         yield picture
 
 
-def _video_frame(picture: np.ndarray) -> av.VideoFrame:
+def _video_frame(picture: np.ndarray, how: Codec) -> av.VideoFrame:
     height, width = picture.shape[:2]
     even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+    if how.is_rgb:
+        return frame.reformat(format=how.pixel_format)
     return frame.reformat(
-        format="yuv420p",
+        format=how.pixel_format,
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
@@ -220,7 +181,7 @@ def _video_frame(picture: np.ndarray) -> av.VideoFrame:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """Lend a name beside the target; what was written there takes the target's place, or goes if there was an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")

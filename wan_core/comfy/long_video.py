@@ -6,86 +6,31 @@ decoder, written as a part of the file, and committed. A run that is stopped goe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import comfy.model_management
 import comfy.samplers
 import comfy.utils
 import folder_paths
-import latent_preview
 import torch
 
-from ..errors import InputError
-from ..journal import Journal
-from ..rollout import Finished, Rollout, Task, continue_job, known_clip, seeded
+from ..codecs import find_codec
+from ..journal import Journal, limit_size
+from ..rollout import Finished, Rollout, Task, continue_job, seeded
 from ..sampling import flow_sigmas
-from ..schedule_picture import schedule_picture
-from ..script import parse_script
-from ..segments import Plan, latent_of_frame, plan_segments
-from ..video import join_videos, write_video
-from .checks import LATENT_CHANNELS, check_conditioning, check_model
-from .identity import conditioning_tensors, model_identity, vae_identity
-from .sampler import DiffusionForcingSampler, ForcingOptions
-from .text import encode_prompt
-from .vae import SPATIAL, encode_images
+from ..segments import Plan
+from ..video import write_video
+from ..video_files import join_videos
+from .checks import LATENT_CHANNELS
+from .job_progress import JobProgress
+from .long_settings import Inputs, LongVideoSettings, encode_clips, known_frames
+from .sampler import DiffusionForcingSampler
+from .vae import SPATIAL
 from .vae_stream import MEMORY_FRAMES, StreamingDecoder
 
 JOBS_FOLDER = "skyreels_v2_jobs"
-
-
-@dataclass(frozen=True)
-class LongVideoSettings:
-    """What a person chooses for a long video.
-
-    Attributes:
-        total_frames: video frames wanted.
-        width: pixels.
-        height: pixels.
-        base_num_frames: video frames of the model's window.
-        overlap_history: video frames that a segment takes over from the one before.
-        seed: seed of all noise; every segment has noise of its own.
-        steps: denoising steps of a frame.
-        cfg: guidance scale.
-        shift: shift of the noise schedule.
-        carry_over: "latents", or "frames" to decode and encode the overlap as the authors' program does.
-        drift_control: 0 to 1, how far a segment is matched to the statistics of the first.
-        loop: whether the end leads back to the start.
-        crf: quality of the file, 0 (lossless) to 51.
-        forcing: the diffusion-forcing settings; its fps is the rate of the file too.
-    """
-
-    total_frames: int = 257
-    width: int = 960
-    height: int = 544
-    base_num_frames: int = 97
-    overlap_history: int = 17
-    seed: int = 0
-    steps: int = 30
-    cfg: float = 6.0
-    shift: float = 8.0
-    carry_over: str = "latents"
-    drift_control: float = 0.0
-    loop: bool = False
-    crf: int = 18
-    forcing: ForcingOptions = field(default_factory=ForcingOptions)
-
-    def plan(self, known: tuple[int, ...] = ()) -> Plan:
-        """Return the plan; `known`: given latent frames. `Raises: ScheduleError` for what cannot be planned."""
-        options = self.forcing
-        return plan_segments(
-            self.total_frames,
-            self.base_num_frames,
-            self.overlap_history,
-            options.causal_block_size,
-            options.ar_step,
-            self.steps,
-            options.causal_attention,
-            known,
-            self.loop,
-        )
+GIGABYTE = 10**9
 
 
 @dataclass(frozen=True)
@@ -104,40 +49,34 @@ class LongVideo:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What comes from other nodes: the models, one positive CONDITIONING for each prompt, and given images."""
+class Job:
+    """Where a long video is kept, and what is said about it.
 
-    model: Any
-    vae: Any
-    positives: list[Any]
-    negative: list[Any]
-    conditions: tuple[int, ...] = ()
-    start_images: torch.Tensor | None = None
-    end_image: torch.Tensor | None = None
+    Attributes:
+        name: begins the name of its folder; a file name without folders.
+        metadata: texts that go into the file, by name.
+        keep_gb: gigabytes that all jobs may take before finished ones, the oldest first, are removed; 0 = no limit.
+        say: shows a line of progress.
+    """
 
-    def check(self, causal_attention: bool) -> None:
-        """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
-        check_model(self.model.model, causal_attention)
-        for positive in self.positives:
-            check_conditioning(self.model.model, positive, "positive")
-        check_conditioning(self.model.model, self.negative, "negative")
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return every given tensor by name, for the journal."""
-        found = conditioning_tensors("negative", self.negative)
-        for number, positive in enumerate(self.positives):
-            found |= conditioning_tensors(f"positive {number}", positive)
-        images = {"start images": self.start_images, "end image": self.end_image}
-        return found | {name: image for name, image in images.items() if image is not None}
+    name: str
+    metadata: Mapping[str, str] | None = None
+    keep_gb: float = 0.0
+    say: Callable[[str], None] = lambda line: None
 
 
-def make_long_video(inputs: Inputs, settings: LongVideoSettings, name: str) -> LongVideo:
+def jobs_root() -> Path:
+    """Return the folder of all jobs."""
+    return Path(folder_paths.get_output_directory()) / JOBS_FOLDER
+
+
+def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> LongVideo:
     """Make a long video, or go on with one that was begun.
 
     Args:
         inputs: what comes from other nodes.
         settings: what a person chose.
-        name: name of the job; a file name without folders.
+        job: where it is kept.
 
     Returns:
         The file, in a folder of its own under the host's output folder.
@@ -147,85 +86,25 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, name: str) -> L
     """
     inputs.check(settings.forcing.causal_attention)
     decoder = StreamingDecoder(inputs.vae)
-    known_frames = given_frames(inputs, settings)
-    plan = settings.plan(known_frames)
-    about = {
-        "settings": asdict(settings),
-        "conditions": list(inputs.conditions),
-        "model": model_identity(inputs.model),
-        "vae": vae_identity(inputs.vae),
-    }
-    root = Path(folder_paths.get_output_directory()) / JOBS_FOLDER
-    with Journal(root, name, about, len(plan.segments), inputs.tensors()) as journal:
+    suffix = find_codec(settings.codec, settings.crf).suffix
+    clips = inputs.images.placed(settings.total_frames)
+    plan = settings.plan(known_frames(clips))
+    about = settings.by_name() | inputs.identity()
+    with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors()) as journal:
+        if job.keep_gb:
+            limit_size(jobs_root(), int(job.keep_gb * GIGABYTE))
         before = journal.next_segment()
         text = report(plan, settings, journal, before)
-        path = journal.folder / "video.mp4"
+        path = journal.folder / f"video{suffix}"
         if before is not None:
-            known = encode_given(inputs, settings, plan)
-            LongVideoRun(inputs, settings, plan, journal, decoder, known).make()
+            known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
+            progress = JobProgress(plan, inputs.model, job.say)
+            LongVideoRun(inputs, settings, plan, journal, decoder, known, progress).make()
         if before is not None or not path.exists():
             with journal.writing():
-                join_videos(path, journal.parts())
+                join_videos(path, journal.parts(), job.metadata)
             journal.finish()
         return LongVideo(path, journal.load(len(plan.segments) - 1)["window"], text)
-
-
-def positives_of(
-    positive: list[Any] | None, script: tuple[Any, str] | None, settings: LongVideoSettings
-) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the CONDITIONING of every prompt, and which segment gets which of them.
-
-    Args:
-        positive: one CONDITIONING for the whole video, or None.
-        script: text encoder and script of prompts, or None.
-        settings: they give the segments and the frame rate.
-
-    Raises:
-        InputError: neither or both are given, or the script does not fit the video.
-    """
-    if (positive is None) == (script is None):
-        seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
-        raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
-    if script is None:
-        return [positive], ()
-    clip, text = script
-    parsed = parse_script(text, settings.plan(), settings.forcing.fps)
-    return [encode_prompt(clip, prompt) for prompt in parsed.prompts], parsed.conditions
-
-
-def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:
-    """Return the plan as a table and as a picture [1, H, W, 3]."""
-    plan = settings.plan()
-    return plan.table(guided=settings.cfg != 1), schedule_picture(plan, settings.shift)[None]
-
-
-def given_frames(inputs: Inputs, settings: LongVideoSettings) -> tuple[int, ...]:
-    """Return the latent frames that are given by images, before anything is encoded."""
-    last = latent_of_frame(settings.total_frames - 1)
-    known: list[int] = []
-    if inputs.start_images is not None:
-        known += range((len(inputs.start_images) - 1) // 4 + 1)
-    if inputs.end_image is not None:
-        known.append(last)
-    if len(set(known)) < len(known) or max(known, default=0) > last or len(known) > last:
-        raise InputError(
-            f"The given images fill {len(known)} of {last + 1} latent frames, which leaves nothing to make: ask for "
-            "more frames or give fewer images."
-        )
-    return tuple(known)
-
-
-def encode_given(inputs: Inputs, settings: LongVideoSettings, plan: Plan) -> dict[int, torch.Tensor]:
-    """Return the given latent frames [1, 16, 1, H / 8, W / 8] by their number in the video."""
-    rows, columns = settings.height // SPATIAL, settings.width // SPATIAL
-    like = torch.zeros(1, LATENT_CHANNELS, plan.latent_frames, rows, columns)
-    known: dict[int, torch.Tensor] = {}
-    if inputs.start_images is not None:
-        whole = (len(inputs.start_images) - 1) // 4 * 4 + 1
-        known |= known_clip(0, encode_images(inputs.vae, inputs.start_images[:whole], like).cpu())
-    if inputs.end_image is not None:
-        known |= known_clip(plan.latent_frames - 1, encode_images(inputs.vae, inputs.end_image[:1], like).cpu())
-    return known
 
 
 def report(plan: Plan, settings: LongVideoSettings, journal: Journal, next_segment: int | None) -> str:
@@ -253,8 +132,9 @@ class LongVideoRun:
         journal: Journal,
         decoder: StreamingDecoder,
         known: dict[int, torch.Tensor],
+        progress: JobProgress,
     ):
-        self.inputs, self.settings, self.plan = inputs, settings, plan
+        self.inputs, self.settings, self.plan, self.progress = inputs, settings, plan, progress
         self.journal, self.decoder = journal, decoder
         self.sigmas = flow_sigmas(settings.steps, settings.shift)
         shape = (1, LATENT_CHANNELS, settings.height // SPATIAL, settings.width // SPATIAL)
@@ -269,25 +149,35 @@ class LongVideoRun:
         )
         self.history = torch.zeros(1, LATENT_CHANNELS, 0, *shape[2:])  # the last latents that the decoder was given
         self.pushed = 0  # how many it was given in all
-        self.rows_done = 0
-        self.bar = comfy.utils.ProgressBar(plan.rows)
-        self.previewer = latent_preview.get_previewer(inputs.model.load_device, inputs.model.model.latent_format)
+        self.suffix = find_codec(settings.codec, settings.crf).suffix
 
     def make(self) -> None:
         """Make every segment that the journal lacks; one that was torn makes only itself again."""
         reencode = self.reencode if self.settings.carry_over == "frames" else None
         for finished in continue_job(self.rollout, self.sample, self.journal, reencode):
             self.take_up(finished.segment.index)
-            frames = self.decode(finished)
-            parts = []
-            if len(frames):
-                parts.append(self.journal.part_path(finished.segment.index, ".mp4"))
-                with self.journal.writing():
-                    write_video(parts[0], frames, self.settings.forcing.fps, self.settings.crf)
+            parts = self.write(finished)
             tensors = finished.carry.tensors() | {"history": self.history, "pushed": torch.tensor(self.pushed)}
             if finished.segment.index == len(self.plan.segments) - 1:
                 tensors["window"] = finished.window
             self.journal.commit(finished.segment.index, tensors, parts)
+
+    def write(self, finished: Finished) -> list[Path]:
+        """Write the video frames that can be shown now, and return the files; none where there are no new frames."""
+        index, settings, source = finished.segment.index, self.settings, self.inputs.source
+        frames, parts = self.decode(finished), []
+        rate = float(source.rate) if source else settings.forcing.fps
+        if source and index == 0:  # the video that is extended goes first, and its tail is not shown again
+            parts.append(self.journal.part_path(index, f"-source{self.suffix}"))
+            with self.journal.writing():
+                whole = source.scaled(settings.width, settings.height)
+                write_video(parts[-1], whole, rate, settings.crf, settings.codec)
+            frames = frames[len(source.tail) :]
+        if len(frames):
+            parts.append(self.journal.part_path(index, self.suffix))
+            with self.journal.writing():
+                write_video(parts[-1], frames, rate, settings.crf, settings.codec)
+        return parts
 
     def take_up(self, index: int) -> None:
         """Bring the decoder to where the segments before this one left it, if this run did not make them itself."""
@@ -325,26 +215,16 @@ class LongVideoRun:
             latent = pinned.latents
             mask = (~pinned.mask).float().view(1, 1, -1, 1, 1).expand(1, 1, *task.noise.shape[2:])
         sampler = DiffusionForcingSampler(settings.forcing, None if pinned is None else pinned.noise)
-        self.rows_done = sum(segment.rows for segment in self.plan.segments[: task.segment.index])
         return guider.sample(
             task.noise,
             latent,
             sampler,
             self.sigmas,
             denoise_mask=mask,
-            callback=self.progress(),
+            callback=self.progress.begin(task.segment),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=settings.seed,
         )
-
-    def progress(self) -> Callable[[int, torch.Tensor, torch.Tensor, int], None]:
-        """Return the guider's callback: the bar runs over the whole job, the preview shows the segment in work."""
-
-        def report(step: int, x0: torch.Tensor, _x: torch.Tensor, _total: int) -> None:
-            image = self.previewer.decode_latent_to_preview_image("JPEG", x0) if self.previewer else None
-            self.bar.update_absolute(self.rows_done + step + 1, self.plan.rows, image)
-
-        return report
 
     def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:
         """Return the last video frames of a window, decoded and encoded as a clip of their own: the authors' way."""

@@ -1,4 +1,4 @@
-"""Long video in the host's own process, with the tiny models: the file, going on after a stop, scripts, given frames."""
+"""Long video in the host's process, with the tiny models: the file, going on after a stop, scripts, given frames."""
 
 from __future__ import annotations
 
@@ -47,12 +47,17 @@ def conditioning(seed: int) -> list[Any]:
 
 
 def settings(bridge: ModuleType, **changes: Any) -> Any:
-    forcing = bridge.ForcingOptions(**changes.pop("forcing", {}))
+    forcing = importlib.import_module("skyreels_v2.wan_core.comfy.sampler").ForcingOptions(**changes.pop("forcing", {}))
     small = {
         "total_frames": 46, "width": 32, "height": 32, "base_num_frames": 21, "overlap_history": 5, "steps": 2,
         "cfg": 2.0, "forcing": forcing,
     }  # fmt: skip
     return bridge.LongVideoSettings(**{**small, **changes})
+
+
+@pytest.fixture(scope="module")
+def given(bridge: ModuleType) -> ModuleType:
+    return importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
 
 
 def inputs(bridge: ModuleType, model: Any, vae: Any, **changes: Any) -> Any:
@@ -62,7 +67,7 @@ def inputs(bridge: ModuleType, model: Any, vae: Any, **changes: Any) -> Any:
 
 def make(bridge: ModuleType, given: Any, chosen: Any, name: str = "test") -> Any:
     with torch.inference_mode():
-        return bridge.make_long_video(given, chosen, name)
+        return bridge.make_long_video(given, chosen, bridge.Job(name))
 
 
 def frames_of(path: Path) -> np.ndarray:
@@ -172,26 +177,118 @@ def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae
     assert identity(model.clone()) == seen[0]
 
 
-def test_given_first_and_last_images_are_the_ends_of_the_video(bridge: ModuleType, model: Any, vae: Any) -> None:
-    first, last = torch.rand(1, 32, 32, 3), torch.rand(1, 32, 32, 3)
-    run = bridge.LongVideoRun
-    given = inputs(bridge, model, vae, start_images=first, end_image=last)
-    made = make(bridge, given, settings(bridge))
-    known = bridge.encode_given(given, settings(bridge), settings(bridge).plan())
-    assert sorted(known) == [0, 12]
+def test_given_images_are_where_they_belong(bridge: ModuleType, given: ModuleType, model: Any, vae: Any) -> None:
+    first, last, keys = torch.rand(1, 32, 32, 3), torch.rand(1, 32, 32, 3), torch.rand(2, 32, 32, 3)
+    images = given.GivenImages(first, last, keys, given.frames_at("0.5s, 33", keys, 24))
+    made = make(bridge, inputs(bridge, model, vae, images=images), settings(bridge))
+    clips = images.placed(46)
+    known = given.encode_clips(vae, clips, settings(bridge), 13)
+    assert sorted(known) == [0, 3, 9, 12]
     torch.testing.assert_close(made.latents[:, :, -1:], known[12], rtol=1e-4, atol=1e-4)
-    assert run
+    torch.testing.assert_close(made.latents[:, :, -4:-3], known[9], rtol=1e-4, atol=1e-4)
 
 
-def test_a_script_gives_every_segment_its_prompt(bridge: ModuleType, tiny_clip: Any) -> None:
+@pytest.mark.parametrize(
+    ("keys", "times", "words"),
+    [
+        (1, "2s 3s", "2 key times, but 1 key images"),
+        (1, "soon", "key time is 'soon'"),
+        (1, "2.5", "key time is '2.5'"),
+        (1, "9s", "frame 216, but the video has frames 0 to 45"),
+        (2, "21 22", "Two images are given for one place"),
+        (1, "45", "Two images are given for one place: the one for the end"),
+    ],
+)
+def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, times: str, words: str) -> None:
+    pictures = torch.rand(keys, 32, 32, 3)
+    with pytest.raises(ValueError, match=words):
+        given.GivenImages(None, pictures[:1], pictures, given.frames_at(times, pictures, 24)).placed(46)
+
+
+def test_a_script_gives_every_segment_its_prompt(bridge: ModuleType, given: ModuleType, tiny_clip: Any) -> None:
     chosen = settings(bridge, forcing={"fps": 24})
-    positives, conditions = bridge.positives_of(None, (tiny_clip, "a red ball\na blue cube\na green star"), chosen)
+    positives, conditions = given.positives_of(None, (tiny_clip, "a red ball\na blue cube\na green star"), chosen)
     assert len(positives) == 3 and conditions == (0, 1, 2)
     assert positives[0][0][0].shape[-1] == 4096
     with pytest.raises(ValueError, match="2 prompts, one per line, but the video has 3 segments"):
-        bridge.positives_of(None, (tiny_clip, "a red ball\na blue cube"), chosen)
+        given.positives_of(None, (tiny_clip, "a red ball\na blue cube"), chosen)
     with pytest.raises(ValueError, match="Neither positive nor script is connected"):
-        bridge.positives_of(None, None, chosen)
+        given.positives_of(None, None, chosen)
+
+
+def test_a_video_goes_on_from_its_last_frames(
+    bridge: ModuleType, given: ModuleType, model: Any, vae: Any, tmp_path: Path
+) -> None:
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
+    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
+    frames = torch.rand(50, 36, 52, 3, generator=torch.Generator().manual_seed(3))
+    write_video(tmp_path / "given.mkv", frames, 20, codec="ffv1")
+    source = source_video.read_source(video_input(str(tmp_path / "given.mkv")), 7)
+    assert (source.count, source.size, source.model_fps, len(source.tail)) == (50, (48, 32), 24, 5)
+    assert (source.tail - frames[-5:]).abs().max() <= 1 / 255
+    chosen = settings(bridge, total_frames=5 + 22, width=48, codec="ffv1")
+    images = given.GivenImages(source.tail)
+    made = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
+    with av.open(str(made.path)) as container:
+        assert float(container.streams.video[0].average_rate) == 20
+    whole = frames_of(made.path)
+    assert whole.shape == (50 + 22, 32, 48, 3)
+    expected = np.stack([frame.numpy() for frame in source.scaled(48, 32)])
+    assert (whole[:50] == expected).all()
+    again = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
+    assert "finished by an earlier run" in again.text
+
+
+def test_a_trimmed_video_is_what_its_host_says(bridge: ModuleType, tmp_path: Path) -> None:
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
+    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
+    write_video(tmp_path / "given.mp4", torch.rand(48, 32, 32, 3), 24)
+    whole = video_input(str(tmp_path / "given.mp4"))
+    assert source_video.read_source(whole, 17).count == 48
+    if hasattr(whole, "as_trimmed"):
+        source = source_video.read_source(whole.as_trimmed(start_time=0.5, duration=1.0), 17)
+        assert source.count == pytest.approx(24, abs=1) and len(source.tail) == 17
+
+
+@pytest.mark.parametrize("codec", ["prores", "ffv1"])
+def test_a_long_video_can_have_another_codec(bridge: ModuleType, model: Any, vae: Any, codec: str) -> None:
+    made = make(bridge, inputs(bridge, model, vae), settings(bridge, codec=codec, total_frames=30))
+    with av.open(str(made.path)) as container:
+        assert container.streams.video[0].codec_context.name == codec
+        assert sum(1 for _ in container.decode(video=0)) == 30
+
+
+def test_metadata_goes_into_the_file(bridge: ModuleType, model: Any, vae: Any) -> None:
+    job = bridge.Job("with text", {"prompt": '{"3": "x"}'})
+    with torch.inference_mode():
+        made = bridge.make_long_video(inputs(bridge, model, vae), settings(bridge, total_frames=21), job)
+    with av.open(str(made.path)) as container:
+        assert container.metadata["prompt"] == '{"3": "x"}'
+
+
+def test_finished_jobs_make_room_for_new_ones_and_unfinished_ones_stay(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(bridge, total_frames=30)
+    done = make(bridge, inputs(bridge, model, vae), chosen, "done").path.parent
+    with monkeypatch.context() as patch:
+        stop_in_segment(bridge, patch, 1)
+        with pytest.raises(Stopped):
+            make(bridge, inputs(bridge, model, vae), chosen, "begun")
+    with torch.inference_mode():
+        bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job("new", keep_gb=1e-9))
+    names = sorted(path.name.rsplit("-", 1)[0] for path in bridge.jobs_root().iterdir())
+    assert names == ["begun", "new"] and not done.exists()
+
+
+def test_the_waiting_person_is_told_segment_and_time(bridge: ModuleType, model: Any, vae: Any) -> None:
+    said: list[str] = []
+    with torch.inference_mode():
+        bridge.make_long_video(inputs(bridge, model, vae), settings(bridge), bridge.Job("test", say=said.append))
+    assert said[0] == "Segment 1 of 3" and said[-1].startswith("Segment 3 of 3, about 0 s left")
+    assert [line for line in said if line.startswith("Segment 2 of 3, about ")]
 
 
 def test_carrying_frames_instead_of_latents_runs_and_differs(bridge: ModuleType, model: Any, vae: Any) -> None:

@@ -1,0 +1,107 @@
+"""Nodes around a long video: its script of prompts, its plan, and the jobs that lie on the disk."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..wan_core.comfy.long_settings import LongVideoSettings, show_plan
+from ..wan_core.comfy.long_video import jobs_root
+from ..wan_core.comfy.sampler import ForcingOptions
+from ..wan_core.journal import show_jobs
+from .long_inputs import FORCING, Script, length_inputs, loop_input
+from .sampling import forcing_inputs, steps_and_shift
+
+
+class SkyReelsV2PromptScript(io.ComfyNode):
+    """Prompts for the parts of a long video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        return io.Schema(
+            node_id="SkyReelsV2PromptScript",
+            display_name="SkyReels-V2 Prompt Script",
+            category="SkyReels-V2",
+            description="Prompts that change over a long video: one line per segment, or time ranges like 0s-4s: ...",
+            inputs=[
+                io.Clip.Input("clip", tooltip='umt5_xxl, loaded with CLIPLoader and type "wan".'),
+                io.String.Input(
+                    "script",
+                    multiline=True,
+                    default="0s-4s: a white swan swims on a lake at dawn\n4s-: the swan takes off and flies away",
+                    tooltip="One prompt per line and segment (a single line is for all), or time ranges: 0s-4s: "
+                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it.",
+                ),
+            ],
+            outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, script: str) -> io.NodeOutput:
+        """Hand on encoder and text: which segment gets which prompt depends on the plan."""
+        return io.NodeOutput((clip, script))
+
+
+class SkyReelsV2Plan(io.ComfyNode):
+    """What a long video will be made of, before an hour is spent on it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        steps, shift = steps_and_shift()
+        forcing = [entry for entry in forcing_inputs() if entry.id in FORCING[2:5]]
+        return io.Schema(
+            node_id="SkyReelsV2Plan",
+            display_name="SkyReels-V2 Plan",
+            category="SkyReels-V2",
+            description="Shows what settings mean: the segments as a table, and a picture of the noise (latent frames "
+            "across, model calls down; bright = noise, dark = finished, grey = taken over).",
+            inputs=[*length_inputs(), steps, shift, *forcing, loop_input()],
+            outputs=[
+                io.String.Output("plan", display_name="plan", tooltip="Segments, rows and model calls, as a table."),
+                io.Image.Output("picture", display_name="picture", tooltip="The noise schedule of the whole video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, shift: float, **settings: Any) -> io.NodeOutput:
+        """Make the plan."""
+        forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING[2:5]})
+        return io.NodeOutput(*show_plan(LongVideoSettings(**settings, shift=shift, forcing=forcing)))
+
+
+class SkyReelsV2Jobs(io.ComfyNode):
+    """The jobs of long videos that lie on the disk."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        return io.Schema(
+            node_id="SkyReelsV2Jobs",
+            display_name="SkyReels-V2 Jobs",
+            category="SkyReels-V2",
+            description="Lists the long videos kept in output/skyreels_v2_jobs, and removes one of them.",
+            is_output_node=True,
+            inputs=[
+                io.String.Input(
+                    "remove", default="", tooltip="Name of a job's folder, as the list shows it. Empty: only list."
+                ),
+            ],
+            outputs=[
+                io.String.Output("jobs", display_name="jobs", tooltip="The jobs, the longest untouched first."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> float:
+        """Say that the list is new each time."""
+        return time.time()
+
+    @classmethod
+    def execute(cls, remove: str) -> io.NodeOutput:
+        """Remove what is named, and list the rest."""
+        text = show_jobs(jobs_root(), remove.strip())
+        return io.NodeOutput(text, ui=ui.PreviewText(text))

@@ -1,0 +1,251 @@
+"""What a long video is made from: settings, models, prompts, given images. Everything is checked here, before work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..rollout import known_clip
+from ..schedule_picture import schedule_picture
+from ..script import parse_script
+from ..segments import Plan, latent_of_frame, plan_segments
+from .checks import LATENT_CHANNELS, check_conditioning, check_model
+from .identity import conditioning_tensors, model_identity, vae_identity
+from .sampler import ForcingOptions
+from .source_video import SourceVideo
+from .text import encode_prompt
+from .vae import SPATIAL, encode_images
+
+
+@dataclass(frozen=True)
+class LongVideoSettings:
+    """What a person chooses for a long video.
+
+    Attributes:
+        total_frames: video frames wanted.
+        width: pixels.
+        height: pixels.
+        base_num_frames: video frames of the model's window.
+        overlap_history: video frames that a segment takes over from the one before.
+        seed: seed of all noise; every segment has noise of its own.
+        steps: denoising steps of a frame.
+        cfg: guidance scale.
+        shift: shift of the noise schedule.
+        carry_over: "latents", or "frames" to decode and encode the overlap as the authors' program does.
+        drift_control: 0 to 1, how far a segment is matched to the statistics of the first.
+        loop: whether the end leads back to the start.
+        codec: of the file, one of `codecs.available_codecs()`.
+        crf: quality of the file, 0 (best) to 51 (worst).
+        forcing: the diffusion-forcing settings; its fps is the rate of the file too, but where a video is extended.
+    """
+
+    total_frames: int = 257
+    width: int = 960
+    height: int = 544
+    base_num_frames: int = 97
+    overlap_history: int = 17
+    seed: int = 0
+    steps: int = 30
+    cfg: float = 6.0
+    shift: float = 8.0
+    carry_over: str = "latents"
+    drift_control: float = 0.0
+    loop: bool = False
+    codec: str = "h264"
+    crf: int = 18
+    forcing: ForcingOptions = field(default_factory=ForcingOptions)
+
+    def plan(self, known: tuple[int, ...] = ()) -> Plan:
+        """Return the plan; `known`: given latent frames. `Raises: ScheduleError` for what cannot be planned."""
+        options = self.forcing
+        return plan_segments(
+            self.total_frames,
+            self.base_num_frames,
+            self.overlap_history,
+            options.causal_block_size,
+            options.ar_step,
+            self.steps,
+            options.causal_attention,
+            known,
+            self.loop,
+        )
+
+    def by_name(self) -> dict[str, Any]:
+        """Return every setting by its name, the diffusion-forcing ones among them."""
+        plain = {key: value for key, value in asdict(self).items() if key != "forcing"}
+        return plain | asdict(self.forcing)
+
+
+@dataclass(frozen=True)
+class GivenImages:
+    """Images that a long video has to go through.
+
+    Attributes:
+        start: the first frame or frames [n, H, W, 3], or None.
+        end: the last frame [1, H, W, 3], or None.
+        keys: images for the frames between [n, H, W, 3], or None.
+        key_frames: the video frame of each of them.
+    """
+
+    start: torch.Tensor | None = None
+    end: torch.Tensor | None = None
+    keys: torch.Tensor | None = None
+    key_frames: tuple[int, ...] = ()
+
+    def placed(self, total_frames: int) -> dict[int, torch.Tensor]:
+        """Return clips [n, H, W, 3] by the latent frame that each begins at.
+
+        Raises:
+            InputError: two images for one latent frame, one outside the video, or nothing left to make.
+        """
+        last = latent_of_frame(total_frames - 1)
+        clips: dict[int, torch.Tensor] = {}
+        if self.start is not None:
+            clips[0] = self.start[: (len(self.start) - 1) // 4 * 4 + 1]  # whole latent frames
+        for frame, image in zip(self.key_frames, () if self.keys is None else self.keys, strict=False):
+            if not 0 <= frame < total_frames:
+                raise InputError(
+                    f"A key image is for frame {frame}, but the video has frames 0 to {total_frames - 1}: give a time "
+                    "inside it."
+                )
+            self._place(clips, latent_of_frame(frame), image[None], f"frame {frame}")
+        if self.end is not None:
+            self._place(clips, last, self.end[:1], "the end")
+        filled = sum((len(clip) - 1) // 4 + 1 for clip in clips.values())
+        if filled > last or any(at + (len(clip) - 1) // 4 > last for at, clip in clips.items()):
+            raise InputError(
+                f"The given images fill {filled} of {last + 1} latent frames, which leaves nothing to make: ask for "
+                "more frames or give fewer images."
+            )
+        return clips
+
+    @staticmethod
+    def _place(clips: dict[int, torch.Tensor], at: int, clip: torch.Tensor, what: str) -> None:
+        taken = next((begin for begin in clips if begin <= at <= begin + (len(clips[begin]) - 1) // 4), None)
+        if taken is not None:
+            raise InputError(
+                f"Two images are given for one place: the one for {what} falls into latent frame {at} of four frames, "
+                "which another one holds already. Move them further apart."
+            )
+        clips[at] = clip
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What comes from other nodes.
+
+    Attributes:
+        model: a MODEL.
+        vae: a VAE of Wan 2.1 kind.
+        positives: one CONDITIONING for each prompt.
+        negative: CONDITIONING.
+        conditions: number of the prompt of every segment; empty = the first for all.
+        images: given images.
+        source: a video that is extended; its tail is the start of `images`.
+    """
+
+    model: Any
+    vae: Any
+    positives: list[Any]
+    negative: list[Any]
+    conditions: tuple[int, ...] = ()
+    images: GivenImages = field(default_factory=GivenImages)
+    source: SourceVideo | None = None
+
+    def check(self, causal_attention: bool) -> None:
+        """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
+        check_model(self.model.model, causal_attention)
+        for positive in self.positives:
+            check_conditioning(self.model.model, positive, "positive")
+        check_conditioning(self.model.model, self.negative, "negative")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides about the result beside settings and tensors."""
+        return {
+            "conditions": list(self.conditions),
+            "model": model_identity(self.model),
+            "vae": vae_identity(self.vae),
+            "key_frames": list(self.images.key_frames),
+            "video": self.source.digest if self.source else "",
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every given tensor by name, for the journal."""
+        found = conditioning_tensors("negative", self.negative)
+        for number, positive in enumerate(self.positives):
+            found |= conditioning_tensors(f"positive {number}", positive)
+        images = {"start_image": self.images.start, "end_image": self.images.end, "key_images": self.images.keys}
+        return found | {name: image for name, image in images.items() if image is not None}
+
+
+def known_frames(clips: dict[int, torch.Tensor]) -> tuple[int, ...]:
+    """Return the latent frames that placed clips fill."""
+    return tuple(sorted(at + n for at, clip in clips.items() for n in range((len(clip) - 1) // 4 + 1)))
+
+
+def encode_clips(
+    vae: Any, clips: dict[int, torch.Tensor], settings: LongVideoSettings, frames: int
+) -> dict[int, torch.Tensor]:
+    """Return the given latent frames [1, 16, 1, H / 8, W / 8] by their number in a video of `frames` latent frames."""
+    like = torch.zeros(1, LATENT_CHANNELS, frames, settings.height // SPATIAL, settings.width // SPATIAL)
+    known: dict[int, torch.Tensor] = {}
+    for at, clip in clips.items():
+        known |= known_clip(at, encode_images(vae, clip, like).cpu())
+    return known
+
+
+def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, ...]:
+    """Return the video frame of every key image.
+
+    Args:
+        text: times such as "2s, 4.5s", or frames such as "48, 108"; commas or spaces between them.
+        images: [n, H, W, 3] or None.
+        fps: frames per second.
+
+    Raises:
+        InputError: what is no time, or not one time for each image.
+    """
+    words = [word for word in re.split(r"[,;，；\s]+", text.strip()) if word]
+    count = 0 if images is None else len(images)
+    if len(words) != count:
+        raise InputError(f"There are {len(words)} key times, but {count} key images: give one time for each image.")
+    frames = []
+    for word in words:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|秒)?", word)
+        if not found or (not found[2] and "." in word):
+            raise InputError(f"The key time is {word!r}, but it has to be seconds like 2.5s or a frame like 60.")
+        frames.append(round(float(found[1]) * fps) if found[2] else int(word))
+    return tuple(frames)
+
+
+def positives_of(
+    positive: list[Any] | None, script: tuple[Any, str] | None, settings: LongVideoSettings
+) -> tuple[list[Any], tuple[int, ...]]:
+    """Return the CONDITIONING of every prompt, and which segment gets which of them.
+
+    Args:
+        positive: one CONDITIONING for the whole video, or None.
+        script: text encoder and script of prompts, or None.
+        settings: they give the segments and the frame rate.
+
+    Raises:
+        InputError: neither or both are given, or the script does not fit the video.
+    """
+    if (positive is None) == (script is None):
+        seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
+        raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
+    if script is None:
+        return [positive], ()
+    clip, text = script
+    parsed = parse_script(text, settings.plan(), settings.forcing.fps)
+    return [encode_prompt(clip, prompt) for prompt in parsed.prompts], parsed.conditions
+
+
+def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:
+    """Return the plan as a table and as a picture [1, H, W, 3]."""
+    plan = settings.plan()
+    return plan.table(guided=settings.cfg != 1), schedule_picture(plan, settings.shift)[None]

@@ -1,0 +1,186 @@
+"""Keys and values of finished blocks, so that under causal attention only the blocks that are at work are computed.
+
+A block of latent frames sees itself and the blocks before it. Once these are finished, what the later blocks see of
+them never changes again: they are computed once more at their last noise level, their keys and values stay here, layer
+by layer, and the following calls begin behind them. Blocks that have not begun influence nobody and are left out. So a
+block is computed `steps + 1` times, whatever the number of rows, and the result is that of computing everything.
+
+With a moving window the blocks that have left it are forgotten; what the others have seen of them stays, as in the
+rolling generation of causal video models (Yin et al. 2025, CausVid; Huang et al. 2025, Self Forcing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import ScheduleError
+
+
+class Progress(Protocol):
+    """How far a clip is when the model is called, in latent frames; `wan_core.sampler.Row` is one."""
+
+    @property
+    def start(self) -> int:
+        """The first frame that the model may see."""
+
+    @property
+    def finished(self) -> int:
+        """All frames before this one are finished or known: they change no more and have their last noise level."""
+
+    @property
+    def busy_end(self) -> int:
+        """Behind the last frame that is denoised now."""
+
+
+class LayerCache:
+    """The finished blocks in one attention layer, oldest first.
+
+    Args:
+        device: where they are kept; None leaves them where they were computed.
+    """
+
+    def __init__(self, device: torch.device | None = None):
+        self.device = device
+        self.blocks: list[tuple[Tensor, Tensor]] = []  # keys and values, each [B, tokens of the block, heads * D]
+        self.new_blocks = 0  # how many blocks at the front of the next call are finished
+
+    def extend(self, k: Tensor, v: Tensor, block_tokens: int) -> tuple[Tensor, Tensor]:
+        """Put the finished blocks in front, and keep those that have just become so.
+
+        Args:
+            k: keys of this call's tokens [B, L, heads * D].
+            v: values of the same shape.
+            block_tokens: tokens of a block.
+
+        Returns:
+            Keys and values of all tokens that this call's queries may look at.
+        """
+        before = [(key.to(k.device), value.to(v.device)) for key, value in self.blocks]
+        for start in range(0, self.new_blocks * block_tokens, block_tokens):
+            block = slice(start, start + block_tokens)
+            # copies: a view would hold the memory of the whole call
+            key, value = (part[:, block].clone().to(self.device or part.device) for part in (k, v))
+            self.blocks.append((key, value))
+        if not before:
+            return k, v
+        keys, values = zip(*before, (k, v), strict=True)
+        return torch.cat(keys, dim=1), torch.cat(values, dim=1)
+
+
+class KVCache:
+    """The finished blocks in every layer, for one condition; `WanModel.forward` takes one.
+
+    Args:
+        num_layers: attention blocks of the model.
+        block_size: latent frames of a causal block.
+        device: where keys and values are kept; None leaves them where they were computed.
+    """
+
+    def __init__(self, num_layers: int, block_size: int, device: torch.device | None = None):
+        self.block_size = block_size
+        self.layers = [LayerCache(device) for _ in range(num_layers)]
+        self.end = 0  # the latent frame behind the cached ones, at which the next call begins
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the keys and values take."""
+        return sum(tensor.nbytes for layer in self.layers for block in layer.blocks for tensor in block)
+
+    def begin(self, start: int, finished: int, sink_blocks: int = 0) -> None:
+        """Prepare a call.
+
+        Args:
+            start: first latent frame that the model may see; whole blocks before it are forgotten.
+            finished: latent frame behind the finished ones; whole blocks of them are kept by the call.
+            sink_blocks: blocks at the beginning of the video that are never forgotten.
+        """
+        self.end = max(self.end, start)
+        inside = (self.end - start) // self.block_size
+        for layer in self.layers:
+            layer.blocks = [
+                *layer.blocks[:sink_blocks],
+                *layer.blocks[max(len(layer.blocks) - inside, sink_blocks) :],
+            ]
+            layer.new_blocks = max(finished - self.end, 0) // self.block_size
+
+    def finish(self) -> None:
+        """Count the blocks that the call has kept."""
+        self.end += self.layers[0].new_blocks * self.block_size
+        for layer in self.layers:
+            layer.new_blocks = 0
+
+
+class CausalRun:
+    """The model calls of one clip under causal attention, with as little computed as the result depends on.
+
+    It is a context: what it has cached is gone when the run ends, by success, error or interruption.
+
+    Args:
+        model: called with `(x, t, causal_block_size=..., cache=..., **inputs)` like a WanModel.
+        num_layers: its attention blocks.
+        block_size: latent frames of a causal block.
+        device: where keys and values are kept; None leaves them where they were computed.
+        sink_blocks: blocks at the beginning that a moving window does not forget.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        num_layers: int,
+        block_size: int,
+        device: torch.device | None = None,
+        sink_blocks: int = 0,
+    ):
+        if block_size < 1:
+            raise ScheduleError(f"causal_block_size is {block_size}, but a causal block has at least 1 latent frame.")
+        self.model = model
+        self.num_layers = num_layers
+        self.block_size = block_size
+        self.device = device
+        self.sink_blocks = sink_blocks
+        self.caches: dict[Hashable, KVCache] = {}
+
+    def __enter__(self) -> CausalRun:
+        """Begin a run."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free what was cached."""
+        self.caches.clear()
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the caches take."""
+        return sum(cache.num_bytes for cache in self.caches.values())
+
+    def __call__(self, x: Tensor, t: Tensor, row: Progress, key: Hashable = None, **inputs: Any) -> Tensor:
+        """Predict the velocity of the frames that are at work.
+
+        Args:
+            x: noisy latents [B, C, f, H, W] of all frames from `row.start` on.
+            t: timesteps [B, f].
+            row: how far the clip is.
+            key: whose keys and values these are: cond and uncond have their own, and may join late or miss rows.
+            inputs: handed to the model (context, fps, ...).
+
+        Returns:
+            Velocity [B, C, f, H, W]; 0 on frames that were not computed, which have no part in this row.
+        """
+        block = self.block_size
+        cache = self.caches.setdefault(key, KVCache(self.num_layers, block, self.device))
+        cache.begin(row.start, row.finished, self.sink_blocks)
+        first = cache.end - row.start
+        behind = -(-(row.busy_end - row.start) // block) * block
+        at_work = slice(first, behind)  # slicing ends at the last frame, when the last block is a short one
+        computed = self.model(x[:, :, at_work], t[:, at_work], causal_block_size=block, cache=cache, **inputs)
+        cache.finish()
+        velocity = computed.new_zeros(*computed.shape[:2], *x.shape[2:])  # image-to-video models take more channels in
+        velocity[:, :, at_work] = computed
+        return velocity

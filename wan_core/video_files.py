@@ -1,0 +1,170 @@
+"""Finished video files: reading one frame by frame, and joining parts without encoding them again."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from .errors import InputError
+from .video import CONTAINERS, replacing
+
+WHOLE_SHARE = 0.95  # of the promised frames; edit lists hide a few in files that are whole
+
+Source = str | os.PathLike[str] | bytes
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """What a video file says about its pictures.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        rate: frames per second.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+
+
+def describe_video(source: Source) -> VideoStream:
+    """Return size and rate of a video, from a file or its bytes; `Raises: InputError` for what is no video."""
+    with _opened(source) as container:
+        stream = container.streams.video[0]
+        if not stream.average_rate or not stream.width:
+            raise InputError(f"{_name(source)} does not say its size and frame rate: convert it to mp4 first.")
+        return VideoStream(stream.width, stream.height, stream.average_rate)
+
+
+def read_frames(source: Source) -> Iterator[np.ndarray]:
+    """Yield the frames of a video one after the other, uint8 [H, W, 3].
+
+    Raises:
+        InputError: what is no video, is broken, or ends long before the number of frames it promises.
+    """
+    with _opened(source) as container:
+        stream, count = container.streams.video[0], 0
+        stream.thread_type = "AUTO"
+        try:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+                count += 1
+        except av.FFmpegError as error:
+            raise InputError(f"{_name(source)} is broken ({error.strerror}): make or download it again.") from error
+        if count < WHOLE_SHARE * stream.frames:
+            raise InputError(
+                f"{_name(source)} is broken: it ends after {count} of {stream.frames} frames; make it again."
+            )
+
+
+def read_tail(source: Source, most: int) -> tuple[torch.Tensor, int]:
+    """Return the last frames of a video of any length, in the memory of these frames.
+
+    Args:
+        source: a file or its bytes.
+        most: how many frames at most.
+
+    Returns:
+        float32 [n, H, W, 3] in 0..1, and the number of frames of the whole video.
+
+    Raises:
+        InputError: what is no video, or one without frames.
+    """
+    count = 0
+    tail: deque[np.ndarray] = deque(maxlen=most)
+    for frame in read_frames(source):
+        tail.append(frame)
+        count += 1
+    if not tail:
+        raise InputError(f"{_name(source)} has no frames: choose another video.")
+    return torch.from_numpy(np.stack(tail)).float() / 255, count
+
+
+def join_videos(
+    path: str | os.PathLike[str],
+    parts: Sequence[str | os.PathLike[str]],
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Put video files of one kind behind one another, without encoding them again.
+
+    Args:
+        path: the file to write, with the parts' suffix; its folder is made, an older file is replaced.
+        parts: files that `write_video` wrote with the same settings, in order.
+        metadata: texts to keep in the file, by name.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        InputError: no part, or parts of different sizes or rates.
+    """
+    if not parts:
+        raise InputError("There are no parts to join, but a video needs at least one.")
+    kinds = [describe_video(part) for part in parts]
+    for part, kind in zip(parts, kinds, strict=True):
+        if kind != kinds[0]:
+            raise InputError(f"{part} is {kind}, but {parts[0]} is {kinds[0]}: remove it and make it again.")
+    rate = kinds[0].rate
+    delay = max(_reorder_delay(part, rate) for part in parts)
+    count = 0
+    with replacing(Path(path)) as unfinished, _writable(unfinished, Path(path).suffix) as container:
+        container.metadata.update(metadata or {})
+        target: av.VideoStream | None = None
+        for part in parts:
+            begins = count
+            with av.open(str(part)) as source:
+                target = target or container.add_stream_from_template(source.streams.video[0], opaque=True)
+                base = Fraction(source.streams.video[0].time_base or 1)
+                for packet, number in _packets(source, rate):
+                    # decoding times run on over all parts, each of which would begin before the one before it ends
+                    packet.pts, packet.dts = (round(at / rate / base) for at in (begins + number, count - delay))
+                    packet.stream = target
+                    container.mux(packet)
+                    count += 1
+    return count
+
+
+def _writable(path: Path, suffix: str) -> av.container.OutputContainer:
+    """Open a file for writing, its kind by the suffix it will have."""
+    options = {} if suffix == ".mkv" else {"movflags": "faststart+use_metadata_tags"}  # or unknown names are dropped
+    return av.open(str(path), "w", format=CONTAINERS[suffix], options=options)
+
+
+def _opened(source: Source) -> av.container.InputContainer:
+    try:
+        container = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{_name(source)} cannot be read as a video ({error.strerror}): choose another.") from error
+    if not container.streams.video:
+        container.close()
+        raise InputError(f"{_name(source)} has no pictures, only sound or text: choose a video.")
+    return container
+
+
+def _name(source: Source) -> str:
+    return "The video" if isinstance(source, bytes) else f"The video {Path(source).name}"
+
+
+def _packets(source: av.container.InputContainer, rate: Fraction) -> Iterator[tuple[av.Packet, int]]:
+    """Yield the packets of a file's frames in decoding order, and as which frame of the file each is shown."""
+    stream = source.streams.video[0]
+    base = Fraction(stream.time_base or 1)
+    for packet in source.demux(stream):
+        if packet.pts is not None:
+            yield packet, round(packet.pts * base * rate)
+
+
+def _reorder_delay(path: str | os.PathLike[str], rate: Fraction) -> int:
+    """Return how many frames have to be decoded before the first one can be shown."""
+    with av.open(str(path)) as container:
+        return max(at - number for at, (_, number) in enumerate(_packets(container, rate)))
