@@ -10,7 +10,8 @@ import torch
 
 from tests.comfy import tiny_models
 from tests.comfy.host import HERE, Host, HostInstall, find_hosts, run_in_host, why_no_host
-from tests.comfy.videos import write_picture
+from tests.comfy.videos import CLIP, CLIP_FPS, CLIP_FRAMES, write_picture
+from wan_core.video import write_video
 
 # these run inside the host's Python: test_inside.py starts them there
 collect_ignore = ["inside", "host_nodes"]
@@ -82,6 +83,7 @@ def host(install: HostInstall, model_files: Path, vae_file: Path, notes: list[st
         target.write_bytes(source.read_bytes())
     for seed, name in enumerate(("first.png", "last.png", "middle.png")):
         write_picture(server.base / "input" / name, 64, 64, seed)
+    write_video(server.base / "input" / CLIP, torch.rand(CLIP_FRAMES, 64, 64, 3), CLIP_FPS)
     with server:
         notes.append(f"ComfyUI {server.version}: server ready after {server.start_seconds:.1f} s")
         yield server

@@ -23,6 +23,11 @@ NODES = {
     "SkyReelsV2SamplerSelect",
     "SkyReelsV2Sigmas",
     "SkyReelsV2VAEDecode",
+    "SkyReelsV2LongVideo",
+    "SkyReelsV2ExtendVideo",
+    "SkyReelsV2PromptScript",
+    "SkyReelsV2Plan",
+    "SkyReelsV2Jobs",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.comfy.host import REPO, Host, PromptRefused
 from tests.comfy.scene import video_of
-from tests.comfy.videos import probe
+from tests.comfy.videos import CLIP_FRAMES, probe
 from tests.comfy.workflows import load_workflow, shrink, to_prompt
 
 WORKFLOWS = sorted((REPO / "example_workflows").glob("*.json"))
@@ -34,9 +34,18 @@ def test_a_workflow_runs_from_checkpoint_to_video_with_tiny_files(
 ) -> None:
     prompt = shrink(to_prompt(load_workflow(path), object_info), frames=FRAMES)
     facts = probe(video_of(host.run(prompt)))
-    fps = {node["inputs"]["fps"] for node in prompt.values() if node["class_type"] == "CreateVideo"}
-    assert (facts.width, facts.height, facts.frames) == (64, 64, FRAMES)
-    assert {float(facts.fps)} == {float(value) for value in fps}
+    assert (facts.width, facts.height, facts.frames) == (64, 64, frames_of(prompt))
+    assert float(facts.fps) == 24
+
+
+def frames_of(prompt: dict[str, Any]) -> int:
+    """Return how many video frames a prompt asks for."""
+    for node in prompt.values():
+        if node["class_type"] == "SkyReelsV2LongVideo":
+            return node["inputs"]["total_frames"]
+        if node["class_type"] == "SkyReelsV2ExtendVideo":
+            return CLIP_FRAMES + node["inputs"]["new_frames"]
+    return FRAMES
 
 
 @every_workflow
@@ -49,7 +58,7 @@ def test_the_only_thing_wrong_with_a_shipped_workflow_is_that_the_models_are_mis
     for node, problems in refused.value.node_errors.items():
         for problem in problems["errors"]:
             name = problem["extra_info"].get("input_name", "")
-            file_input = name in ("model_name", "unet_name", "clip_name", "vae_name", "image", "lora_name")
+            file_input = name in ("model_name", "unet_name", "clip_name", "vae_name", "image", "file", "lora_name")
             assert file_input, f"{prompt[node]['class_type']}: {problem}"
 
 

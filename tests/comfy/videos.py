@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+CLIP, CLIP_FRAMES, CLIP_FPS = "clip.mp4", 30, 24  # a video in every test host's input folder
+
 
 @dataclass(frozen=True)
 class VideoFacts:

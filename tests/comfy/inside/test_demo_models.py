@@ -1,0 +1,67 @@
+"""The embedded models as the host's own objects: what the CLIP and the MODEL make is what they make without a host."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import comfy.sample
+import comfy.sd
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def loaded(pack: ModuleType) -> tuple[Any, Any, Any]:
+    node = importlib.import_module(f"{pack.__name__}.nodes.demo_models").SkyReelsV2DemoModels
+    return node.execute().args
+
+
+@pytest.fixture(scope="module")
+def text(pack: ModuleType) -> ModuleType:
+    return importlib.import_module(f"{pack.__name__}.demo.text")
+
+
+@pytest.fixture(scope="module")
+def files(pack: ModuleType) -> ModuleType:
+    return importlib.import_module(f"{pack.__name__}.demo.files")
+
+
+@pytest.mark.parametrize("prompt", ["a red circle moving left", "一个蓝色的正方形向上移动", ""])
+def test_the_clip_encodes_a_prompt_as_the_encoder_alone_does(
+    loaded: tuple[Any, Any, Any], text: ModuleType, files: ModuleType, prompt: str
+) -> None:
+    clip = loaded[1].clone()
+    tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
+    assert options["pooled_output"] is None
+    encoder = text.load_text_encoder(files.WEIGHTS / files.TEXT_FILE)
+    assert torch.equal(tokens, encoder(text.tokenize(prompt)))
+
+
+def test_the_vae_gives_pictures_of_the_size_it_was_given(loaded: tuple[Any, Any, Any]) -> None:
+    vae = loaded[2]
+    pictures = torch.full((5, 64, 64, 3), 0.25)
+    latents = vae.encode(pictures)
+    assert latents.shape == (1, 16, 2, 8, 8)
+    assert (vae.decode(latents).reshape(-1, 64, 64, 3) - pictures).abs().mean() < 0.05
+
+
+def test_the_model_is_the_packs_own_and_predicts_what_wan_core_predicts(
+    pack: ModuleType, loaded: tuple[Any, Any, Any], files: ModuleType
+) -> None:
+    core = f"{pack.__name__}.wan_core"
+    checkpoint, model = (importlib.import_module(f"{core}.{name}") for name in ("checkpoint", "model"))
+    stored, config, _ = checkpoint.load_checkpoint(files.WEIGHTS / files.DIT_FILE)
+    alone = model.WanModel(config)
+    alone.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    inside = loaded[0].model.diffusion_model
+    assert (inside.config, config.num_heads, config.inject_sample_info) == (config, 4, True)
+    generator = torch.Generator().manual_seed(0)
+    x, context = (torch.randn(shape, generator=generator) for shape in ((1, 16, 4, 8, 8), (1, 8, 96)))
+    t = torch.tensor([[0.0, 300.0, 700.0, 999.0]])
+    with torch.inference_mode():
+        wanted = alone(x, t, context, fps=16)
+        dtype = loaded[0].model.get_dtype_inference() if hasattr(loaded[0].model, "get_dtype_inference") else x.dtype
+        made = inside(x.to(dtype), t, context.to(dtype), fps=16).float()
+    torch.testing.assert_close(made, wanted, rtol=2e-2, atol=2e-2)

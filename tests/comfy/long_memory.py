@@ -1,0 +1,58 @@
+"""Make one long video in a host's own process and print its peak memory: `long_memory.py FRAMES OUTPUT_FOLDER`.
+
+Started by test_long_memory.py, once for each length, with the variables that inside/conftest.py reads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "inside"))
+SIZE = 64  # pixels; all frames of the longer video together would be 72 MB
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has ever held."""
+    if sys.platform == "win32":
+        raise SystemExit("this measurement needs Linux or macOS")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main(frames: int, output: str) -> None:
+    """Make the video and print the figures as JSON."""
+    conftest = importlib.import_module("conftest")  # makes comfy importable
+    conftest.load_module("skyreels_v2", HERE.parents[1] / "__init__.py")
+    import comfy.sd
+    import comfy.utils
+    import folder_paths
+    import torch
+
+    folder_paths.set_output_directory(output)
+    bridge, given, loader, sampler = (
+        importlib.import_module(f"skyreels_v2.wan_core.comfy.{name}")
+        for name in ("long_video", "long_settings", "loader", "sampler")
+    )
+    models = Path(folder_paths.models_dir)
+    model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
+    text = [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(1)) * 0.3, {}]]
+    settings = given.LongVideoSettings(
+        total_frames=frames, width=SIZE, height=SIZE, base_num_frames=33, overlap_history=5, steps=1, cfg=1.0,
+        forcing=sampler.ForcingOptions(),
+    )  # fmt: skip
+    started = time.monotonic()
+    with torch.inference_mode():
+        made = bridge.make_long_video(given.Inputs(model, vae, [text], text), settings, bridge.Job("memory"))
+    print(json.dumps({"peak": peak_bytes(), "seconds": time.monotonic() - started, "path": str(made.path)}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
