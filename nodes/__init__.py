@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
+from .demo_models import SkyReelsV2DemoModels
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .loaders import SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
@@ -26,6 +27,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2PromptScript,
     SkyReelsV2Plan,
     SkyReelsV2Jobs,
+    SkyReelsV2DemoModels,
 ]
 
 

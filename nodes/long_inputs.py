@@ -7,9 +7,19 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.codecs import available_codecs
+from ..wan_core.comfy.latents import SIZES
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
 FORCING = ("solver", "fps", "ar_step", "causal_block_size", "causal_attention", "addnoise_condition")
+
+
+def size_inputs() -> list[Any]:
+    """Return the inputs of the picture's size."""
+    return [
+        io.Combo.Input("size", options=[*SIZES, "custom"], default=next(iter(SIZES)), tooltip="Size of the video."),
+        io.Int.Input("width", default=960, min=16, max=8192, step=16, tooltip="Pixels, with size custom."),
+        io.Int.Input("height", default=544, min=16, max=8192, step=16, tooltip="Pixels, with size custom."),
+    ]
 
 
 def length_inputs() -> list[Any]:

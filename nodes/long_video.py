@@ -21,6 +21,7 @@ from .long_inputs import (
     loop_input,
     quality_inputs,
     seed_and_cfg,
+    size_inputs,
     video_outputs,
     window_inputs,
 )
@@ -65,11 +66,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 io.Image.Input(
                     "key_images", optional=True, tooltip="Frames on the way, one or a batch; key_times says when."
                 ),
-                io.Combo.Input(
-                    "size", options=[*SIZES, "custom"], default=next(iter(SIZES)), tooltip="Size of the video."
-                ),
-                io.Int.Input("width", default=960, min=16, max=8192, step=16, tooltip="Pixels, with size custom."),
-                io.Int.Input("height", default=544, min=16, max=8192, step=16, tooltip="Pixels, with size custom."),
+                *size_inputs(),
                 *length_inputs(),
                 seed,
                 steps,

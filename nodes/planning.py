@@ -7,11 +7,12 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import LongVideoSettings, show_plan
 from ..wan_core.comfy.long_video import jobs_root
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.journal import show_jobs
-from .long_inputs import FORCING, Script, length_inputs, loop_input
+from .long_inputs import FORCING, Script, length_inputs, loop_input, size_inputs
 from .sampling import forcing_inputs, steps_and_shift
 
 
@@ -58,8 +59,8 @@ class SkyReelsV2Plan(io.ComfyNode):
             display_name="SkyReels-V2 Plan",
             category="SkyReels-V2",
             description="Shows what settings mean: the segments as a table, and a picture of the noise (latent frames "
-            "across, model calls down; bright = noise, dark = finished, grey = taken over).",
-            inputs=[*length_inputs(), steps, shift, *forcing, loop_input()],
+            "across, model calls down; bright = noise, dark = finished, light grey = known).",
+            inputs=[*size_inputs(), *length_inputs(), steps, shift, *forcing, loop_input()],
             outputs=[
                 io.String.Output("plan", display_name="plan", tooltip="Segments, rows and model calls, as a table."),
                 io.Image.Output("picture", display_name="picture", tooltip="The noise schedule of the whole video."),
@@ -67,10 +68,11 @@ class SkyReelsV2Plan(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, shift: float, **settings: Any) -> io.NodeOutput:
+    def execute(cls, size: str, width: int, height: int, **settings: Any) -> io.NodeOutput:
         """Make the plan."""
+        width, height = SIZES.get(size, (width, height))
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING[2:5]})
-        return io.NodeOutput(*show_plan(LongVideoSettings(**settings, shift=shift, forcing=forcing)))
+        return io.NodeOutput(*show_plan(LongVideoSettings(**settings, width=width, height=height, forcing=forcing)))
 
 
 class SkyReelsV2Jobs(io.ComfyNode):

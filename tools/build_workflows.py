@@ -6,65 +6,69 @@ Run `python -m tools.build_workflows` after a node changes; a test compares the 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.long_workflows import long_workflows
-from tools.workflow_graph import NEGATIVE_PROMPT, Graph, Node, files_note, load_image, loaders, note
+from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, text_encode
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 
 
-def video_graph(
-    prompt: str,
-    pins: list[str],
-    cfg: float,
-    shift: float,
-    ar_step: int,
-    block: int,
-    setting: str,
-    chinese: str,
-) -> Graph:
-    """Build a graph from checkpoint to video.
+@dataclass(frozen=True)
+class Clip:
+    """A clip of one window.
 
-    Args:
+    Attributes:
         prompt: the prompt.
+        frames: video frames.
         pins: inputs of the key-frame node that get an image: "start_image", "end_image".
         cfg: guidance scale.
         shift: shift of the noise schedule.
         ar_step: steps that a block lags behind.
         block: latent frames of a block.
+    """
+
+    prompt: str
+    frames: int = 97
+    pins: tuple[str, ...] = ()
+    cfg: float = 6.0
+    shift: float = 8.0
+    ar_step: int = 0
+    block: int = 1
+
+
+def video_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
+    """Build a graph from models to video.
+
+    Args:
+        kit: the models.
+        clip: what is made.
         setting: what the note says about the settings, in English.
         chinese: the same in Chinese.
     """
     graph = Graph()
-    model, clip, vae, _ = graph.column(*loaders(), note(files_note(setting, chinese), 400))
-    text = Node(
-        "SkyReelsV2TextEncode", (430, 420), [("clip", "CLIP")],
-        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, NEGATIVE_PROMPT],
-    )  # fmt: skip
+    models = kit.place(graph, setting, chinese)
     empty = Node(
-        "SkyReelsV2EmptyLatent", (430, 160), outputs=[("latent", "LATENT")],
-        widgets=["540P landscape (960x544)", 960, 544, 97, 1],
-    )  # fmt: skip
-    encode, latent = graph.column(text, empty)
+        "SkyReelsV2EmptyLatent", (430, 160), outputs=[("latent", "LATENT")], widgets=[*kit.size, clip.frames, 1]
+    )
+    encode, latent = graph.column(text_encode(clip.prompt), empty)
     latent_output = latent
-    if pins:
-        titles = {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"}
-        images = graph.column(*[load_image(titles[pin]) for pin in pins])
+    if clip.pins:
+        images = kit.place_images(graph, list(clip.pins))
         key_frames = Node(
             "SkyReelsV2KeyFrames", (330, 150),
             [("vae", "VAE"), ("latent", "LATENT"), ("start_image", "IMAGE"), ("end_image", "IMAGE"),
              ("key_images", "IMAGE")],
             [("latent", "LATENT")], [""],
         )  # fmt: skip
-        sampler_column = [key_frames, sampler_node(cfg, shift, ar_step, block)]
-        latent_output, sampler = graph.column(*sampler_column)
-        graph.link(vae, "VAE", latent_output, "vae")
+        latent_output, sampler = graph.column(key_frames, sampler_node(kit, clip))
+        graph.link(*models["vae"], latent_output, "vae")
         graph.link(latent, "latent", latent_output, "latent")
-        for pin, image in zip(pins, images, strict=True):
+        for pin, image in zip(clip.pins, images, strict=True):
             graph.link(image, "IMAGE", latent_output, pin)
     else:
-        (sampler,) = graph.column(sampler_node(cfg, shift, ar_step, block))
+        (sampler,) = graph.column(sampler_node(kit, clip))
     decode, create = graph.column(
         Node(
             "SkyReelsV2VAEDecode", (280, 80), [("samples", "LATENT"), ("vae", "VAE")], [("images", "IMAGE")], ["auto"]
@@ -74,25 +78,25 @@ def video_graph(
     (save,) = graph.column(
         Node("SaveVideo", (620, 480), [("video", "VIDEO")], widgets=["video/SkyReels-V2", "auto", "auto"])
     )
-    graph.link(clip, "CLIP", encode, "clip")
-    graph.link(model, "model", sampler, "model")
+    graph.link(*models["clip"], encode, "clip")
+    graph.link(*models["model"], sampler, "model")
     graph.link(encode, "positive", sampler, "positive")
     graph.link(encode, "negative", sampler, "negative")
     graph.link(latent_output, "latent", sampler, "latent")
     graph.link(sampler, "latent", decode, "samples")
-    graph.link(vae, "VAE", decode, "vae")
+    graph.link(*models["vae"], decode, "vae")
     graph.link(decode, "images", create, "images")
     graph.link(create, "VIDEO", save, "video")
     return graph
 
 
-def sampler_node(cfg: float, shift: float, ar_step: int, block: int) -> Node:
+def sampler_node(kit: Kit, clip: Clip) -> Node:
     """Return the sampler."""
     return Node(
         "SkyReelsV2Sampler", (330, 350),
         [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")],
         [("latent", "LATENT")],
-        [42, "fixed", 30, cfg, shift, "unipc", 24, ar_step, block, False, 20],
+        [42, "fixed", kit.steps, clip.cfg, clip.shift, "unipc", 24, clip.ar_step, clip.block, False, 20],
     )  # fmt: skip
 
 
@@ -103,27 +107,48 @@ def workflows() -> dict[str, Graph]:
         "in the still water, mist rising, soft golden light."
     )
     walk = "The camera moves slowly forward while the scene comes to life, natural motion, soft light."
+    both_ends = ("start_image", "end_image")
+    square = "a red square moving to the right on a black background"
+    demo = "25 steps, cfg 4, shift 5, 64x64 pixels, 49 frames (2 s)."
+    demo_zh = "25 步，cfg 4，shift 5，64x64 像素，49 帧（2 秒）。"
     return {
         "skyreels_v2_text_to_video": video_graph(
-            swan, [], 6.0, 8.0, 0, 1,
+            RELEASED, Clip(swan),
             "Text to video: steps 30, cfg 6, shift 8. 97 frames are 4 s at 24 fps.",
             "文生视频：steps 30，cfg 6，shift 8。97 帧 = 24 fps 下 4 秒。",
         ),
         "skyreels_v2_text_to_video_async": video_graph(
-            swan, [], 6.0, 8.0, 5, 5,
+            RELEASED, Clip(swan, ar_step=5, block=5),
             "Asynchronous diffusion forcing: blocks of 5 latent frames, each 5 steps behind the one before. 30 steps "
             "become 50 model calls for 97 frames.",
             "异步扩散强迫：每块 5 个潜帧，每块比前一块落后 5 步；97 帧时 30 步变为 50 次模型调用。",
         ),
         "skyreels_v2_image_to_video": video_graph(
-            walk, ["start_image"], 5.0, 5.0, 0, 1,
+            RELEASED, Clip(walk, pins=both_ends[:1], cfg=5.0, shift=5.0),
             "Image to video: steps 30, cfg 5, shift 5. addnoise_condition 20 lets the first frame blend with the rest.",
             "图生视频：steps 30，cfg 5，shift 5。addnoise_condition 20 让首帧与后续画面自然衔接。",
         ),
         "skyreels_v2_start_end_frames": video_graph(
-            walk, ["start_image", "end_image"], 5.0, 5.0, 0, 1,
+            RELEASED, Clip(walk, pins=both_ends, cfg=5.0, shift=5.0),
             "First and last frame: the video between two pictures. steps 30, cfg 5, shift 5.",
             "首尾帧：在两张图片之间生成视频。steps 30，cfg 5，shift 5。",
+        ),
+        "skyreels_v2_demo_text_to_video": video_graph(
+            EMBEDDED, Clip("a red circle moving to the right on a black background", 49, (), 4.0, 5.0), demo, demo_zh
+        ),
+        "skyreels_v2_demo_text_to_video_async": video_graph(
+            EMBEDDED, Clip("一个蓝色的星星在白色背景上向上移动", 57, (), 4.0, 5.0, 5, 5),
+            f"Blocks of 5 latent frames, each 5 steps behind the one before. {demo}",
+            f"每块 5 个潜帧，每块比前一块落后 5 步。{demo_zh}",
+        ),
+        "skyreels_v2_demo_image_to_video": video_graph(
+            EMBEDDED, Clip(square, 49, both_ends[:1], 4.0, 5.0),
+            f"The first frame is drawn by ComfyUI's own nodes. {demo}", f"首帧由 ComfyUI 自带节点绘制。{demo_zh}",
+        ),
+        "skyreels_v2_demo_start_end_frames": video_graph(
+            EMBEDDED, Clip(square, 49, both_ends, 4.0, 5.0),
+            f"First and last frame are drawn by ComfyUI's own nodes. {demo}",
+            f"首帧和尾帧由 ComfyUI 自带节点绘制。{demo_zh}",
         ),
         **long_workflows(),
     }  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tools.workflow_graph import NEGATIVE_PROMPT, Graph, Node, files_note, load_image, loaders, note
+from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, text_encode
 
 SWAN = (
     "0s-10s: A graceful white swan with a curved neck swims in a serene lake at dawn, mist rising, soft golden light.\n"
@@ -14,6 +14,13 @@ SWAN = (
 )
 WALK = "The camera moves slowly forward while the scene comes to life, natural motion, soft light."
 WAVES = "Gentle waves roll over a sandy beach again and again, clear water, warm evening light, the camera is still."
+
+SQUARE = "a red square moving to the right on a black background"
+SHAPES = (
+    "0s-2s: a red circle moving to the right on a black background\n"
+    "2s-4s: a red circle moving up on a black background\n"
+    "4s-: a red circle standing still on a black background"
+)
 
 LONG_SOCKETS = [
     ("model", "MODEL"), ("vae", "VAE"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"),
@@ -28,42 +35,34 @@ OUTPUTS = [("video", "VIDEO"), ("latent", "LATENT"), ("plan", "STRING")]
 
 @dataclass(frozen=True)
 class LongSettings:
-    """The widgets of a long video that differ from graph to graph."""
+    """The widgets of a long video that differ from graph to graph; `total_frames` are the new ones of an extension."""
 
+    kit: Kit
     total_frames: int
     job_name: str
     cfg: float = 6.0
     shift: float = 8.0
     loop: bool = False
-    size: str = "540P landscape (960x544)"
 
     def sampling(self) -> list[Any]:
         """Return the widgets from window to shift."""
-        return [97, 17, 42, "fixed", 30, self.cfg, self.shift]
+        return [*self.kit.window, 42, "fixed", self.kit.steps, self.cfg, self.shift]
 
     def long_node(self) -> Node:
         """Return the Long Video node."""
         return Node(
             "SkyReelsV2LongVideo", (360, 900), LONG_SOCKETS, OUTPUTS,
-            [self.size, 960, 544, self.total_frames, *self.sampling(), "unipc", 24, 0, 1, False, 20,
+            [*self.kit.size, self.total_frames, *self.sampling(), "unipc", 24, 0, 1, False, 20,
              "latents", 0.0, "h264", 18, self.loop, "", self.job_name, 50.0],
         )  # fmt: skip
 
     def extend_node(self) -> Node:
-        """Return the Extend Video node; `total_frames` are the new ones."""
+        """Return the Extend Video node."""
         return Node(
             "SkyReelsV2ExtendVideo", (360, 780), EXTEND_SOCKETS, OUTPUTS,
             ["as the video", self.total_frames, *self.sampling(), "unipc", 0, 1, False, 20,
              "latents", 0.0, "h264", 18, self.job_name, 50.0],
         )  # fmt: skip
-
-
-def text_encode(prompt: str) -> Node:
-    """Return the node for both prompts."""
-    return Node(
-        "SkyReelsV2TextEncode", (430, 420), [("clip", "CLIP")],
-        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, NEGATIVE_PROMPT],
-    )  # fmt: skip
 
 
 def finish(graph: Graph, video: int) -> None:
@@ -81,21 +80,21 @@ def long_graph(
     settings: LongSettings,
     setting: str,
     chinese: str,
-    images: dict[str, str] | None = None,
+    images: tuple[str, ...] = (),
     scripted: bool = False,
 ) -> Graph:
     """Build the graph of a long video.
 
     Args:
         prompt: the prompt, or the script of prompts.
-        settings: the widgets.
+        settings: models and widgets.
         setting: what the note says about the settings, in English.
         chinese: the same in Chinese.
-        images: titles of image loaders by the input they belong to.
+        images: inputs that get an image: "start_image", "end_image".
         scripted: whether the prompt is a script.
     """
     graph = Graph()
-    model, clip, vae, _ = graph.column(*loaders(), note(files_note(setting, chinese), 400))
+    models = settings.kit.place(graph, setting, chinese)
     texts = [text_encode("" if scripted else prompt)]
     if scripted:
         texts.append(
@@ -104,34 +103,50 @@ def long_graph(
             )
         )
     encode, *script = graph.column(*texts)
-    loaded = graph.column(*[load_image(title) for title in images.values()]) if images else []
+    loaded = settings.kit.place_images(graph, list(images))
     (video,) = graph.column(settings.long_node())
-    graph.link(clip, "CLIP", encode, "clip")
-    graph.link(model, "model", video, "model")
-    graph.link(vae, "VAE", video, "vae")
+    graph.link(*models["clip"], encode, "clip")
+    graph.link(*models["model"], video, "model")
+    graph.link(*models["vae"], video, "vae")
     if script:
-        graph.link(clip, "CLIP", script[0], "clip")
+        graph.link(*models["clip"], script[0], "clip")
         graph.link(script[0], "script", video, "script")
     else:
         graph.link(encode, "positive", video, "positive")
     graph.link(encode, "negative", video, "negative")
-    for name, image in zip(images or {}, loaded, strict=True):
+    for name, image in zip(images, loaded, strict=True):
         graph.link(image, "IMAGE", video, name)
     finish(graph, video)
     return graph
 
 
-def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str) -> Graph:
-    """Build the graph that extends a video; the arguments are those of `long_graph`."""
+def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str, begin: int = 0) -> Graph:
+    """Build the graph that extends a video.
+
+    Args:
+        prompt: the prompt.
+        settings: models and widgets.
+        setting: what the note says about the settings, in English.
+        chinese: the same in Chinese.
+        begin: frames of the video to extend, which the models make first; 0 = it is a file.
+    """
     graph = Graph()
-    model, clip, vae, _ = graph.column(*loaders(), note(files_note(setting, chinese), 400))
-    load = Node("LoadVideo", (430, 330), outputs=[("VIDEO", "VIDEO")], widgets=["your_video.mp4", "image"])
-    encode, source = graph.column(text_encode(prompt), load)
+    models = settings.kit.place(graph, setting, chinese)
+    if begin:
+        (encode,) = graph.column(text_encode(prompt))
+        (source,) = graph.column(replace(settings, total_frames=begin, job_name="beginning").long_node())
+        graph.link(*models["model"], source, "model")
+        graph.link(*models["vae"], source, "vae")
+        graph.link(encode, "positive", source, "positive")
+        graph.link(encode, "negative", source, "negative")
+    else:
+        load = Node("LoadVideo", (430, 330), outputs=[("VIDEO", "VIDEO")], widgets=["your_video.mp4", "image"])
+        encode, source = graph.column(text_encode(prompt), load)
     (video,) = graph.column(settings.extend_node())
-    graph.link(clip, "CLIP", encode, "clip")
-    graph.link(model, "model", video, "model")
-    graph.link(vae, "VAE", video, "vae")
-    graph.link(source, "VIDEO", video, "video")
+    graph.link(*models["clip"], encode, "clip")
+    graph.link(*models["model"], video, "model")
+    graph.link(*models["vae"], video, "vae")
+    graph.link(source, "video" if begin else "VIDEO", video, "video")
     graph.link(encode, "positive", video, "positive")
     graph.link(encode, "negative", video, "negative")
     finish(graph, video)
@@ -140,9 +155,10 @@ def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str
 
 def long_workflows() -> dict[str, Graph]:
     """Return the example workflows of long videos by file name."""
+    both_ends = ("start_image", "end_image")
     return {
         "skyreels_v2_long_video": long_graph(
-            SWAN, LongSettings(737, "swan"),
+            SWAN, LongSettings(RELEASED, 737, "swan"),
             "30 s of video (737 frames) with three prompts. Each segment of 97 frames takes over 17 from the one "
             "before. A run that was stopped goes on where it was when it is queued again with the same settings.",
             "30 秒视频（737 帧），三段提示词。每段 97 帧，承接上一段的 17 帧。"
@@ -150,19 +166,38 @@ def long_workflows() -> dict[str, Graph]:
             scripted=True,
         ),
         "skyreels_v2_extend_video": extend_graph(
-            WALK, LongSettings(160, "extended", 5.0, 5.0),
+            WALK, LongSettings(RELEASED, 160, "extended", 5.0, 5.0),
             "Extends a video: its last 17 frames go into the model; the result is the whole video. cfg 5, shift 5.",
             "续写视频：模型只读取最后 17 帧，输出为完整视频。cfg 5，shift 5。",
         ),
         "skyreels_v2_long_start_end_frames": long_graph(
-            WALK, LongSettings(177, "start_end", 5.0, 5.0),
+            WALK, LongSettings(RELEASED, 177, "start_end", 5.0, 5.0),
             "First and last frame of a video of two segments (177 frames, 7 s). cfg 5, shift 5.",
-            "两段视频（177 帧，7 秒）的首帧与尾帧。cfg 5，shift 5。",
-            {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"},
+            "两段视频（177 帧，7 秒）的首帧与尾帧。cfg 5，shift 5。", both_ends,
         ),
         "skyreels_v2_loop": long_graph(
-            WAVES, LongSettings(161, "loop", loop=True),
+            WAVES, LongSettings(RELEASED, 161, "loop", loop=True),
             "A video whose end leads back to its start: play it round and round. loop is on.",
             "首尾相接的循环视频：开启 loop。",
+        ),
+        "skyreels_v2_demo_long_video": long_graph(
+            SHAPES, LongSettings(EMBEDDED, 137, "demo_long", 4.0, 5.0),
+            "Three segments of 57 frames, each with a prompt of its own and 17 frames taken over. 64x64 pixels.",
+            "三段，每段 57 帧、各有提示词，承接 17 帧。64x64 像素。", scripted=True,
+        ),
+        "skyreels_v2_demo_extend_video": extend_graph(
+            SQUARE, LongSettings(EMBEDDED, 40, "demo_extended", 4.0, 5.0),
+            "A video of 49 frames is made first, then 40 frames are added to it. 64x64 pixels.",
+            "先生成 49 帧视频，再续写 40 帧。64x64 像素。", 49,
+        ),
+        "skyreels_v2_demo_long_start_end_frames": long_graph(
+            SQUARE, LongSettings(EMBEDDED, 81, "demo_start_end", 4.0, 5.0),
+            "First and last frame of a video of two segments, drawn by ComfyUI's own nodes. 64x64 pixels.",
+            "两段视频的首帧与尾帧，由 ComfyUI 自带节点绘制。64x64 像素。", both_ends,
+        ),
+        "skyreels_v2_demo_loop": long_graph(
+            "a yellow circle moving in a circle on a black background",
+            LongSettings(EMBEDDED, 81, "demo_loop", 4.0, 5.0, loop=True),
+            "A video whose end leads back to its start. 64x64 pixels.", "首尾相接的循环视频。64x64 像素。",
         ),
     }  # fmt: skip

@@ -24,6 +24,12 @@ NEGATIVE_PROMPT = (
 )
 
 
+TITLES = {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"}
+SQUARE_AT = {"start_image": 6, "end_image": 38}  # pixels from the left: where the demo's square is at both ends
+
+Socket = tuple[int, str]  # a node and the name of its output
+
+
 @dataclass
 class Node:
     """A node of the graph: `inputs` and `outputs` are (name, type) of its sockets, without widgets."""
@@ -124,6 +130,72 @@ def files_note(setting: str, chinese: str) -> str:
     )
 
 
+def plain_note(setting: str, chinese: str) -> str:
+    """Return the note of a graph that needs no files."""
+    return (
+        f"## No download\nThis graph runs with the tiny models that come with the pack, on any computer.\n\n"
+        f"## Settings\n{setting}\n\n"
+        f"## 无需下载\n本工作流使用随包附带的小模型，任何电脑都能运行。\n\n## 设置\n{chinese}\n"
+    )
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a graph runs with.
+
+    Attributes:
+        demo: whether it is the embedded models, else released files.
+        size: widgets of a size: preset, width, height.
+        window: widgets: video frames of the window and of the overlap.
+        steps: denoising steps.
+    """
+
+    demo: bool
+    size: tuple[str, int, int]
+    window: tuple[int, int]
+    steps: int
+
+    def place(self, graph: Graph, setting: str, chinese: str) -> dict[str, Socket]:
+        """Place models and note as the first column; return where model, clip and vae come out."""
+        if self.demo:
+            outputs = [("model", "MODEL"), ("clip", "CLIP"), ("vae", "VAE")]
+            models, _ = graph.column(
+                Node("SkyReelsV2DemoModels", (430, 80), outputs=outputs), note(plain_note(setting, chinese), 400)
+            )
+            return {name: (models, name) for name, _ in outputs}
+        model, clip, vae, _ = graph.column(*loaders(), note(files_note(setting, chinese), 400))
+        return {"model": (model, "model"), "clip": (clip, "CLIP"), "vae": (vae, "VAE")}
+
+    def place_images(self, graph: Graph, names: list[str]) -> list[int]:
+        """Place what the given images come from, one for each of `start_image`, `end_image`; return the nodes."""
+        if not names:
+            return []
+        if not self.demo:
+            return graph.column(*[load_image(TITLES[name]) for name in names])
+        black, red = graph.column(
+            Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[64, 64, 1, 0x101014]),
+            Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[20, 20, 1, 0xDE2C2C]),
+        )
+        sockets = [("destination", "IMAGE"), ("source", "IMAGE"), ("mask", "MASK")]
+        pictures = graph.column(
+            *[
+                Node(
+                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [SQUARE_AT[name], 22, False],
+                    title=TITLES[name],
+                )
+                for name in names
+            ]
+        )  # fmt: skip
+        for picture in pictures:
+            graph.link(black, "IMAGE", picture, "destination")
+            graph.link(red, "IMAGE", picture, "source")
+        return pictures
+
+
+RELEASED = Kit(False, ("540P landscape (960x544)", 960, 544), (97, 17), 30)
+EMBEDDED = Kit(True, ("custom", 64, 64), (57, 17), 25)
+
+
 def load_image(title: str) -> Node:
     """Return an image loader."""
     return Node(
@@ -145,3 +217,11 @@ def loaders() -> list[Node]:
         ),
         Node("VAELoader", (430, 60), outputs=[("VAE", "VAE")], widgets=[VAE], model=VAE),
     ]  # fmt: skip
+
+
+def text_encode(prompt: str) -> Node:
+    """Return the node for both prompts."""
+    return Node(
+        "SkyReelsV2TextEncode", (430, 420), [("clip", "CLIP")],
+        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, NEGATIVE_PROMPT],
+    )  # fmt: skip

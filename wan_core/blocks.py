@@ -71,7 +71,7 @@ def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     Without gradients this is written over `y`.
     """
     frames = y.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
-    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=reusable(frames)).flatten(1, 2)
+    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=reusable(frames, shift)).flatten(1, 2)
 
 
 def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     Without gradients this is written over `y`: a host may have kept `x`.
     """
     frames, branch = (tensor.unflatten(1, (scale.shape[1], -1)) for tensor in (x, y))  # [B, T, L / T, C]
-    return torch.addcmul(frames, branch, scale.unsqueeze(2), out=reusable(branch)).flatten(1, 2)
+    return torch.addcmul(frames, branch, scale.unsqueeze(2), out=reusable(branch, frames)).flatten(1, 2)
 
 
 class GELU(nn.Module):
@@ -202,7 +202,7 @@ class WanAttentionBlock(nn.Module):
         y = self.cross_attn(
             self.norm3(x), inputs.context, context_img_len=inputs.image_tokens, transformer_options=options
         )
-        x = torch.add(x, y, out=reusable(y))
+        x = torch.add(x, y, out=reusable(y, x))
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
         y = self.ffn(modulate(self.norm2(x), shift_ffn, scale_ffn))

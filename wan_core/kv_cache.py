@@ -49,6 +49,7 @@ class LayerCache:
         self.blocks: list[tuple[Tensor, Tensor]] = []  # keys and values, each [B, tokens of the block, heads * D]
         self.new_blocks = 0  # how many blocks at the front of the next call are finished
 
+    @torch.compiler.disable  # what is in a list changes from call to call: outside of the compiled part of a block
     def extend(self, k: Tensor, v: Tensor, block_tokens: int) -> tuple[Tensor, Tensor]:
         """Put the finished blocks in front, and keep those that have just become so.
 

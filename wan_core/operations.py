@@ -1,7 +1,8 @@
 """The layers a WanModel is built from, as plain torch. ComfyUI's `comfy.ops` classes take their place in the host.
 
-What goes over all tokens without a matrix product is bound by memory: where no gradient is asked for it works in place
-or piece by piece. On a CPU a piece fits into the cache of a core; elsewhere a piece is only a bound for memory.
+What goes over all tokens without a matrix product is bound by memory, so it works in place or piece by piece: on a CPU
+a piece fits into the cache of a core, elsewhere a piece is only a bound for memory. Where a gradient is asked for, or
+torch.compile fuses what it sees, the plain formula stands.
 
 An operations object has `Linear`, `Conv3d`, `LayerNorm`, `RMSNorm` and `Embedding` with torch's own signatures
 (`device` and `dtype` by keyword); that is all the model asks for, so quantised, offloaded and casting layers fit in.
@@ -29,25 +30,30 @@ def pieces(x: Tensor, dim: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def reusable(x: Tensor) -> Tensor | None:
-    """Return `x` to be written over, for `out=`; None where its values are needed for a gradient."""
-    return None if torch.is_grad_enabled() else x
+def by_hand() -> bool:
+    """Say whether we look after memory ourselves: neither autograd nor torch.compile does."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def reusable(y: Tensor, x: Tensor) -> Tensor | None:
+    """Return `y` to be written over with what has the dtype of `x`, for `out=`; None where that would do harm."""
+    return y if by_hand() and y.dtype == x.dtype else None
 
 
 def gelu_(x: Tensor) -> Tensor:
-    """Return the GELU (tanh approximation) of `x` [..., C], written over it where no gradient is asked for.
+    """Return the GELU (tanh approximation) of `x` [..., C], on a CPU without gradients written over it.
 
     Both sides of 0.5 x (1 + tanh(z)) = x / (1 + exp(-2 z)) are the same; exp is by far the faster on a CPU.
     """
-    if torch.is_grad_enabled() or x.device.type != "cpu":
+    if x.device.type != "cpu" or not by_hand():
         return functional.gelu(x, approximate="tanh")
-    flat, linear = x.flatten(0, -2), torch.tensor(-GELU_LINEAR)
+    flat = x.flatten(0, -2)
+    linear = flat.new_full((), -GELU_LINEAR, dtype=torch.float32)
     for rows in pieces(flat, dim=0):
         piece = flat[rows].float()
         below = torch.addcmul(linear, piece, piece, value=-GELU_CUBIC).mul_(piece).exp_().add_(1)
-        torch.div(piece, below, out=below)
-        flat[rows] = below
-    return x
+        torch.div(piece, below, out=flat[rows])
+    return flat.view(x.shape)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -55,7 +61,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised `x` [..., C]."""
-        if torch.is_grad_enabled() or x.device.type != "cpu":
+        if x.device.type != "cpu" or not by_hand():
             return super().forward(x)
         out = torch.empty_like(x)
         width = x.shape[-1]
@@ -63,7 +69,7 @@ class RMSNorm(nn.RMSNorm):
         for rows in pieces(flat, dim=0):
             piece = flat[rows].float()
             length = torch.linalg.vector_norm(piece, dim=-1, keepdim=True)
-            flat_out[rows] = (piece * (length.square() / width + self.eps).rsqrt()).mul_(self.weight)
+            torch.mul(piece * (length.square() / width + self.eps).rsqrt(), self.weight, out=flat_out[rows])
         return out
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from .operations import pieces
+from .operations import by_hand, pieces
 
 
 class Rotary(NamedTuple):
@@ -71,7 +71,7 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
         [B, L, N, D] in the dtype of `x`, computed in float32. The first channels of all pairs come before the second
         ones: attention does not mind, as long as queries and keys agree, and no pass is spent on mixing them again.
     """
-    if torch.is_grad_enabled():
+    if not by_hand():
         return torch.cat(turned(x, *rotary), dim=-1).to(x.dtype)
     out = torch.empty_like(x)
     for tokens in pieces(x, dim=1):

@@ -20,6 +20,7 @@ TEMPORAL = 4  # video frames per latent frame after the first, which stands alon
 SPATIAL = 8  # pixels per latent pixel
 PATCH = 2  # latent pixels per token, each way
 FLOAT32 = 4  # bytes
+MEGABYTE = 10**6
 SAMPLER_TENSORS = 9  # latents that a run holds: noise, known, its noise, x, x0, one prediction and the solver's three
 
 
@@ -135,6 +136,14 @@ class Estimate:
     sampling: int
     pixels: int
     journal: int
+
+    def text(self) -> str:
+        """Return it as a line for a person."""
+        sampling, pixels, journal = (f"{size / MEGABYTE:.0f} MB" for size in (self.sampling, self.pixels, self.journal))
+        return (
+            f"Beside the model: {sampling} of latents and {pixels} of decoded frames at the same time, whatever the "
+            f"length ({self.tokens} tokens in the longest window); {journal} on disk beside the video."
+        )
 
 
 def latent_frames(frames: int) -> int:

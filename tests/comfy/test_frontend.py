@@ -49,7 +49,7 @@ def shipped_files(host: Host) -> Iterator[None]:
         for node in load_workflow(path)["nodes"]
         for model in node["properties"].get("models", ())
     }
-    files = [*models, host.base / "input" / "example.png"]
+    files = [*models, host.base / "input" / "example.png", host.base / "input" / "your_video.mp4"]
     for file in files:
         file.touch()
     yield

@@ -28,6 +28,7 @@ NODES = {
     "SkyReelsV2PromptScript",
     "SkyReelsV2Plan",
     "SkyReelsV2Jobs",
+    "SkyReelsV2DemoModels",
 }
 
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
 from ..script import parse_script
-from ..segments import Plan, latent_of_frame, plan_segments
+from ..segments import Plan, estimate, latent_of_frame, plan_segments
 from .checks import LATENT_CHANNELS, check_conditioning, check_model
 from .identity import conditioning_tensors, model_identity, vae_identity
 from .sampler import ForcingOptions
@@ -248,4 +248,9 @@ def positives_of(
 def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:
     """Return the plan as a table and as a picture [1, H, W, 3]."""
     plan = settings.plan()
-    return plan.table(guided=settings.cfg != 1), schedule_picture(plan, settings.shift)[None]
+    return describe(plan, settings), schedule_picture(plan, settings.shift)[None]
+
+
+def describe(plan: Plan, settings: LongVideoSettings) -> str:
+    """Return a plan and what it needs as text for a person."""
+    return f"{plan.table(guided=settings.cfg != 1)}\n{estimate(plan, settings.height, settings.width).text()}"

@@ -24,7 +24,7 @@ from ..video import write_video
 from ..video_files import join_videos
 from .checks import LATENT_CHANNELS
 from .job_progress import JobProgress
-from .long_settings import Inputs, LongVideoSettings, encode_clips, known_frames
+from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
 from .sampler import DiffusionForcingSampler
 from .vae import SPATIAL
 from .vae_stream import MEMORY_FRAMES, StreamingDecoder
@@ -109,7 +109,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
 
 def report(plan: Plan, settings: LongVideoSettings, journal: Journal, next_segment: int | None) -> str:
     """Return the plan, and where this run begins, as text for a person."""
-    lines = [plan.table(guided=settings.cfg != 1)]
+    lines = [describe(plan, settings)]
     if next_segment is None:
         lines.append(f"All segments were finished by an earlier run, in {journal.folder.name}.")
     elif next_segment:

@@ -19,6 +19,7 @@ from ..forcing import ForcingSchedule, forcing_schedule, padded_frames
 from ..noise import seeded_noise
 from ..sampler import PinnedFrames, Row, leading_pinned, sample
 from ..sampling import FULL_NOISE, row_sigmas
+from .causal_cache import HostCausalRun, causal_cache
 from .checks import check_model
 from .frame_noise import frame_noise, set_frame_sigmas
 from .transformer import CAUSAL_BLOCK_SIZE
@@ -118,8 +119,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
                 condition_noise = seeded_noise(tuple(noise.shape), seed, "condition")
             pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise.to(noise))
         run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
+        block_size = block if options.causal_attention else 0
         with (
             frame_noise(guider.inner_model, extra_args["model_options"]),
+            causal_cache(guider, extra_args["model_options"], schedule, known, block_size, noise) as run.cache,
             tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
         ):
 
@@ -147,6 +150,7 @@ class GuiderRun:
     ):
         self.guider = guider
         self.extra_args = extra_args
+        self.cache: HostCausalRun | None = None
         self.first_changed = torch.argmax((schedule.update_mask & ~known).int(), dim=1).tolist()
         transformer_options = extra_args["model_options"].setdefault("transformer_options", {})
         # neighbours look their progress up in this list: it has to hold the sigmas that they will be called with
@@ -170,6 +174,8 @@ class GuiderRun:
     def denoise(self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
         """Return x0 [B, C, F, H, W] from the guider for one row of the schedule."""
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
+        if self.cache is not None:
+            self.cache.row = row
         sigma = x.new_full((x.shape[0],), row.sigma)
         return self.guider(x, sigma, **self.extra_args)
 

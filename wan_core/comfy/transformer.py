@@ -13,7 +13,8 @@ from ..config import WanConfig
 from ..model import WanModel
 
 CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
-CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # the key in transformer_options
+CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # keys in transformer_options
+CAUSAL_RUN = "skyreels_causal_run"
 
 
 class HostWanModel(WanModel):
@@ -54,7 +55,10 @@ class HostWanModel(WanModel):
         **unused: Any,
     ) -> torch.Tensor:
         options = {} if transformer_options is None else transformer_options
-        return super().forward(
+        run = options.get(CAUSAL_RUN)
+        if run is not None and run.takes(x, options):
+            return run(x, timestep, options, context=context, clip_fea=clip_fea, fps=fps)
+        return self.predict(
             x,
             timestep,
             context,
@@ -63,3 +67,7 @@ class HostWanModel(WanModel):
             causal_block_size=options.get(CAUSAL_BLOCK_SIZE, 0),
             transformer_options=options,
         )
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, *args: Any, **inputs: Any) -> torch.Tensor:
+        """Predict the velocity with nobody between; see `WanModel.forward`."""
+        return super().forward(x, t, *args, **inputs)

@@ -1,0 +1,102 @@
+"""What saved workflows rely on is frozen in node_ids.json; a node, input, option or output that goes is found.
+
+The nodes themselves are held against the file inside a host (tests/comfy/inside/test_schemas.py). Something new is
+added to the file by `python -m tools.build_locales`; nothing is ever taken out of it once a version is released.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tools.build_locales import add_new
+from tools.node_schemas import ENGLISH, FROZEN, as_json, breaks, read
+
+NODES: dict[str, Any] = read(FROZEN)
+SAMPLER = "SkyReelsV2Sampler"
+Change = Callable[[dict[str, Any]], Any]
+
+
+def named(nodes: dict[str, Any], name: str, node: str = SAMPLER) -> dict[str, Any]:
+    return next(entry for entry in nodes[node]["inputs"] if entry["name"] == name)
+
+
+def test_the_file_is_written_as_the_tool_writes_it() -> None:
+    assert FROZEN.read_text("utf-8") == as_json(NODES)
+    assert all(re.fullmatch(r"SkyReelsV2[A-Z]\w+", node) for node in NODES)
+
+
+def test_every_frozen_node_and_input_still_has_its_texts() -> None:
+    texts = read(ENGLISH)
+    for node, entry in NODES.items():
+        assert {inputs["name"] for inputs in entry["inputs"]} <= set(texts[node]["inputs"]), node
+        assert len(entry["outputs"]) <= len(texts[node]["outputs"]), node
+
+
+def test_every_node_and_input_that_has_texts_is_frozen() -> None:
+    frozen = {node: {inputs["name"] for inputs in entry["inputs"]} for node, entry in NODES.items()}
+    assert frozen == {node: set(entry["inputs"]) for node, entry in read(ENGLISH).items()}
+
+
+def test_the_nodes_as_they_are_break_nothing() -> None:
+    assert breaks(NODES, NODES) == []
+
+
+BREAKING: dict[str, tuple[Change, str]] = {
+    "a node goes": (lambda nodes: nodes.pop(SAMPLER), "is gone"),
+    "an input goes": (lambda nodes: nodes[SAMPLER]["inputs"].remove(named(nodes, "model")), "model is gone"),
+    "a widget goes": (lambda nodes: nodes[SAMPLER]["inputs"].remove(named(nodes, "fps")), "fps is gone"),
+    "an input changes its type": (lambda nodes: named(nodes, "cfg").update(type="INT"), "was FLOAT and is INT"),
+    "an option goes": (lambda nodes: named(nodes, "solver")["options"].remove("euler"), "lost the options"),
+    "an output goes": (lambda nodes: nodes[SAMPLER]["outputs"].clear(), "outputs were"),
+    "widgets change places": (lambda nodes: nodes[SAMPLER]["inputs"].reverse(), "the widgets were"),
+    "a widget is put in front of others": (
+        lambda nodes: nodes[SAMPLER]["inputs"].insert(0, {"name": "new", "type": "INT", "widget": True}),
+        "the widgets were",
+    ),
+    "a new input has to be connected": (
+        lambda nodes: nodes[SAMPLER]["inputs"].append({"name": "new", "type": "CLIP", "widget": False}),
+        "is required",
+    ),
+    "an optional input has to be connected": (
+        lambda nodes: named(nodes, "start_image", "SkyReelsV2KeyFrames").pop("optional"),
+        "was optional",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_it_is_found_when(name: str) -> None:
+    change, message = BREAKING[name]
+    changed = copy.deepcopy(NODES)
+    change(changed)
+    found = breaks(NODES, changed)
+    assert found and any(message in sentence for sentence in found), found
+
+
+ALLOWED: dict[str, Change] = {
+    "a new node": lambda nodes: nodes.update(SkyReelsV2New={"inputs": [], "outputs": []}),
+    "a widget behind the others": lambda nodes: nodes[SAMPLER]["inputs"].append(
+        {"name": "new", "type": "INT", "widget": True}
+    ),
+    "an optional input": lambda nodes: nodes[SAMPLER]["inputs"].insert(
+        0, {"name": "new", "type": "CLIP", "widget": False, "optional": True}
+    ),
+    "a new option": lambda nodes: named(nodes, "solver")["options"].append("new"),
+    "an output behind the others": lambda nodes: nodes[SAMPLER]["outputs"].append("IMAGE"),
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_it_is_allowed_and_then_frozen_to_add(name: str) -> None:
+    changed = copy.deepcopy(NODES)
+    ALLOWED[name](changed)
+    assert breaks(NODES, changed) == []
+    frozen = add_new(NODES, changed)
+    assert frozen != NODES
+    assert breaks(frozen, changed) == []
+    assert breaks(frozen, NODES)  # from now on it may not go again

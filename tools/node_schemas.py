@@ -1,0 +1,193 @@
+"""What the nodes look like from outside: their texts for the locales, and what saved workflows rely on.
+
+Standard library only, so that it can be loaded inside a host's process, where the nodes are, and outside, where the
+files are. It reads schemas and compares them; tools/build_locales.py writes the files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
+CHINESE = ROOT / "locales" / "zh" / "nodeDefs.json"
+WORDS = ROOT / "tools" / "chinese.json"
+FROZEN = ROOT / "tests" / "node_ids.json"
+PAGES = ROOT / "web" / "docs"
+TABLES = re.compile(r"(<!-- inputs and outputs: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+HEADS = {
+    "en": ("| input | what it is |", "| output | what it is |"),
+    "zh": ("| 输入 | 说明 |", "| 输出 | 说明 |"),
+}
+LISTINGS = ("model_name", "codec")  # their options are what is found on a machine
+
+Texts = dict[str, Any]
+
+
+def read(file: Path) -> Any:
+    """Return the content of a JSON file."""
+    return json.loads(file.read_text("utf-8"))
+
+
+def as_json(content: Any) -> str:
+    """Return a JSON file's text, the same on every machine."""
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def texts(nodes: Iterable[Any]) -> Texts:
+    """Return names and tooltips of node classes in the form of ComfyUI's nodeDefs.json.
+
+    Args:
+        nodes: V3 node classes, in a host's process.
+    """
+    found: Texts = {}
+    for node in nodes:
+        schema = node.GET_SCHEMA()
+        found[schema.node_id] = {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {
+                entry.id: {"name": entry.display_name or entry.id, "tooltip": entry.tooltip} for entry in schema.inputs
+            },
+            "outputs": {
+                str(index): {"name": entry.display_name or entry.id, "tooltip": entry.tooltip}
+                for index, entry in enumerate(schema.outputs)
+            },
+        }
+    return found
+
+
+def contracts(nodes: Iterable[Any]) -> Texts:
+    """Return what saved workflows rely on: ids, inputs in order with their types and options, types of outputs."""
+    found: Texts = {}
+    for node in nodes:
+        schema = node.GET_SCHEMA()
+        inputs = []
+        for entry in schema.inputs:
+            described = {"name": entry.id, "type": entry.get_io_type(), "widget": hasattr(entry, "socketless")}
+            if entry.optional:
+                described["optional"] = True
+            if getattr(entry, "options", None) is not None and entry.id not in LISTINGS:
+                described["options"] = list(entry.options)
+            inputs.append(described)
+        found[schema.node_id] = {"inputs": inputs, "outputs": [entry.get_io_type() for entry in schema.outputs]}
+    return found
+
+
+def breaks(frozen: Texts, current: Texts) -> list[str]:
+    """Return what would break a workflow saved with the frozen nodes, a sentence each.
+
+    A workflow file keeps the values of widgets as a list, so a new widget may only come behind the frozen ones. A new
+    input that has no widget has to be optional.
+    """
+    found = []
+    for node, was in frozen.items():
+        if node not in current:
+            found.append(f"{node} is gone")
+            continue
+        now = current[node]
+        if now["outputs"][: len(was["outputs"])] != was["outputs"]:
+            found.append(f"{node}: outputs were {was['outputs']} and are {now['outputs']}")
+        names = [entry["name"] for entry in was["inputs"]]
+        inputs = {entry["name"]: entry for entry in now["inputs"]}
+        for entry in was["inputs"]:
+            found += input_breaks(node, entry, inputs.get(entry["name"]))
+        widgets = [entry["name"] for entry in was["inputs"] if entry["widget"]]
+        widgets_now = [entry["name"] for entry in now["inputs"] if entry["widget"]]
+        if widgets_now[: len(widgets)] != widgets:
+            found.append(f"{node}: the widgets were {widgets} and begin with {widgets_now[: len(widgets)]}")
+        found += [
+            f"{node}: the new input {name} is required, so old workflows lack it"
+            for name, entry in inputs.items()
+            if name not in names and not entry["widget"] and not entry.get("optional")
+        ]
+    return found
+
+
+def input_breaks(node: str, was: Texts, now: Texts | None) -> list[str]:
+    """Return what is worse about one input than it was."""
+    name = f"{node}.{was['name']}"
+    if now is None:
+        return [f"{name} is gone"]
+    found = []
+    if (now["type"], now["widget"]) != (was["type"], was["widget"]):
+        found.append(f"{name} was {was['type']} and is {now['type']}")
+    if was.get("optional") and not now.get("optional"):
+        found.append(f"{name} was optional and is required")
+    lost = [option for option in was.get("options", ()) if option not in now.get("options", was["options"])]
+    if lost:
+        found.append(f"{name} has lost the options {lost}")
+    return found
+
+
+def translated(english: Texts, words: Texts) -> tuple[Texts, set[str]]:
+    """Put texts into another language.
+
+    Args:
+        english: as `texts` gives them.
+        words: {"names": {name: translation}, "sentences": {English: translation}}: keyed by the English, so that a
+            sentence that changes loses its translation and is missed.
+
+    Returns:
+        The texts, and what has no translation.
+    """
+    missing: set[str] = set()
+
+    def say(kind: str, text: str) -> str:
+        if text not in words[kind]:
+            missing.add(text)
+        return words[kind].get(text, text)
+
+    def entries(found: Texts) -> Texts:
+        return {
+            key: {"name": say("names", entry["name"]), "tooltip": say("sentences", entry["tooltip"])}
+            for key, entry in found.items()
+        }
+
+    result = {
+        node: {
+            "display_name": say("names", entry["display_name"]),
+            "description": say("sentences", entry["description"]),
+            "inputs": entries(entry["inputs"]),
+            "outputs": entries(entry["outputs"]),
+        }
+        for node, entry in english.items()
+    }
+    return result, missing
+
+
+def page_file(node: str, language: str) -> Path:
+    """Return where the host looks for a node's help."""
+    return PAGES / f"{node}.md" if language == "en" else PAGES / node / f"{language}.md"
+
+
+def page_with_tables(page: str, english: Texts, translation: Texts, language: str) -> str:
+    """Return a help page with the tables of inputs and outputs between its two marks.
+
+    Args:
+        page: the page as it is.
+        english: the node's entry of `texts`; its names are the ones that the pages of this pack speak of.
+        translation: the same in the page's language.
+        language: "en" or "zh".
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    parts = []
+    for head, kind in zip(HEADS[language], ("inputs", "outputs"), strict=True):
+        rows = [head, "|---|---|"]
+        for key, entry in translation[kind].items():
+            name = english[kind][key]["name"]
+            label = f"`{name}`" if entry["name"] == name else f"{entry['name']} `{name}`"
+            rows.append(f"| {label} | {entry['tooltip']} |")
+        if len(rows) > 2:
+            parts.append("\n".join(rows))
+    tables = "\n" + "\n\n".join(parts) + "\n\n"
+    filled, count = TABLES.subn(lambda match: match[1] + tables + match[2], page)
+    if count != 1:
+        raise ValueError(f"The page {page[:40]!r} has {count} pairs of marks for its tables: give it one.")
+    return filled

@@ -1,0 +1,150 @@
+"""The cache of finished blocks in ComfyUI: one for every condition, for one sampling run, where memory allows.
+
+It works where the answer on frames that are not computed cannot matter. Patches, wrappers and guidance functions of
+neighbours may look at the whole clip: with them every block is computed in every row, as without a cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import torch
+
+from ..forcing import ForcingSchedule
+from ..kv_cache import CausalRun
+from ..sampler import Row
+from .transformer import CAUSAL_RUN
+
+# options of a run that hand the whole clip to a function of somebody else
+LOOKING_AT_THE_CLIP = (
+    "context_handler",
+    "model_function_wrapper",
+    "sampler_calc_cond_batch_function",
+    "sampler_cfg_function",
+    "sampler_post_cfg_function",
+    "sampler_pre_cfg_function",
+)
+
+
+class HostCausalRun:
+    """A CausalRun that speaks the transformer's language: conditions come in one batch, in any number and order."""
+
+    def __init__(self, run: CausalRun):
+        self.run = run
+        self.row: Row | None = None  # set before each call of the guider
+
+    def takes(self, x: torch.Tensor, options: dict[str, Any]) -> bool:
+        """Say whether a call shows all frames of the row, in parts that can be told apart."""
+        parts = len(options.get("uuids", ()))
+        return (
+            self.row is not None
+            and parts > 0
+            and x.shape[0] % parts == 0
+            and x.shape[2] == self.row.end - self.row.start
+            and not any(options.get(name) for name in ("patches", "patches_replace"))
+        )
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], **inputs: Any) -> torch.Tensor:
+        """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own."""
+        parts = len(options["uuids"])
+        cut = {
+            name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
+            for name, value in inputs.items()
+        }
+        return torch.cat([
+            self.run(
+                video, times, self.row, uuid, transformer_options=options,
+                **{name: values[number] for name, values in cut.items()},
+            )
+            for number, (uuid, video, times) in enumerate(
+                zip(options["uuids"], x.chunk(parts), t.chunk(parts), strict=True)
+            )
+        ])  # fmt: skip
+
+
+@contextmanager
+def causal_cache(
+    guider: Any,
+    model_options: dict[str, Any],
+    schedule: ForcingSchedule,
+    known: torch.Tensor,
+    block_size: int,
+    latents: torch.Tensor,
+) -> Iterator[HostCausalRun | None]:
+    """Give the transformer a cache for one sampling run, and free it when the run ends, however it ends.
+
+    Args:
+        guider: the guider, with the model loaded and its conds processed.
+        model_options: the options of this sampling run (a copy that core makes for it).
+        schedule: of the whole clip.
+        known: bool [F], frames that are never updated.
+        block_size: latent frames of a causal block; 0 without causal attention.
+        latents: what is sampled [B, C, F, H, W].
+
+    Yields:
+        The run, to be told each row; None where the cache could not help, could do harm or does not fit.
+    """
+    options = model_options["transformer_options"]
+    place = None
+    if block_size and helps(schedule, known) and not looked_at(guider.conds, model_options):
+        place = free_place(guider, cache_bytes(guider, latents, block_size), latents)
+    if place is None:
+        yield None
+        return
+    transformer = guider.inner_model.diffusion_model
+    with CausalRun(transformer.predict, len(transformer.blocks), block_size, place) as run:
+        host_run = HostCausalRun(run)
+        options[CAUSAL_RUN] = host_run
+        try:
+            yield host_run
+        finally:
+            del options[CAUSAL_RUN]
+
+
+def helps(schedule: ForcingSchedule, known: torch.Tensor) -> bool:
+    """Say whether some row leaves frames alone: where all are denoised in step there is nothing to save."""
+    return not bool((schedule.update_mask & ~known).all())
+
+
+def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
+    """Say whether somebody's function would see frames that were not computed, or weights change during the run."""
+    options = model_options["transformer_options"]
+    kinds = comfy.patcher_extension.WrappersMP
+    wrapped = any(
+        comfy.patcher_extension.get_all_wrappers(kind, options)
+        for kind in (kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
+    )
+    hooked = any(condition.get("hooks") for conditions in conds.values() for condition in conditions or ())
+    patched = any(options.get(name) for name in ("patches", "patches_replace"))
+    return wrapped or hooked or patched or any(model_options.get(name) for name in LOOKING_AT_THE_CLIP)
+
+
+def cache_bytes(guider: Any, latents: torch.Tensor, block_size: int) -> int:
+    """Return what the keys and values of all blocks but the last one will take, for every condition."""
+    transformer = guider.inner_model.diffusion_model
+    batch, _, frames, height, width = latents.shape
+    _, patch_height, patch_width = transformer.patch_size
+    tokens = (frames - block_size) * -(-height // patch_height) * -(-width // patch_width)
+    values = 2 * batch * tokens * transformer.config.dim * len(transformer.blocks)
+    conditions = sum(len(conditions or ()) for conditions in guider.conds.values())
+    dtype = guider.inner_model.manual_cast_dtype or guider.inner_model.get_dtype()
+    return values * conditions * dtype.itemsize
+
+
+def free_place(guider: Any, wanted: int, latents: torch.Tensor) -> torch.device | None:
+    """Return the device that has room for the cache beside a model call: the model's, else the CPU, else None."""
+    device = latents.device
+    call = guider.inner_model.memory_required([2 * latents.shape[0], *latents.shape[1:]])
+    if comfy.model_management.get_free_memory(device) > wanted + call:
+        return device
+    cpu = torch.device("cpu")
+    if device != cpu and comfy.model_management.get_free_memory(cpu) > 2 * wanted:
+        logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", wanted / 1e9)
+        return cpu
+    logging.info("SkyReels-V2: no room for the cache of finished blocks (%.1f GB): slower, same video.", wanted / 1e9)
+    return None
