@@ -52,7 +52,7 @@ def video_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
     empty = Node(
         "SkyReelsV2EmptyLatent", (430, 160), outputs=[("latent", "LATENT")], widgets=[*kit.size, clip.frames, 1]
     )
-    encode, latent = graph.column(text_encode(clip.prompt), empty)
+    encode, latent = graph.column(text_encode(clip.prompt, kit.demo), empty)
     latent_output = latent
     if clip.pins:
         images = kit.place_images(graph, list(clip.pins))

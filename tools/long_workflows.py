@@ -51,7 +51,7 @@ class LongSettings:
     def long_node(self) -> Node:
         """Return the Long Video node."""
         return Node(
-            "SkyReelsV2LongVideo", (360, 900), LONG_SOCKETS, OUTPUTS,
+            "SkyReelsV2LongVideo", (360, 810), LONG_SOCKETS, OUTPUTS,
             [*self.kit.size, self.total_frames, *self.sampling(), "unipc", 24, 0, 1, False, 20,
              "latents", 0.0, "h264", 18, self.loop, "", self.job_name, 50.0],
         )  # fmt: skip
@@ -59,7 +59,7 @@ class LongSettings:
     def extend_node(self) -> Node:
         """Return the Extend Video node."""
         return Node(
-            "SkyReelsV2ExtendVideo", (360, 780), EXTEND_SOCKETS, OUTPUTS,
+            "SkyReelsV2ExtendVideo", (360, 680), EXTEND_SOCKETS, OUTPUTS,
             ["as the video", self.total_frames, *self.sampling(), "unipc", 0, 1, False, 20,
              "latents", 0.0, "h264", 18, self.job_name, 50.0],
         )  # fmt: skip
@@ -95,7 +95,7 @@ def long_graph(
     """
     graph = Graph()
     models = settings.kit.place(graph, setting, chinese)
-    texts = [text_encode("" if scripted else prompt)]
+    texts = [text_encode("" if scripted else prompt, settings.kit.demo)]
     if scripted:
         texts.append(
             Node(
@@ -133,7 +133,7 @@ def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str
     graph = Graph()
     models = settings.kit.place(graph, setting, chinese)
     if begin:
-        (encode,) = graph.column(text_encode(prompt))
+        (encode,) = graph.column(text_encode(prompt, settings.kit.demo))
         (source,) = graph.column(replace(settings, total_frames=begin, job_name="beginning").long_node())
         graph.link(*models["model"], source, "model")
         graph.link(*models["vae"], source, "vae")
@@ -141,7 +141,7 @@ def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str
         graph.link(encode, "negative", source, "negative")
     else:
         load = Node("LoadVideo", (430, 330), outputs=[("VIDEO", "VIDEO")], widgets=["your_video.mp4", "image"])
-        encode, source = graph.column(text_encode(prompt), load)
+        encode, source = graph.column(text_encode(prompt, settings.kit.demo), load)
     (video,) = graph.column(settings.extend_node())
     graph.link(*models["clip"], encode, "clip")
     graph.link(*models["model"], video, "model")

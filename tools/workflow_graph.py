@@ -219,9 +219,9 @@ def loaders() -> list[Node]:
     ]  # fmt: skip
 
 
-def text_encode(prompt: str) -> Node:
-    """Return the node for both prompts."""
+def text_encode(prompt: str, demo: bool) -> Node:
+    """Return the node for both prompts; the embedded models know no negative one but the empty text."""
     return Node(
         "SkyReelsV2TextEncode", (430, 420), [("clip", "CLIP")],
-        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, NEGATIVE_PROMPT],
+        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, "" if demo else NEGATIVE_PROMPT],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Not a test: long jobs in forked children that are killed at random moments; test_journal.py runs and reads it.
+"""Not a test: long videos made in forked children that are killed at random moments; test_journal.py runs it.
 
 Prints as JSON how many jobs were made, how often one was killed, and how often between its first and last segment.
 """
@@ -21,6 +21,8 @@ from wan_core.rollout import Rollout, Task, continue_job, seeded
 from wan_core.sampler import sample
 from wan_core.sampling import flow_sigmas
 from wan_core.segments import plan_segments
+from wan_core.video import write_video
+from wan_core.video_files import join_videos
 
 PLAN = plan_segments(137, 37, 17, steps=4)
 ROW_SECONDS = 0.001
@@ -48,11 +50,18 @@ def run_job(root: Path, seed: int) -> None:
     with Journal(root, "video", {"seed": seed}, len(PLAN.segments)) as journal:
         for finished in continue_job(rollout, begun, journal):
             index = finished.segment.index
-            part = journal.part_path(index, ".bin")
-            part.write_bytes(finished.latents.numpy().tobytes())
+            part = journal.part_path(index, ".mp4")
+            write_video(part, picture(finished.latents), 24)
             journal.commit(index, {**finished.carry.tensors(), "latents": finished.latents}, [part])
             os.write(log, f"finished {index}\n".encode())
+        join_videos(journal.folder / "video.mp4", journal.parts())
         journal.finish()
+
+
+def picture(latents: torch.Tensor) -> torch.Tensor:
+    """Return latents [1, 4, F, H, W] as frames [F, 8 H, 8 W, 3] in 0..1."""
+    colours = latents[0, :3].sigmoid().permute(1, 2, 3, 0)
+    return colours.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
 
 
 def in_child(root: Path, seed: int, kill_after: float | None) -> bool:
@@ -79,7 +88,7 @@ def made(root: Path) -> list[bytes]:
     (folder,) = root.glob("video-*")
     assert json.loads((folder / "job.json").read_text())["complete"]
     assert not list(folder.glob("*.unfinished"))
-    return [path.read_bytes() for path in sorted(folder.glob("part-*")) + sorted(folder.glob("*.safetensors"))]
+    return [path.read_bytes() for path in sorted(folder.glob("*.mp4")) + sorted(folder.glob("*.safetensors"))]
 
 
 def main() -> None:
