@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -280,10 +281,15 @@ def remove_job(folder: str | os.PathLike[str]) -> None:
     shutil.rmtree(folder)
 
 
-def limit_size(root: str | os.PathLike[str], most_bytes: int) -> list[Path]:
+def limit_size(root: str | os.PathLike[str], most_bytes: int, untouched_for: float = 0.0) -> list[Path]:
     """Remove complete jobs, the longest untouched first, until all jobs together are within a size.
 
     Jobs that are not complete are never removed: somebody may want to go on with them.
+
+    Args:
+        root: the folder of all jobs.
+        most_bytes: the size.
+        untouched_for: seconds for which a job stays in any case: its video may be in use.
 
     Returns:
         The folders that were removed.
@@ -292,7 +298,7 @@ def limit_size(root: str | os.PathLike[str], most_bytes: int) -> list[Path]:
     total = sum(job.size for job in jobs)
     removed = []
     for job in jobs:
-        if total > most_bytes and job.complete:
+        if total > most_bytes and job.complete and time.time() - job.changed >= untouched_for:
             with suppress(JournalError):  # one that is being looked at stays
                 remove_job(job.folder)
                 removed.append(job.folder)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -293,6 +294,7 @@ def test_jobs_are_listed_removed_and_limited(tmp_path):
     assert all(info.size > 500 for info in infos)
     total = sum(info.size for info in infos)
     assert limit_size(tmp_path, total) == []
+    assert limit_size(tmp_path, 0, untouched_for=time.time()) == []  # none is as old as the clock
     assert limit_size(tmp_path, total - 1) == folders[:1]
     with Journal(tmp_path, "video", {"number": 1}, 4):  # in use
         assert limit_size(tmp_path, 0) == folders[3:]

@@ -31,6 +31,7 @@ from .vae_stream import MEMORY_FRAMES, StreamingDecoder
 
 JOBS_FOLDER = "skyreels_v2_jobs"
 GIGABYTE = 10**9
+IN_USE_SECONDS = 3600.0  # a finished video may still be read by other nodes of its graph
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     about = settings.by_name() | inputs.identity()
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors()) as journal:
         if job.keep_gb:
-            limit_size(jobs_root(), int(job.keep_gb * GIGABYTE))
+            limit_size(jobs_root(), int(job.keep_gb * GIGABYTE), IN_USE_SECONDS)
         before = journal.next_segment()
         text = report(plan, settings, journal, before)
         path = journal.folder / f"video{suffix}"

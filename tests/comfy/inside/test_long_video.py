@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -273,14 +274,17 @@ def test_finished_jobs_make_room_for_new_ones_and_unfinished_ones_stay(
 ) -> None:
     chosen = settings(bridge, total_frames=30)
     done = make(bridge, inputs(bridge, model, vae), chosen, "done").path.parent
+    make(bridge, inputs(bridge, model, vae), chosen, "fresh")
     with monkeypatch.context() as patch:
         stop_in_segment(bridge, patch, 1)
         with pytest.raises(Stopped):
             make(bridge, inputs(bridge, model, vae), chosen, "begun")
+    for path in (done, *done.iterdir()):
+        os.utime(path, (0, 0))
     with torch.inference_mode():
         bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job("new", keep_gb=1e-9))
     names = sorted(path.name.rsplit("-", 1)[0] for path in bridge.jobs_root().iterdir())
-    assert names == ["begun", "new"] and not done.exists()
+    assert names == ["begun", "fresh", "new"] and not done.exists()
 
 
 def test_the_waiting_person_is_told_segment_and_time(bridge: ModuleType, model: Any, vae: Any) -> None:
