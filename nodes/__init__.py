@@ -8,6 +8,7 @@ from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
+from .live_plan import register
 from .loaders import SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
@@ -35,5 +36,6 @@ class SkyReelsV2Extension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return all nodes."""
+        """Return all nodes, and let the server answer the front end's question about plans."""
+        register()
         return NODES

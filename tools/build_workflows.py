@@ -109,8 +109,8 @@ def workflows() -> dict[str, Graph]:
     walk = "The camera moves slowly forward while the scene comes to life, natural motion, soft light."
     both_ends = ("start_image", "end_image")
     square = "a red square moving to the right on a black background"
-    demo = "25 steps, cfg 4, shift 5, 64x64 pixels, 49 frames (2 s)."
-    demo_zh = "25 步，cfg 4，shift 5，64x64 像素，49 帧（2 秒）。"
+    demo = "25 steps, cfg 4, shift 5, 64x64 pixels, 37 frames (1.5 s)."
+    demo_zh = "25 步，cfg 4，shift 5，64x64 像素，37 帧（1.5 秒）。"
     return {
         "skyreels_v2_text_to_video": video_graph(
             RELEASED, Clip(swan),
@@ -134,19 +134,19 @@ def workflows() -> dict[str, Graph]:
             "首尾帧：在两张图片之间生成视频。steps 30，cfg 5，shift 5。",
         ),
         "skyreels_v2_demo_text_to_video": video_graph(
-            EMBEDDED, Clip("a red circle moving to the right on a black background", 49, (), 4.0, 5.0), demo, demo_zh
+            EMBEDDED, Clip("a red circle moving to the right on a black background", 37, (), 4.0, 5.0), demo, demo_zh
         ),
         "skyreels_v2_demo_text_to_video_async": video_graph(
-            EMBEDDED, Clip("一个蓝色的星星在白色背景上向上移动", 57, (), 4.0, 5.0, 5, 5),
+            EMBEDDED, Clip("一个蓝色的星星在白色背景上向上移动", 37, (), 4.0, 5.0, 5, 5),
             f"Blocks of 5 latent frames, each 5 steps behind the one before. {demo}",
             f"每块 5 个潜帧，每块比前一块落后 5 步。{demo_zh}",
         ),
         "skyreels_v2_demo_image_to_video": video_graph(
-            EMBEDDED, Clip(square, 49, both_ends[:1], 4.0, 5.0),
+            EMBEDDED, Clip(square, 37, both_ends[:1], 4.0, 5.0),
             f"The first frame is drawn by ComfyUI's own nodes. {demo}", f"首帧由 ComfyUI 自带节点绘制。{demo_zh}",
         ),
         "skyreels_v2_demo_start_end_frames": video_graph(
-            EMBEDDED, Clip(square, 49, both_ends, 4.0, 5.0),
+            EMBEDDED, Clip(square, 37, both_ends, 4.0, 5.0),
             f"First and last frame are drawn by ComfyUI's own nodes. {demo}",
             f"首帧和尾帧由 ComfyUI 自带节点绘制。{demo_zh}",
         ),

@@ -17,9 +17,9 @@ WAVES = "Gentle waves roll over a sandy beach again and again, clear water, warm
 
 SQUARE = "a red square moving to the right on a black background"
 SHAPES = (
-    "0s-2s: a red circle moving to the right on a black background\n"
-    "2s-4s: a red circle moving up on a black background\n"
-    "4s-: a red circle standing still on a black background"
+    "0s-1.5s: a red circle moving to the right on a black background\n"
+    "1.5s-3.2s: a red circle moving up on a black background\n"
+    "3.2s-: a red circle standing still on a black background"
 )
 
 LONG_SOCKETS = [
@@ -181,23 +181,23 @@ def long_workflows() -> dict[str, Graph]:
             "首尾相接的循环视频：开启 loop。",
         ),
         "skyreels_v2_demo_long_video": long_graph(
-            SHAPES, LongSettings(EMBEDDED, 137, "demo_long", 4.0, 5.0),
-            "Three segments of 57 frames, each with a prompt of its own and 17 frames taken over. 64x64 pixels.",
-            "三段，每段 57 帧、各有提示词，承接 17 帧。64x64 像素。", scripted=True,
+            SHAPES, LongSettings(EMBEDDED, 117, "demo_long", 4.0, 5.0),
+            "Five segments of 37 frames, of which 17 are taken over, and three prompts. 64x64 pixels.",
+            "五段，每段 37 帧（其中承接 17 帧），三段提示词。64x64 像素。", scripted=True,
         ),
         "skyreels_v2_demo_extend_video": extend_graph(
             SQUARE, LongSettings(EMBEDDED, 40, "demo_extended", 4.0, 5.0),
-            "A video of 49 frames is made first, then 40 frames are added to it. 64x64 pixels.",
-            "先生成 49 帧视频，再续写 40 帧。64x64 像素。", 49,
+            "A video of 37 frames is made first, then 40 frames are added to it. 64x64 pixels.",
+            "先生成 37 帧视频，再续写 40 帧。64x64 像素。", 37,
         ),
         "skyreels_v2_demo_long_start_end_frames": long_graph(
-            SQUARE, LongSettings(EMBEDDED, 81, "demo_start_end", 4.0, 5.0),
+            SQUARE, LongSettings(replace(EMBEDDED, squares=(30, 14)), 57, "demo_start_end", 4.0, 5.0),
             "First and last frame of a video of two segments, drawn by ComfyUI's own nodes. 64x64 pixels.",
             "两段视频的首帧与尾帧，由 ComfyUI 自带节点绘制。64x64 像素。", both_ends,
         ),
         "skyreels_v2_demo_loop": long_graph(
             "a yellow circle moving in a circle on a black background",
-            LongSettings(EMBEDDED, 81, "demo_loop", 4.0, 5.0, loop=True),
+            LongSettings(replace(EMBEDDED, window=(37, 9)), 73, "demo_loop", 4.0, 5.0, loop=True),
             "A video whose end leads back to its start. 64x64 pixels.", "首尾相接的循环视频。64x64 像素。",
         ),
     }  # fmt: skip

@@ -25,7 +25,6 @@ NEGATIVE_PROMPT = (
 
 
 TITLES = {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"}
-SQUARE_AT = {"start_image": 6, "end_image": 38}  # pixels from the left: where the demo's square is at both ends
 
 Socket = tuple[int, str]  # a node and the name of its output
 
@@ -148,12 +147,14 @@ class Kit:
         size: widgets of a size: preset, width, height.
         window: widgets: video frames of the window and of the overlap.
         steps: denoising steps.
+        squares: pixels from the left of the embedded models' square in the first and in the last frame.
     """
 
     demo: bool
     size: tuple[str, int, int]
     window: tuple[int, int]
     steps: int
+    squares: tuple[int, int] = (6, 14)
 
     def place(self, graph: Graph, setting: str, chinese: str) -> dict[str, Socket]:
         """Place models and note as the first column; return where model, clip and vae come out."""
@@ -180,7 +181,7 @@ class Kit:
         pictures = graph.column(
             *[
                 Node(
-                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [SQUARE_AT[name], 22, False],
+                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [self.squares[list(TITLES).index(name)], 22, False],
                     title=TITLES[name],
                 )
                 for name in names
@@ -193,7 +194,7 @@ class Kit:
 
 
 RELEASED = Kit(False, ("540P landscape (960x544)", 960, 544), (97, 17), 30)
-EMBEDDED = Kit(True, ("custom", 64, 64), (57, 17), 25)
+EMBEDDED = Kit(True, ("custom", 64, 64), (37, 17), 25)
 
 
 def load_image(title: str) -> Node:

@@ -100,3 +100,27 @@ def known_part(node: dict[str, Any], description: dict[str, Any]) -> dict[str, A
     known = {name for kind in ("required", "optional") for name in description["input"].get(kind, {})}
     inputs = {name: value for name, value in node["inputs"].items() if name in known}
     return {"class_type": node["class_type"], "inputs": inputs}
+
+
+SET = """([kind, name, value]) => {
+    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
+    const widget = node.widgets.find((widget) => widget.name === name)
+    widget.value = value
+    widget.callback?.(value)
+}"""
+SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-plan')].some(
+    (shown) => shown.textContent.includes(part))"""
+
+
+def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host, page: Any, tmp_path: Path) -> None:
+    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
+    page.wait_for_function(SHOWN, arg="9 segments, 540 model calls, 737 frames = 30.7 s", timeout=20_000)
+    page.evaluate(SET, ["SkyReelsV2LongVideo", "total_frames", 97])
+    page.wait_for_function(SHOWN, arg="1 segments, 60 model calls, 97 frames", timeout=20_000)
+    page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
+    page.wait_for_function(SHOWN, arg="overlap_history is 97", timeout=20_000)
+    page.screenshot(path=tmp_path / "refused.png")
+    shown = page.evaluate("[...document.querySelectorAll('.skyreels-v2-plan')].map((shown) => shown.dataset.ok)")
+    assert shown == ["false"]
+    saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
+    assert "live_plan" not in saved

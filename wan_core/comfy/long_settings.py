@@ -254,3 +254,16 @@ def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:
 def describe(plan: Plan, settings: LongVideoSettings) -> str:
     """Return a plan and what it needs as text for a person."""
     return f"{plan.table(guided=settings.cfg != 1)}\n{estimate(plan, settings.height, settings.width).text()}"
+
+
+def summary(settings: LongVideoSettings, sized: bool = True) -> str:
+    """Return a plan in a few short lines; `sized`: whether the size of the picture is known."""
+    plan = settings.plan()
+    calls = plan.rows * (2 if settings.cfg != 1 else 1)
+    seconds = settings.total_frames / settings.forcing.fps
+    lines = [f"{len(plan.segments)} segments, {calls} model calls, {settings.total_frames} frames = {seconds:.1f} s"]
+    if sized:
+        needs = estimate(plan, settings.height, settings.width)
+        lines.append(f"{needs.tokens} tokens at once; beside the model {(needs.sampling + needs.pixels) / 1e6:.0f} MB")
+        lines.append(f"{needs.journal / 1e6:.0f} MB on disk to go on from, beside the video")
+    return "\n".join(lines)

@@ -320,3 +320,22 @@ def test_a_name_with_folders_is_refused(bridge: ModuleType, model: Any, vae: Any
     with pytest.raises(ValueError, match="name"):
         make(bridge, inputs(bridge, model, vae), settings(bridge), "../elsewhere")
     assert list(output_folder.rglob("*elsewhere*")) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "ok", "words"),
+    [
+        ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
+        ({"total_frames": 737, "cfg": 1.0, "width": 64, "height": 64}, True, "270 model calls"),
+        ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
+        ({"overlap_history": 97}, False, "overlap_history is 97"),
+        ({"codec": "h264", "crf": 60}, False, "crf is 60"),
+        ({"total_frames": "1,5"}, True, ""),
+        ({"size": ["12", 0]}, True, ""),
+    ],
+)
+def test_the_front_end_is_told_the_plan_or_why_there_is_none(
+    pack: ModuleType, values: dict[str, Any], ok: bool, words: str
+) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
+    assert answer["ok"] is ok and answer["text"].startswith(words) if not words else words in answer["text"]

@@ -1,0 +1,61 @@
+"""What the front end asks while somebody sets up a long video: the plan in two lines, or why it cannot be made."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from typing import Any
+
+from ..wan_core.codecs import find_codec
+from ..wan_core.comfy.latents import SIZES
+from ..wan_core.comfy.long_settings import LongVideoSettings, summary
+from ..wan_core.comfy.sampler import ForcingOptions
+from ..wan_core.errors import SkyReelsError
+from .long_inputs import FORCING
+
+ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
+NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
+
+
+def answer(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan of a node's widget values.
+
+    Args:
+        values: by widget name; what is not a setting of the plan is left alone.
+
+    Returns:
+        `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with.
+    """
+    try:
+        width, height = SIZES.get(values.get("size", ""), (values.get("width"), values.get("height")))
+        forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
+        settings = {name: values[name] for name in NAMES if name in values}
+        if "new_frames" in values:  # of an extension; its size is that of a video that is not known yet
+            overlap = (int(values["overlap_history"]) - 1) // 4 * 4 + 1
+            settings["total_frames"] = overlap + int(values["new_frames"])
+        if width and height:
+            settings |= {"width": int(width), "height": int(height)}
+        chosen = LongVideoSettings(**settings, forcing=forcing)
+        find_codec(chosen.codec, chosen.crf)
+        return {"ok": True, "text": summary(chosen, sized=bool(width and height))}
+    except SkyReelsError as error:
+        return {"ok": False, "text": str(error)}
+    except (TypeError, ValueError, KeyError):  # a widget that is being typed into, or turned into an input
+        return {"ok": True, "text": ""}
+
+
+def register() -> None:
+    """Let the running server answer; without one there is nobody to ask."""
+    if "server" not in sys.modules:  # comfy without its server: a script or a test
+        return
+    from aiohttp import web
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is None:
+        return
+
+    @server.routes.post(ROUTE)
+    async def plan(request: web.Request) -> web.Response:
+        values = await request.json()
+        return web.json_response(answer(values if isinstance(values, dict) else {}))

@@ -1,0 +1,64 @@
+// Shows on the nodes for long videos what their settings mean, as they change: segments, model calls, memory; in red
+// what will be refused. The server works it out, so that there is one truth; see nodes/live_plan.py.
+import { app } from "../../scripts/app.js"
+import { api } from "../../scripts/api.js"
+
+const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
+const PAUSE_MS = 250 // after the last change
+const HEIGHT = 92 // pixels
+
+function show(element, answer) {
+    element.textContent = answer.text
+    element.style.color = answer.ok ? "var(--fg-color, #ddd)" : "#ff7b72"
+    element.style.borderColor = answer.ok ? "transparent" : "#ff7b72"
+    element.dataset.ok = answer.ok
+}
+
+async function ask(node, element) {
+    const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
+    delete values.live_plan
+    const response = await api.fetchApi("/skyreels_v2/plan", { method: "POST", body: JSON.stringify(values) })
+    if (response.ok) show(element, await response.json())
+}
+
+function watch(node, changed) {
+    for (const widget of node.widgets) {
+        const before = widget.callback
+        widget.callback = function (...given) {
+            const result = before?.apply(this, given)
+            changed()
+            return result
+        }
+    }
+    const configured = node.onConfigure
+    node.onConfigure = function (...given) {
+        const result = configured?.apply(this, given)
+        changed()
+        return result
+    }
+}
+
+app.registerExtension({
+    name: "SkyReelsV2.LivePlan",
+    nodeCreated(node) {
+        if (!NODES.includes(node.comfyClass)) return
+        const element = document.createElement("div")
+        element.className = "skyreels-v2-plan"
+        Object.assign(element.style, {
+            whiteSpace: "pre-wrap", overflow: "auto", font: "11px sans-serif", lineHeight: "1.35", padding: "4px 8px",
+            border: "1px solid transparent", borderRadius: "4px", boxSizing: "border-box",
+        })
+        let timer = null
+        const changed = () => {
+            clearTimeout(timer)
+            timer = setTimeout(() => ask(node, element), PAUSE_MS)
+        }
+        watch(node, changed)
+        const widget = node.addDOMWidget("live_plan", "text", element, {
+            serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {},
+            getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT,
+        })
+        widget.serialize = false // neither into the prompt nor into the saved workflow
+        changed()
+    },
+})
