@@ -181,10 +181,11 @@ class Kit:
         pictures = graph.column(
             *[
                 Node(
-                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [self.squares[list(TITLES).index(name)], 22, False],
+                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [left, 22, False],
                     title=TITLES[name],
                 )
-                for name in names
+                for name, left in zip(TITLES, self.squares, strict=True)
+                if name in names
             ]
         )  # fmt: skip
         for picture in pictures:
