@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .nodes import SkyReelsV2Extension
 
-__all__ = ["comfy_entrypoint"]
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+WEB_DIRECTORY = "./web"  # the help pages and the front-end extension
 
 
 async def comfy_entrypoint() -> SkyReelsV2Extension:

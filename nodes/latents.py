@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.latents import SIZES, empty_latent, parse_key_frames
 from ..wan_core.comfy.vae import pin_frames
+from .inputs import size_inputs
 
 
 class SkyReelsV2EmptyLatent(io.ComfyNode):
@@ -23,19 +24,7 @@ class SkyReelsV2EmptyLatent(io.ComfyNode):
             description="An empty latent video. 540P models: 97 frames (4 s at 24 fps) at 960x544. 720P models: 121 "
             "frames (5 s) at 1280x720.",
             inputs=[
-                io.Combo.Input(
-                    "size",
-                    options=[*SIZES, "custom"],
-                    default=next(iter(SIZES)),
-                    tooltip="Size of the video. Presets are what the models were trained on; custom takes width and "
-                    "height below.",
-                ),
-                io.Int.Input(
-                    "width", default=960, min=16, max=8192, step=16, tooltip="Width in pixels, used with size custom."
-                ),
-                io.Int.Input(
-                    "height", default=544, min=16, max=8192, step=16, tooltip="Height in pixels, used with size custom."
-                ),
+                *size_inputs(),
                 io.Int.Input(
                     "frames",
                     default=97,

@@ -11,7 +11,7 @@ from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import LongVideoSettings, summary
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.errors import SkyReelsError
-from .long_inputs import FORCING
+from .inputs import FORCING
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}

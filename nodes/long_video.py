@@ -13,19 +13,20 @@ from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSetting
 from ..wan_core.comfy.long_video import Job, make_long_video
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
-from .long_inputs import (
+from .inputs import (
     FORCING,
     Script,
+    forcing_inputs,
     job_inputs,
     length_inputs,
     loop_input,
     quality_inputs,
     seed_and_cfg,
     size_inputs,
+    steps_and_shift,
     video_outputs,
     window_inputs,
 )
-from .sampling import forcing_inputs, steps_and_shift
 
 AS_THE_VIDEO = "as the video"
 

@@ -12,8 +12,7 @@ from ..wan_core.comfy.long_settings import LongVideoSettings, show_plan
 from ..wan_core.comfy.long_video import jobs_root
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.journal import show_jobs
-from .long_inputs import FORCING, Script, length_inputs, loop_input, size_inputs
-from .sampling import forcing_inputs, steps_and_shift
+from .inputs import FORCING, Script, forcing_inputs, length_inputs, loop_input, size_inputs, steps_and_shift
 
 
 class SkyReelsV2PromptScript(io.ComfyNode):

@@ -9,70 +9,7 @@ from comfy_api.latest import io
 from ..wan_core.comfy.generate import generate
 from ..wan_core.comfy.sampler import DiffusionForcingSampler, ForcingOptions
 from ..wan_core.sampling import flow_sigmas
-from ..wan_core.solvers import SOLVERS
-
-
-def steps_and_shift() -> list[Any]:
-    """Return the inputs of the noise schedule."""
-    return [
-        io.Int.Input(
-            "steps", default=30, min=1, max=1000, tooltip="Denoising steps of a frame; the authors use 30 to 50."
-        ),
-        io.Float.Input(
-            "shift",
-            default=8.0,
-            min=0.1,
-            max=100.0,
-            step=0.1,
-            tooltip="Shift of the noise schedule towards high noise: 8 for text to video, 5 for image to video.",
-        ),
-    ]
-
-
-def forcing_inputs() -> list[Any]:
-    """Return the inputs that diffusion forcing adds to an ordinary sampler."""
-    return [
-        io.Combo.Input(
-            "solver", options=list(SOLVERS), default="unipc", tooltip="unipc: the authors' (order 2). euler: order 1."
-        ),
-        io.Int.Input(
-            "fps",
-            default=24,
-            min=1,
-            max=120,
-            tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, anything "
-            "else counts as 24.",
-        ),
-        io.Int.Input(
-            "ar_step",
-            default=0,
-            min=0,
-            max=1000,
-            tooltip="Steps that each block of frames lags behind the one before. 0: all frames together (sync). The "
-            "authors' async setting is 5 with causal_block_size 5; it takes more model calls.",
-        ),
-        io.Int.Input(
-            "causal_block_size",
-            default=1,
-            min=1,
-            max=256,
-            tooltip="Latent frames (4 video frames each) that are denoised together when ar_step is above 0 or "
-            "causal_attention is on. A length that does not fit is padded and cut again.",
-        ),
-        io.Boolean.Input(
-            "causal_attention",
-            default=False,
-            tooltip="A block sees only itself and the blocks before it. Off is what the authors show.",
-        ),
-        io.Int.Input(
-            "addnoise_condition",
-            default=20,
-            min=0,
-            max=999,
-            tooltip="Noise on known frames, in timesteps of 1000: 20 lets them blend with what is made, more than 50 "
-            "loses them, 0 keeps them exact.",
-        ),
-    ]
+from .inputs import forcing_inputs, seed_and_cfg, steps_and_shift
 
 
 class SkyReelsV2Sampler(io.ComfyNode):
@@ -81,7 +18,7 @@ class SkyReelsV2Sampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
-        steps, shift = steps_and_shift()
+        (seed, cfg), (steps, shift) = seed_and_cfg(), steps_and_shift()
         return io.Schema(
             node_id="SkyReelsV2Sampler",
             display_name="SkyReels-V2 Diffusion Forcing Sampler",
@@ -93,25 +30,9 @@ class SkyReelsV2Sampler(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The encoded prompt."),
                 io.Conditioning.Input("negative", tooltip="The encoded negative prompt; not used at cfg 1."),
                 io.Latent.Input("latent", tooltip="Empty latent, or one with pinned start, end or key frames."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of all noise of this run; the same on any device.",
-                ),
+                seed,
                 steps,
-                io.Float.Input(
-                    "cfg",
-                    default=6.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Guidance towards the prompt: 6 for text to video, 5 for image to video. 1 is off and "
-                    "takes half the time (for distilled models).",
-                ),
+                cfg,
                 shift,
                 *forcing_inputs(),
             ],

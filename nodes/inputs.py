@@ -1,4 +1,4 @@
-"""Inputs and outputs that the nodes for long videos share."""
+"""Inputs and outputs that several nodes share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..wan_core.codecs import available_codecs
 from ..wan_core.comfy.latents import SIZES
+from ..wan_core.solvers import SOLVERS
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
 FORCING = ("solver", "fps", "ar_step", "causal_block_size", "causal_attention", "addnoise_condition")
@@ -16,9 +17,19 @@ FORCING = ("solver", "fps", "ar_step", "causal_block_size", "causal_attention", 
 def size_inputs() -> list[Any]:
     """Return the inputs of the picture's size."""
     return [
-        io.Combo.Input("size", options=[*SIZES, "custom"], default=next(iter(SIZES)), tooltip="Size of the video."),
-        io.Int.Input("width", default=960, min=16, max=8192, step=16, tooltip="Pixels, with size custom."),
-        io.Int.Input("height", default=544, min=16, max=8192, step=16, tooltip="Pixels, with size custom."),
+        io.Combo.Input(
+            "size",
+            options=[*SIZES, "custom"],
+            default=next(iter(SIZES)),
+            tooltip="Size of the video. Presets are what the models were trained on; custom takes width and height "
+            "below.",
+        ),
+        io.Int.Input(
+            "width", default=960, min=16, max=8192, step=16, tooltip="Width in pixels, used with size custom."
+        ),
+        io.Int.Input(
+            "height", default=544, min=16, max=8192, step=16, tooltip="Height in pixels, used with size custom."
+        ),
     ]
 
 
@@ -109,10 +120,18 @@ def seed_and_cfg() -> list[Any]:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="Seed of all noise. Keep it fixed to go on with a stopped run.",
+            tooltip="Seed of all noise of this run; the same on any device. A long video that was stopped goes on only "
+            "with the same seed: keep it fixed.",
         ),
         io.Float.Input(
-            "cfg", default=6.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance: 6; 5 with images."
+            "cfg",
+            default=6.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="Guidance towards the prompt: 6 for text to video, 5 for image to video. 1 is off and takes half "
+            "the time (for distilled models).",
         ),
     ]
 
@@ -141,4 +160,67 @@ def video_outputs() -> list[Any]:
         io.Video.Output("video", display_name="video", tooltip="The whole video, a file; for SaveVideo."),
         io.Latent.Output("latent", display_name="latent", tooltip="Latents of the last segment."),
         io.String.Output("plan", display_name="plan", tooltip="The plan, and what an earlier run had done."),
+    ]
+
+
+def steps_and_shift() -> list[Any]:
+    """Return the inputs of the noise schedule."""
+    return [
+        io.Int.Input(
+            "steps", default=30, min=1, max=1000, tooltip="Denoising steps of a frame; the authors use 30 to 50."
+        ),
+        io.Float.Input(
+            "shift",
+            default=8.0,
+            min=0.1,
+            max=100.0,
+            step=0.1,
+            tooltip="Shift of the noise schedule towards high noise: 8 for text to video, 5 for image to video.",
+        ),
+    ]
+
+
+def forcing_inputs() -> list[Any]:
+    """Return the inputs that diffusion forcing adds to an ordinary sampler."""
+    return [
+        io.Combo.Input(
+            "solver", options=list(SOLVERS), default="unipc", tooltip="unipc: the authors' (order 2). euler: order 1."
+        ),
+        io.Int.Input(
+            "fps",
+            default=24,
+            min=1,
+            max=120,
+            tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, anything "
+            "else counts as 24.",
+        ),
+        io.Int.Input(
+            "ar_step",
+            default=0,
+            min=0,
+            max=1000,
+            tooltip="Steps that each block of frames lags behind the one before. 0: all frames together (sync). The "
+            "authors' async setting is 5 with causal_block_size 5; it takes more model calls.",
+        ),
+        io.Int.Input(
+            "causal_block_size",
+            default=1,
+            min=1,
+            max=256,
+            tooltip="Latent frames (4 video frames each) that are denoised together when ar_step is above 0 or "
+            "causal_attention is on. A length that does not fit is padded and cut again.",
+        ),
+        io.Boolean.Input(
+            "causal_attention",
+            default=False,
+            tooltip="A block sees only itself and the blocks before it. Off is what the authors show.",
+        ),
+        io.Int.Input(
+            "addnoise_condition",
+            default=20,
+            min=0,
+            max=999,
+            tooltip="Noise on known frames, in timesteps of 1000: 20 lets them blend with what is made, more than 50 "
+            "loses them, 0 keeps them exact.",
+        ),
     ]
