@@ -36,7 +36,8 @@ PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
 USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with every ComfyUI found
        python dev.py lint                      run ruff, mypy and the import rules
-       python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags"""
+       python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags
+       python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags"""
 
 
 class DevError(Exception):
@@ -46,7 +47,7 @@ class DevError(Exception):
 def main(arguments: list[str]) -> int:
     """Run the command that the arguments name, pass it the rest, and return its exit code."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command not in ("test", "lint", "demo") or (command == "lint" and rest):
+    if command not in ("test", "lint", "demo", "bench") or (command == "lint" and rest):
         print(USAGE, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
         return 0 if command in ("-h", "--help") else 2
     try:
@@ -56,6 +57,10 @@ def main(arguments: list[str]) -> int:
             return run([python, "-m", "pytest", *rest], host_variables())
         if command == "demo":
             return run([python, "-m", "demo.run", *rest])
+        if command == "score":
+            return run([python, "-m", "demo.score", *rest])
+        if command == "bench":
+            return run([python, "-m", "benchmarks.run", *rest], host_variables())
         return lint(python)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)

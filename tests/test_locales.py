@@ -134,3 +134,11 @@ def test_the_host_is_told_where_the_pages_are() -> None:
     told = {target.id: item.value for item in pack.body if isinstance(item, ast.Assign)
             for target in item.targets if isinstance(target, ast.Name)}  # fmt: skip
     assert ROOT / ast.literal_eval(told["WEB_DIRECTORY"]) / "docs" == PAGES
+
+
+def test_scripts_reach_those_of_the_host() -> None:
+    """A file of web/ is served as /extensions/<pack>/<its path>, the host's own scripts as /scripts/<name>."""
+    for file in (ROOT / "web").rglob("*.js"):
+        up = "../" * (2 + len(file.relative_to(ROOT / "web").parts) - 1)
+        for found in re.findall(r'from "(\.[^"]*/scripts/)', file.read_text("utf-8")):
+            assert found == f"{up}scripts/", f"{file.name}: {found}"

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests.comfy.host import REPO, Host
+from tests.comfy.scene import Scene
+from tests.comfy.test_long_video import long_video, saved
 from tests.comfy.workflows import load_workflow, to_prompt
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
@@ -124,3 +126,22 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     assert shown == ["false"]
     saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
     assert "live_plan" not in saved
+
+
+PLAY = """(address) => new Promise((resolve, reject) => {
+    const video = document.createElement('video')
+    video.muted = true
+    video.onerror = () => reject(new Error(video.error.message))
+    video.oncanplaythrough = async () => {
+        await video.play()
+        setTimeout(() => resolve([video.videoWidth, video.videoHeight, video.duration, video.currentTime]), 500)
+    }
+    video.src = address
+})"""
+
+
+def test_a_long_video_plays_in_the_browser(host: Host, page: Any) -> None:
+    scene = Scene()
+    path = saved(host, scene, long_video(scene, job_name="played"))
+    width, height, seconds, at = page.evaluate(PLAY, f"{host.url}/view?filename={path.name}&type=output")
+    assert (width, height) == (64, 64) and seconds == pytest.approx(45 / 24, abs=0.05) and at > 0

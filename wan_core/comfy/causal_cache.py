@@ -51,6 +51,7 @@ class HostCausalRun:
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], **inputs: Any) -> torch.Tensor:
         """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own."""
+        assert self.row is not None, "ask takes() first"
         parts = len(options["uuids"])
         cut = {
             name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts

@@ -1,7 +1,7 @@
 // Shows on the nodes for long videos what their settings mean, as they change: segments, model calls, memory; in red
 // what will be refused. The server works it out, so that there is one truth; see nodes/live_plan.py.
-import { app } from "../../scripts/app.js"
-import { api } from "../../scripts/api.js"
+import { app } from "../../../scripts/app.js"
+import { api } from "../../../scripts/api.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const PAUSE_MS = 250 // after the last change

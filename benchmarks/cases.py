@@ -1,0 +1,117 @@
+"""What is measured: sizes of model and latent video, the three ways to call it, and the inputs of a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wan_core.config import WanConfig
+
+MODES = ("per-frame", "one timestep", "block-causal")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TEXT_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model with random weights and a latent video for it.
+
+    Attributes:
+        config: the model.
+        latent: latent frames, height, width.
+        block: latent frames of a causal block.
+    """
+
+    config: WanConfig
+    latent: tuple[int, int, int]
+    block: int
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of tokens."""
+        return self.latent[0], self.latent[1] // 2, self.latent[2] // 2
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the latent video."""
+        frames, rows, columns = self.grid
+        return frames * rows * columns
+
+
+SIZES = {
+    "small": Size(WanConfig(dim=512, ffn_dim=2048, num_heads=4, num_layers=4), (25, 16, 16), 5),
+    "large": Size(WanConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=2), (9, 34, 60), 3),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    size: str
+    mode: str
+    dtype: str
+
+    @property
+    def shape(self) -> Size:
+        """The size that the name stands for."""
+        return SIZES[self.size]
+
+    @property
+    def block(self) -> int:
+        """Latent frames of a causal block, 0 where attention is bidirectional."""
+        return self.shape.block if self.mode == "block-causal" else 0
+
+    @property
+    def title(self) -> str:
+        """What a person reads in the table."""
+        config, latent = self.shape.config, self.shape.latent
+        block = f" (block {self.block})" if self.block else ""
+        size = f"dim {config.dim} x {config.num_layers} layers, latent {latent[0]}x{latent[1]}x{latent[2]}"
+        return f"{self.mode}{block}, {size}, {self.dtype}"
+
+
+def all_cases() -> list[Case]:
+    """Return every combination of size, mode and dtype."""
+    return [Case(size, mode, dtype) for size in SIZES for dtype in DTYPES for mode in MODES]
+
+
+def floating_point_operations(case: Case) -> int:
+    """Return the multiplications and additions of the floor: of its matrix products and attention calls."""
+    config, (frames, rows, columns) = case.shape.config, case.shape.grid
+    dim, tokens, patch = config.dim, case.shape.tokens, 4 * config.in_dim
+    block = case.block or frames
+    seen = sum(min(block, frames - start) * min(start + block, frames) for start in range(0, frames, block))
+    attention = 2 * (seen * (rows * columns) ** 2 + tokens * TEXT_TOKENS) * dim  # scores, then values
+    linear = tokens * (6 * dim + 2 * config.ffn_dim) * dim + TEXT_TOKENS * 2 * dim * dim
+    times = 1 if case.mode == "one timestep" else frames
+    embeddings = (
+        times * (config.freq_dim + dim + 6 * dim) * dim
+        + TEXT_TOKENS * (config.text_dim + dim) * dim
+        + tokens * 2 * patch * dim
+    )
+    return 2 * (config.num_layers * (linear + attention) + embeddings)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every contender is called with."""
+
+    x: Tensor  # [1, 16, F, H, W]
+    t: Tensor  # [1] or [1, F], 0..1000
+    context: Tensor  # [1, 512, text_dim]
+
+
+def inputs(case: Case, device: str = "cpu", frames: int | None = None) -> Inputs:
+    """Return seeded inputs of a case, or of its first frames."""
+    generator = torch.Generator().manual_seed(7)
+    dtype, (length, height, width) = DTYPES[case.dtype], case.shape.latent
+    frames = length if frames is None else frames
+    t = torch.tensor([700.0]) if case.mode == "one timestep" else torch.linspace(0, 999, frames).floor()[None]
+    return Inputs(
+        torch.randn(1, 16, frames, height, width, generator=generator).to(device, dtype),
+        t.to(device),
+        torch.randn(1, TEXT_TOKENS, case.shape.config.text_dim, generator=generator).to(device, dtype),
+    )

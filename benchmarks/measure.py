@@ -1,0 +1,95 @@
+"""How it is measured: contenders take turns, so that whatever else the machine does meets all of them alike."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+STATUS = Path("/proc/self/status")
+RESET_PEAK = Path("/proc/self/clear_refs")
+RESET_PEAK_CODE = "5"  # Linux: forget the peak of resident memory
+# glibc: give every large allocation back to the system as soon as it is freed
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def wait() -> None:
+    """Wait until the device has done what was asked of it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# what is counted as time: on a machine that others use too, the seconds that processors worked for us stay comparable
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def interleaved(
+    calls: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Time calls turn by turn.
+
+    Args:
+        calls: what to time, by name; each has been warmed up by the caller.
+        rounds: how often each gets its turn; the order turns round from round to round.
+        clock: one of CLOCKS.
+
+    Returns:
+        Seconds by name, one per round.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        names = list(calls) if number % 2 == 0 else list(reversed(calls))
+        for name in names:
+            wait()
+            begin = clock()
+            calls[name]()
+            wait()
+            seconds[name].append(clock() - begin)
+    return seconds
+
+
+def median_ratio(over: list[float], under: list[float]) -> float:
+    """Return the median over the rounds of `over / under`: both sides of a quotient met the same weather."""
+    return statistics.median(a / b for a, b in zip(over, under, strict=True))
+
+
+def matrix_product_peak(dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the floating-point operations a second of a large matrix product, the best of some tries."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 8192 if device == "cuda" else 1536
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = interleaved({"product": lambda: a @ b}, 5, clock)["product"]
+    return 2 * size**3 / min(seconds)
+
+
+def peak_extra_bytes(call: Callable[[], object]) -> int | None:
+    """Return how much resident memory a call takes at its peak beyond what was there before; None where unknown.
+
+    Ask in a fresh process with the ENVIRONMENT below: memory that an earlier call has left to the allocator hides what
+    this one takes.
+    """
+    if torch.cuda.is_available():
+        wait()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    if not RESET_PEAK.exists():
+        return None
+    ctypes.CDLL(None).malloc_trim(0)
+    RESET_PEAK.write_text(RESET_PEAK_CODE, "ascii")
+    before = status_bytes("VmRSS")
+    call()
+    return status_bytes("VmHWM") - before
+
+
+def status_bytes(field: str) -> int:
+    """Return a memory figure of this process as Linux tells it."""
+    for line in STATUS.read_text("ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)

@@ -1,0 +1,115 @@
+"""Results as tables for people (Markdown) and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .clip import ClipResult
+from .contenders import COMFYUI, DIFFUSERS, FLOOR, OURS
+from .forward import Result, Settings
+from .machine import Machine
+from .solver import SolverResult
+
+CLOCK_WORDS = {
+    "wall": "wall time",
+    "processor": "processor time (other work ran on the machine, so wall time would measure that)",
+}
+
+
+def forward_table(results: list[Result]) -> str:
+    """Return one row per case: seconds, share of the floor, extra memory."""
+    cases: dict[str, dict[str, Result]] = {}
+    for result in results:
+        cases.setdefault(result.case, {})[result.name] = result
+    lines = [f"| case | {FLOOR} | {OURS} | {COMFYUI} | {DIFFUSERS} |", "|---|---|---|---|---|"]
+    for title, of_case in cases.items():
+        cells = [cell(of_case.get(name)) for name in (FLOOR, OURS, COMFYUI, DIFFUSERS)]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(result: Result | None) -> str:
+    """Return one contender's cell: `0.71 s, 92 % (40 MB)`."""
+    if result is None:
+        return "cannot"
+    share = "" if result.name == FLOOR else f", **{result.of_floor:.0%}**"
+    memory = "" if result.extra_bytes is None else f" ({result.extra_bytes / 1e6:.0f} MB)"
+    return f"{result.median:.3g} s{share}{memory}"
+
+
+def clip_table(clip: ClipResult) -> str:
+    """Return the clip with and without cache."""
+    return "\n".join([
+        "| | block-forwards | time | against no cache |",
+        "|---|---|---|---|",
+        f"| every block in every row | {clip.blocks_without} | {clip.seconds_without:.3g} s | 1 |",
+        f"| only blocks at work, finished ones cached | {clip.blocks_with} | {clip.seconds_with:.3g} s | "
+        f"**{clip.ratio:.2f}** |",
+        "",
+        f"{clip.title}. Largest difference of the two videos: {clip.error:.1e} of the largest value; "
+        f"the cache takes {clip.cache_bytes / 1e6:.1f} MB at the end.",
+    ])  # fmt: skip
+
+
+def solver_table(solver: SolverResult) -> str:
+    """Return the cost of a row without the model."""
+    return "\n".join([
+        "| | time for a row |",
+        "|---|---|",
+        f"| our loop and solver, all frames at once | {solver.ours * 1e3:.2f} ms |",
+        f"| one scheduler object per frame (diffusers' UniPC) | {solver.per_frame * 1e3:.2f} ms |",
+        "",
+        f"{solver.title}.",
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a run has measured; None for what it has not (yet)."""
+
+    name: str
+    machine: Machine
+    settings: Settings
+    forward: list[Result] = field(default_factory=list)
+    clip: ClipResult | None = None
+    solver: SolverResult | None = None
+
+
+def page(report: Report) -> str:
+    """Return the tables as Markdown."""
+    settings = report.settings
+    parts = [
+        f"# Benchmark: {report.name}",
+        report.machine.words(),
+        f"Median of {settings.rounds} interleaved rounds, {CLOCK_WORDS[settings.clock]}. Percentages say how near a "
+        "contender is to the floor, which is the same forward pass with nothing but its matrix products and attention "
+        "calls; megabytes are the extra memory at the peak, each in a fresh process.",
+    ]
+    if report.forward:
+        parts += ["## Forward pass", forward_table(report.forward)]
+    if report.clip is not None:
+        parts += ["## A clip whose blocks follow each other", clip_table(report.clip)]
+    if report.solver is not None:
+        parts += ["## Loop and solver alone", solver_table(report.solver)]
+    return "\n\n".join(parts) + "\n"
+
+
+def values(report: Report) -> dict[str, Any]:
+    """Return what the JSON file holds."""
+    return {
+        "machine": report.machine.values(),
+        "settings": asdict(report.settings),
+        "forward": [{**asdict(result), "median": result.median} for result in report.forward],
+        "clip": None if report.clip is None else {**asdict(report.clip), "ratio": report.clip.ratio},
+        "solver": None if report.solver is None else asdict(report.solver),
+    }
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write `<name>.md` and `<name>.json` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{report.name}.md").write_text(page(report), "utf-8")
+    (folder / f"{report.name}.json").write_text(json.dumps(values(report), indent=1) + "\n", "utf-8")
