@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import Any
 
 import comfy.sample
-import comfy.sd
 import pytest
 import torch
 

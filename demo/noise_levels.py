@@ -1,0 +1,91 @@
+"""The noise levels that the transformer is trained on: one for every latent frame, in all patterns that samplers use.
+
+A clip has one level; or an independent one for every frame (diffusion forcing as published); or stairs of blocks, as
+asynchronous sampling makes them; or known frames - a start, an end, key frames - that hold no noise or a trace of it.
+
+Source: Chen et al. 2024, Diffusion Forcing; Chen et al. 2025, SkyReels-V2 (non-decreasing levels); Esser et al. 2024
+(the shift).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SHIFT = 3.0  # above 1 more of the training is at high noise, where motion and layout are decided
+PATTERNS = ("one", "free", "stairs", "known")
+PATTERN_SHARES = (0.34, 0.16, 0.22, 0.28)
+LARGEST_BLOCK = 5  # latent frames of a stair
+STAIR_HEIGHT = (0.03, 0.6)  # rise from block to block, before the shift
+KNOWN_LEVEL = 0.02  # the authors' addnoise_condition of 20 timesteps
+STAIRS_BEHIND_KNOWN = 0.35  # share of clips with known frames whose other frames stand in stairs
+SIGMA_MAX = 0.999  # of a frame that has not begun
+
+
+def shifted(u: Tensor, shift: float = SHIFT) -> Tensor:
+    """Return the noise levels of evenly spread numbers 0..1."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def draw_levels(count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the levels of a batch.
+
+    Args:
+        count: clips.
+        frames: latent frames of each.
+        generator: on the CPU.
+
+    Returns:
+        Levels [count, frames], 0..0.999, and bool [count, frames]: True where a frame has to be made.
+    """
+    pattern = torch.multinomial(torch.tensor(PATTERN_SHARES), count, replacement=True, generator=generator)
+    u = torch.rand(count, 1, generator=generator).expand(count, frames).clone()
+    free = pattern == PATTERNS.index("free")
+    u[free] = torch.rand(int(free.sum()), frames, generator=generator)
+    known = torch.zeros(count, frames, dtype=torch.bool)
+    held = pattern == PATTERNS.index("known")
+    stairs = pattern == PATTERNS.index("stairs")
+    for row in held.nonzero()[:, 0].tolist():
+        known[row] = known_frames(frames, generator)
+        stairs[row] = bool(torch.rand((), generator=generator) < STAIRS_BEHIND_KNOWN)
+    for row in stairs.nonzero()[:, 0].tolist():
+        leading = int(known[row].long().cumprod(0).sum())
+        u[row] = stairs_of(frames, leading, generator)
+    levels = shifted(u.clamp(0, 1)).clamp(max=SIGMA_MAX)
+    trace = KNOWN_LEVEL * torch.randint(2, (count, 1), generator=generator)
+    levels = torch.where(known, trace, levels)
+    return levels, ~known & (levels > 0)
+
+
+def stairs_of(frames: int, leading: int, generator: torch.Generator) -> Tensor:
+    """Return non-decreasing numbers [frames], some below 0 (finished) or above 1 (not begun).
+
+    Args:
+        frames: latent frames.
+        leading: known frames, before the first block.
+        generator: on the CPU.
+    """
+    block = int(torch.randint(1, LARGEST_BLOCK + 1, (), generator=generator))
+    low, high = STAIR_HEIGHT
+    rise, where, start = torch.rand(3, generator=generator).tolist()
+    rise = low + (high - low) * rise**2
+    number = torch.div(torch.arange(frames) - leading, block, rounding_mode="floor")
+    # one block, wherever it is, lies between finished and not begun; so at least one frame is always being made
+    blocks = int(number[-1]) + 1
+    return start + rise * (number - int(where * blocks))
+
+
+def known_frames(frames: int, generator: torch.Generator) -> Tensor:
+    """Return bool [frames]: a start (an image, or the frames carried over), an end, both, or key frames; never all."""
+    known = torch.zeros(frames, dtype=torch.bool)
+    kind = int(torch.randint(8, (), generator=generator))
+    prefix = 1 if kind < 3 else int(torch.randint(1, max(frames // 2, 1) + 1, (), generator=generator))
+    if kind < 7:
+        known[:prefix] = True
+    if kind in (2, 5, 6):
+        known[-1] = True
+    if kind == 7:
+        known = torch.rand(frames, generator=generator) < 0.3
+    if bool(known.all()):
+        known[-1] = False
+    return known

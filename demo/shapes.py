@@ -1,0 +1,227 @@
+"""Procedural clips of one moving shape: what the embedded model is trained on and judged by. It knows no words.
+
+A clip is a shape in a colour on a plain background with one motion, at 16 or 24 frames per second. The picture is a
+torus for the four straight motions: what leaves on one side comes back on the other, so a clip may be of any length.
+Everything that happens follows from a seed, and the truth (place, colour, shape, motion) is known for every frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+SIZE = 64  # pixels, both ways
+FPS = (16, 24)
+SHAPES = ("circle", "square", "triangle", "star")
+MOTIONS = ("still", "left", "right", "up", "down", "bounce", "orbit")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (222, 44, 44),
+    "green": (40, 164, 60),
+    "blue": (48, 76, 220),
+    "yellow": (242, 206, 36),
+    "purple": (148, 56, 188),
+    "cyan": (44, 200, 216),
+}
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
+    "black": (16, 16, 20),
+    "white": (240, 240, 240),
+    "grey": (124, 124, 124),
+}
+
+RADIUS = (10.0, 12.0)  # pixels, of the circle; the other shapes have about its area
+MARGIN = 15.5  # no shape reaches further from its centre
+STRAIGHT_SPEED = (42.0, 54.0)  # pixels per second
+BOUNCE_SPEED = (56.0, 70.0)
+BOUNCE_ANGLE = (0.6, 0.97)  # radians from the horizontal
+ORBIT_RADIUS = (13.0, 15.5)
+ORBIT_SPEED = (4.6, 5.8)  # radians per second
+STAR_INNER = 0.5  # inner radius of the star, of its outer one
+
+
+def star_corners() -> list[tuple[float, float]]:
+    """Return the ten corners of a five-pointed star, point up, circumradius 1."""
+    turns = [(1.0 if corner % 2 == 0 else STAR_INNER, math.pi * corner / 5) for corner in range(10)]
+    return [(length * math.sin(angle), -length * math.cos(angle)) for length, angle in turns]
+
+
+# corners in units of the clip's radius, x to the right and y down; sized so that all areas are near the circle's
+CORNERS: dict[str, list[tuple[float, float]]] = {
+    "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
+    "triangle": [(0.0, -1.1), (1.2, 0.9), (-1.2, 0.9)],
+    "star": [(1.36 * x, 1.36 * y + 0.08) for x, y in star_corners()],
+}
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A batch of B clips; indices point into the tuples above.
+
+    Attributes:
+        shape: int64 [B], into SHAPES.
+        colour: int64 [B], into COLOURS.
+        background: int64 [B], into BACKGROUNDS.
+        motion: int64 [B], into MOTIONS.
+        fps: int64 [B], frames per second.
+        radius: float [B], pixels.
+        start: float [B, 2], x and y of the centre (of the orbit's centre) in pixels at second 0.
+        velocity: float [B, 2], pixels per second.
+        orbit: float [B, 3], radius in pixels, radians at second 0, radians per second; radius 0 without an orbit.
+    """
+
+    shape: Tensor
+    colour: Tensor
+    background: Tensor
+    motion: Tensor
+    fps: Tensor
+    radius: Tensor
+    start: Tensor
+    velocity: Tensor
+    orbit: Tensor
+
+    def __len__(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, rows: slice | Tensor) -> Clips:
+        """Return some of the clips."""
+        return Clips(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def words(self, row: int) -> dict[str, str]:
+        """Return the attributes of one clip by name."""
+        return {
+            "shape": SHAPES[int(self.shape[row])],
+            "colour": tuple(COLOURS)[int(self.colour[row])],
+            "background": tuple(BACKGROUNDS)[int(self.background[row])],
+            "motion": MOTIONS[int(self.motion[row])],
+        }
+
+
+def draw_clips(count: int, seed: int) -> Clips:
+    """Draw clips at random.
+
+    Args:
+        count: number of clips.
+        seed: 0 or more; the same seed gives the same clips.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def choose(options: int) -> Tensor:
+        return torch.randint(options, (count,), generator=generator)
+
+    def between(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    motion = choose(len(MOTIONS))
+    speed, angle = between(*STRAIGHT_SPEED), between(*BOUNCE_ANGLE)
+    bounce = between(*BOUNCE_SPEED)
+    signs = torch.stack((choose(2), choose(2)), dim=1) * 2 - 1  # [B, 2]
+    straight = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0], [0, 0]])[motion] * speed[:, None]
+    diagonal = torch.stack((angle.cos(), angle.sin()), dim=1) * signs * bounce[:, None]
+    bouncing, orbiting = motion == MOTIONS.index("bounce"), motion == MOTIONS.index("orbit")
+
+    inside = torch.stack((between(MARGIN, SIZE - MARGIN), between(MARGIN, SIZE - MARGIN)), dim=1)
+    anywhere = torch.stack((between(0, SIZE), between(0, SIZE)), dim=1)
+    middle = torch.stack((between(SIZE / 2 - 1, SIZE / 2 + 1), between(SIZE / 2 - 1, SIZE / 2 + 1)), dim=1)
+    start = torch.where(straight != 0, anywhere, inside)
+    orbit = torch.stack((between(*ORBIT_RADIUS), between(0, 2 * math.pi), between(*ORBIT_SPEED) * signs[:, 0]), dim=1)
+    return Clips(
+        shape=choose(len(SHAPES)),
+        colour=choose(len(COLOURS)),
+        background=choose(len(BACKGROUNDS)),
+        motion=motion,
+        fps=torch.tensor(FPS)[choose(len(FPS))],
+        radius=between(*RADIUS),
+        start=torch.where(orbiting[:, None], middle, start),
+        velocity=torch.where(bouncing[:, None], diagonal, straight),
+        orbit=orbit * orbiting[:, None],
+    )
+
+
+def centres(clips: Clips, frames: int, first: int = 0) -> Tensor:
+    """Return where the shapes are.
+
+    Args:
+        clips: B clips.
+        frames: number of video frames.
+        first: number of the first of them.
+
+    Returns:
+        float [B, frames, 2], x and y in pixels, 0..64.
+    """
+    seconds = (torch.arange(first, first + frames) / clips.fps[:, None]).unsqueeze(-1)  # [B, frames, 1]
+    place = clips.start[:, None] + clips.velocity[:, None] * seconds
+    radius, phase, speed = clips.orbit[:, None].unbind(-1)  # each [B, 1]
+    angle = phase + speed * seconds[..., 0]
+    place = place + radius[..., None] * torch.stack((angle.cos(), angle.sin()), dim=-1)
+    # bouncing is going straight on a line that is folded at the walls
+    span = SIZE - 2 * MARGIN
+    folded = MARGIN + span - ((place - MARGIN) % (2 * span) - span).abs()
+    bounces = (clips.motion == MOTIONS.index("bounce"))[:, None, None]
+    return torch.where(bounces, folded, place % SIZE)
+
+
+def polygon_distance(points: Tensor, corners: list[tuple[float, float]]) -> Tensor:
+    """Return the distance of points [..., 2] to a polygon's edge, negative inside, in the same unit; [...]."""
+    x, y = points.unbind(-1)
+    nearest = torch.full_like(x, torch.inf)
+    inside = torch.zeros_like(x, dtype=torch.bool)
+    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
+        ex, ey = bx - ax, by - ay
+        along = (((x - ax) * ex + (y - ay) * ey) / (ex * ex + ey * ey)).clamp(0, 1)
+        nearest = torch.minimum(nearest, (x - ax - along * ex) ** 2 + (y - ay - along * ey) ** 2)
+        if ey != 0:  # an edge is crossed by the ray to the right of the point
+            crosses = (y >= min(ay, by)) & (y < max(ay, by)) & (x < ax + (y - ay) * ex / ey)
+            inside = inside ^ crosses
+    return torch.where(inside, -nearest.sqrt(), nearest.sqrt())
+
+
+def coverage(shape: str, centre: Tensor, radius: Tensor) -> Tensor:
+    """Return how much of every pixel a shape covers, antialiased.
+
+    Args:
+        shape: one of SHAPES.
+        centre: float [..., 2] in pixels.
+        radius: float [...] in pixels.
+
+    Returns:
+        float [..., 64, 64], 0..1.
+    """
+    pixel = torch.arange(SIZE, device=centre.device) + 0.5
+    y, x = torch.meshgrid(pixel, pixel, indexing="ij")
+    offset = torch.stack((x, y), dim=-1) - centre[..., None, None, :]
+    offset = (offset + SIZE / 2) % SIZE - SIZE / 2  # the nearest image on the torus
+    scale = radius[..., None, None]
+    if shape == "circle":
+        distance = offset.norm(dim=-1) - scale
+    else:
+        distance = polygon_distance(offset / scale[..., None], CORNERS[shape]) * scale
+    return (0.5 - distance).clamp(0, 1)
+
+
+def palette(colours: dict[str, tuple[int, int, int]]) -> Tensor:
+    """Return the colours as float [N, 3], 0..1."""
+    return torch.tensor(list(colours.values())) / 255
+
+
+def render(clips: Clips, frames: int, first: int = 0) -> Tensor:
+    """Draw clips.
+
+    Args:
+        clips: B clips.
+        frames: number of video frames.
+        first: number of the first of them.
+
+    Returns:
+        float [B, frames, 64, 64, 3], 0..1.
+    """
+    place = centres(clips, frames, first)
+    cover = torch.empty(len(clips), frames, SIZE, SIZE)
+    for number, shape in enumerate(SHAPES):
+        rows = (clips.shape == number).nonzero()[:, 0]
+        if len(rows):
+            cover[rows] = coverage(shape, place[rows], clips.radius[rows, None].expand(-1, frames))
+    fore = palette(COLOURS)[clips.colour][:, None, None, None]
+    back = palette(BACKGROUNDS)[clips.background][:, None, None, None]
+    return torch.lerp(back, fore, cover[..., None])

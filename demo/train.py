@@ -1,0 +1,93 @@
+"""`python -m demo.train`: train the embedded models from nothing - text encoder, VAE, transformer - on CPU or GPU.
+
+What is finished is kept in the folder; `--resume` goes on from there, with the same data as an unbroken run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from demo.dit import save_dit
+from demo.files import DIT_FILE, TEXT_FILE, VAE_FILE
+from demo.pool import make_pool
+from demo.text import load_text_encoder, save_text_encoder
+from demo.train_dit import HELD_OUT_SEED, train_dit
+from demo.train_text import train_text
+from demo.train_vae import train_vae
+from demo.training import Plan
+from demo.vae import load_vae, save_vae
+
+MODELS = ("text", "vae", "dit")
+SHARES = {"text": 0.04, "vae": 0.36, "dit": 0.6}  # of the minutes
+POOL_SEED = 8 * 10**6
+HELD_OUT_CLIPS = 32
+LEARNING_RATES = {"text": 1e-3, "vae": 1e-3, "dit": 8e-4}
+
+
+def train_models(options: argparse.Namespace) -> None:
+    """Train what was asked for, in the order in which one needs the other."""
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def plan(name: str) -> Plan:
+        return Plan(
+            name,
+            folder,
+            options.minutes * (1.0 if options.only else SHARES[name]),
+            LEARNING_RATES[name],
+            device=options.device,
+            seed=options.seed,
+            resume=options.resume,
+        )
+
+    def dit() -> None:
+        vae, text = load_vae(folder / VAE_FILE), load_text_encoder(folder / TEXT_FILE)
+        pool = make_pool(vae, options.clips, options.seed * 10**7 + POOL_SEED, options.device, folder / "latents.pt")
+        checked = make_pool(vae, HELD_OUT_CLIPS, HELD_OUT_SEED, options.device)
+        model = train_dit(plan("dit"), text, pool, checked, options.batch, options.compile)
+        save_dit(model, folder / DIT_FILE)
+
+    steps: dict[str, Callable[[], None]] = {
+        "text": lambda: save_text_encoder(train_text(plan("text")), folder / TEXT_FILE),
+        "vae": lambda: save_vae(train_vae(plan("vae")), folder / VAE_FILE),
+        "dit": dit,
+    }
+    for name in MODELS:
+        if options.only in (None, name):
+            steps[name]()
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m demo.train", description="Train the embedded models from nothing.")
+    usual = "cuda" if torch.cuda.is_available() else "cpu"
+    add = parser.add_argument
+    add("--minutes", type=float, default=85, help="for all that is trained (default: 85)")
+    add("--folder", type=Path, default=Path("demo_training"), help="for checkpoints and results")
+    add("--resume", action="store_true", help="go on from the folder's checkpoints")
+    add("--device", default=usual, choices=("cpu", "cuda"), help=f"(default here: {usual})")
+    add("--only", choices=MODELS, help="one model; it needs the files of those before it")
+    add("--seed", type=int, default=0, help="of weights and data (default: 0)")
+    add("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
+    add("--batch", type=int, default=16, help="clips of a transformer's step (default: 16)")
+    add("--clips", type=int, default=4000, help="clips that the transformer learns from (default: 4000)")
+    add("--compile", action="store_true", help="compile the transformer: less than half the time a step")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train and return the exit code."""
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    train_models(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Training of the tiny transformer by diffusion forcing: rectified flow with a noise level for every latent frame.
+
+Windows of many lengths, some from the middle of a clip, where the first latent frame is an ordinary one, as in a long
+video that is made in segments; a share of block-causal attention; a share without text, for guidance.
+"""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor, nn
+
+from demo.captions import LANGUAGES, caption
+from demo.dit import fresh_dit
+from demo.noise_levels import draw_levels
+from demo.pool import CLIP_LATENTS, Pool
+from demo.text import TextEncoder, tokenize
+from demo.training import Plan, half_precision, train
+from wan_core.model import WanModel
+
+# latent frames of a window and of a causal block (0: attention both ways), and the share of the steps that get it;
+# few enough that a compiled model is compiled for each
+CASES = ((5, 0), (10, 0), (10, 5), (10, 1))
+CASE_SHARES = (0.1, 0.62, 0.2, 0.08)
+MIDDLE_SHARE = 0.25  # of windows that do not begin where a clip begins
+NO_TEXT_SHARE = 0.1
+STILL_SHARE = 0.6  # of clips with known frames behind the start: they are encoded as single pictures
+HELD_OUT_SEED = 10**6
+HELD_OUT_DRAWS = 6
+TIMESTEPS = 1000
+
+
+class Prompts:
+    """Captions of clips through the text encoder, worded anew every time."""
+
+    def __init__(self, encoder: TextEncoder, device: str):
+        self.encoder, self.device = encoder.to(device), device
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return the tokens [B, TEXT_TOKENS, TEXT_DIM] of texts."""
+        with half_precision(self.device):
+            return self.encoder(torch.cat([tokenize(text) for text in texts]).to(self.device)).float()
+
+    def of_clips(self, pool: Pool, rows: Tensor, seed: int) -> Tensor:
+        """Return the tokens of captions in either language; some are empty."""
+        choice = random.Random(seed)
+        texts = []
+        for row in rows.tolist():
+            text = caption(pool.clips.words(row), choice.choice(LANGUAGES), choice)
+            texts.append("" if choice.random() < NO_TEXT_SHARE else text)
+        return self(texts)
+
+
+def forcing_loss(
+    model: nn.Module,
+    clean: Tensor,
+    stills: Tensor,
+    context: Tensor,
+    fps: Tensor,
+    causal: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the squared error of the velocity over all frames that have to be made.
+
+    Args:
+        model: the transformer.
+        clean: latents [B, 16, F, 8, 8].
+        stills: the same frames encoded as single pictures; some of the known frames behind the start are these.
+        context: text tokens [B, TEXT_TOKENS, TEXT_DIM].
+        fps: int64 [B].
+        causal: latent frames of a causal block, 0 for attention both ways.
+        generator: of levels and noise, on the CPU.
+    """
+    levels, made = draw_levels(len(clean), clean.shape[2], generator)
+    leading = (~made).long().cumprod(dim=1).bool()
+    pictured = ~made & ~leading & (torch.rand(len(clean), 1, generator=generator) < STILL_SHARE)
+    clean = torch.where(pictured[:, None, :, None, None].to(clean.device), stills, clean)
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    levels, made = levels.to(clean.device), made.to(clean.device)
+    noisy = torch.lerp(clean, noise, levels[:, None, :, None, None])
+    with half_precision(clean.device.type):
+        velocity = model(noisy, levels * TIMESTEPS, context, fps=fps, causal_block_size=causal)
+    error = (velocity.float() - (noise - clean)).square().mean(dim=(1, 3, 4))  # [B, F]
+    return (error * made).sum() / made.sum().clamp(min=1)
+
+
+def compile_blocks(model: WanModel) -> None:
+    """Compile the blocks in place, once for each case: on a CPU a step then takes less than half the time."""
+    torch._dynamo.config.cache_size_limit = 8 * len(CASES)
+    for block in model.blocks:
+        block.compile(dynamic=False)
+
+
+def train_dit(plan: Plan, encoder: TextEncoder, pool: Pool, checked: Pool, batch: int, compiled: bool) -> WanModel:
+    """Train the transformer from nothing, or go on.
+
+    Args:
+        plan: budget and settings.
+        encoder: the trained text encoder.
+        pool: clips to learn from.
+        checked: clips held out.
+        batch: clips of a step.
+        compiled: whether to compile the blocks; it needs a C++ compiler.
+    """
+    torch.manual_seed(plan.seed)
+    model = fresh_dit().to(plan.device)
+    if compiled:
+        compile_blocks(model)
+    prompts = Prompts(encoder, plan.device)
+
+    def loss_on(module: nn.Module, source: Pool, rows: Tensor, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        choice = random.Random(seed)
+        frames, causal = choice.choices(CASES, CASE_SHARES)[0]
+        start = choice.randint(1, CLIP_LATENTS - frames) if choice.random() < MIDDLE_SHARE else 0
+        window = (rows, slice(None), slice(start, start + frames))
+        clean, stills = (tensor[window].float().to(plan.device) for tensor in (source.latents, source.stills))
+        context, fps = prompts.of_clips(source, rows, seed), source.clips.fps[rows].to(plan.device)
+        return forcing_loss(module, clean, stills, context, fps, causal, generator)
+
+    def loss_of(step: int) -> Tensor:
+        seed = plan.seed * 10**7 + step
+        rows = torch.randint(len(pool.clips), (batch,), generator=torch.Generator().manual_seed(seed))
+        return loss_on(model, pool, rows, seed)
+
+    @torch.no_grad()
+    def score(module: nn.Module) -> float:
+        rows = torch.arange(len(checked.clips))
+        losses = [float(loss_on(module, checked, rows, HELD_OUT_SEED + draw)) for draw in range(HELD_OUT_DRAWS)]
+        return sum(losses) / len(losses)
+
+    return train(model, plan, loss_of, score).cpu()

@@ -1,0 +1,101 @@
+"""What the embedded models learn from: clips, their words, and the noise levels of diffusion forcing."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demo.captions import LANGUAGES, SENTENCES, VOCABULARY, caption, parse
+from demo.measure import steps_of
+from demo.noise_levels import KNOWN_LEVEL, PATTERNS, draw_levels, stairs_of
+from demo.shapes import MARGIN, MOTIONS, SIZE, centres, draw_clips, render
+from demo.text import MAX_BYTES, TextEncoder, tokenize
+from demo.train_text import draw_words
+
+NAMES = [words["en"] for words in VOCABULARY.values()]
+EVERYTHING = [dict(zip(VOCABULARY, names, strict=True)) for names in product(*NAMES)]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_usual_caption_of_every_clip_is_read_back(language: str) -> None:
+    assert all(parse(caption(words, language)) == words for words in EVERYTHING)
+
+
+@given(st.integers(0, 2**32), st.sampled_from(LANGUAGES))
+def test_a_caption_in_any_wording_is_read_back_as_far_as_it_goes(seed: int, language: str) -> None:
+    choice = random.Random(seed)
+    words = draw_words(choice)
+    text = caption(words, language, choice)
+    found = parse(text)
+    assert found.items() <= words.items()
+    assert set(words) - set(found) <= {"background"}
+
+
+def test_every_sentence_is_used() -> None:
+    choice = random.Random(0)
+    texts = {caption(EVERYTHING[0], "en", choice) for _ in range(400)}
+    assert len(texts) > len(SENTENCES["en"])
+
+
+def test_a_seed_gives_its_clips_and_a_later_part_of_a_clip_is_its_later_frames() -> None:
+    clips = draw_clips(8, 3)
+    assert torch.equal(render(clips, 5), render(draw_clips(8, 3), 5))
+    assert not torch.equal(render(clips, 5), render(draw_clips(8, 4), 5))
+    assert torch.allclose(render(clips, 6)[:, 2:], render(clips, 4, first=2), atol=1e-4)
+
+
+@pytest.mark.parametrize(("motion", "way"), [("left", (-1, 0)), ("right", (1, 0)), ("up", (0, -1)), ("down", (0, 1))])
+def test_a_straight_motion_goes_its_way_and_over_the_edge(motion: str, way: tuple[int, int]) -> None:
+    clips = draw_clips(200, 5)
+    clips = clips[clips.motion == MOTIONS.index(motion)]
+    track = centres(clips, 80)
+    steps = torch.stack([steps_of(places) for places in track])
+    speed = steps.norm(dim=-1, keepdim=True)
+    assert torch.allclose(steps / speed, torch.tensor(way).float().expand_as(steps), atol=1e-3)
+    assert (track.diff(dim=1).norm(dim=-1) > SIZE / 2).any(dim=1).all()
+
+
+def test_a_bouncing_shape_stays_inside() -> None:
+    clips = draw_clips(200, 6)
+    track = centres(clips[clips.motion == MOTIONS.index("bounce")], 200)
+    assert track.min() >= MARGIN - 1e-3 and track.max() <= SIZE - MARGIN + 1e-3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 20))
+def test_noise_levels_are_levels_and_always_leave_something_to_make(seed: int, frames: int) -> None:
+    levels, made = draw_levels(16, frames, torch.Generator().manual_seed(seed))
+    assert levels.shape == made.shape == (16, frames)
+    assert levels.min() >= 0 and levels.max() <= 0.999
+    assert made.any(dim=1).all()
+    assert (levels[made] > 0).all()
+    given_or_finished = levels[~made]
+    assert all(abs(level) < 1e-6 or abs(level - KNOWN_LEVEL) < 1e-6 for level in given_or_finished.tolist())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 20), st.integers(0, 5))
+def test_stairs_never_fall(seed: int, frames: int, leading: int) -> None:
+    levels = stairs_of(frames, min(leading, frames - 1), torch.Generator().manual_seed(seed))
+    assert (levels.diff() >= 0).all()
+
+
+def test_all_patterns_come_up() -> None:
+    levels, made = draw_levels(400, 8, torch.Generator().manual_seed(0))
+    one = (levels == levels[:, :1]).all(dim=1)
+    rising = (levels.diff(dim=1) >= 0).all(dim=1) & ~one
+    known = (~made).any(dim=1)
+    assert one.sum() > 80 and rising.sum() > 40 and known.sum() > 80 and len(PATTERNS) == 4
+
+
+def test_a_prompt_is_cut_between_characters_and_an_empty_one_encodes() -> None:
+    ids = tokenize("圆" * 100)
+    assert ids.shape == (1, MAX_BYTES)
+    assert bytes(ids[0].tolist()).rstrip(b"\0").decode("utf-8") == "圆" * (MAX_BYTES // 3)
+    assert TextEncoder()(tokenize("")).isfinite().all()
+    assert torch.equal(tokenize("A Red BALL "), tokenize("a red ball"))
