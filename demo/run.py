@@ -159,7 +159,7 @@ def make_video(models: Models, settings: DemoSettings, folder: Path, scale: int 
 
 def make_sheet(models: Models, settings: DemoSettings, path: Path, scale: int = 2) -> Path:
     """Make the contact sheet of the example prompts, one row each, and return its file."""
-    seeds = [settings.seed] * len(EXAMPLES)
+    seeds = [settings.seed + number for number in range(len(EXAMPLES))]
     with tqdm(total=settings.sampling.steps, desc="sampling", unit="row") as bar:
         clips = make_clips(
             models, list(EXAMPLES), seeds, settings.frames, settings.sampling, progress=lambda row: advance(bar)

@@ -24,6 +24,7 @@ from demo.generate import Settings, make_clips
 from demo.measure import Seen, look, psnr, steps_of
 from demo.models import Models, load_models
 from demo.shapes import Clips, draw_clips, render
+from demo.train_dit import compile_blocks
 from demo.train_text import draw_words
 from demo.vae import decode, encode
 from wan_core.errors import SkyReelsError
@@ -202,12 +203,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the clips, for a first look")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the three models")
     parser.add_argument("--half", action="store_true", help="sample in bfloat16, on CPUs that are quicker so")
+    parser.add_argument("--compile", action="store_true", help="compile the transformer first; it needs a C++ compiler")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args(arguments)
     count, pictures = (10, 8) if options.quick else (100, 50)
     started = time.monotonic()
     try:
-        lines = score(load_models(options.weights), count, pictures, options.half)
+        models = load_models(options.weights)
+        if options.compile:
+            compile_blocks(models.dit)
+        lines = score(models, count, pictures, options.half)
     except SkyReelsError as error:
         print(f"score: {error}", file=sys.stderr)
         return 1

@@ -65,3 +65,47 @@ def test_the_model_is_the_packs_own_and_predicts_what_wan_core_predicts(
         dtype = loaded[0].model.get_dtype_inference() if hasattr(loaded[0].model, "get_dtype_inference") else x.dtype
         made = inside(x.to(dtype), t, context.to(dtype), fps=16).float()
     torch.testing.assert_close(made, wanted, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(("ar_step", "block", "causal"), [(0, 1, False), (2, 1, False), (0, 2, True)])
+def test_the_node_paints_the_frames_that_wan_core_paints_alone(
+    pack: ModuleType,
+    pack_nodes: dict[str, Any],
+    loaded: tuple[Any, Any, Any],
+    files: ModuleType,
+    ar_step: int,
+    block: int,
+    causal: bool,
+) -> None:
+    model, clip, vae = loaded
+    seed, steps, cfg, shift, shape = 11, 6, 4.0, 5.0, (1, 16, 4, 8, 8)
+    asked, plain = (
+        clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a blue square moving left", "")
+    )
+    core = f"{pack.__name__}.wan_core"
+    options = importlib.import_module(f"{core}.comfy.sampler").ForcingOptions(
+        fps=24, ar_step=ar_step, causal_block_size=block, causal_attention=causal
+    )
+    generate = importlib.import_module(f"{core}.comfy.generate").generate
+    hosted = generate(model, asked, plain, {"samples": torch.zeros(shape)}, seed, steps, cfg, shift, options)["samples"]
+
+    parts = ("checkpoint", "model", "forcing", "sampler", "sampling")
+    checkpoint, transformer, forcing, sampler, sampling = (importlib.import_module(f"{core}.{name}") for name in parts)
+    stored, config, _ = checkpoint.load_checkpoint(files.WEIGHTS / files.DIT_FILE)
+    alone = transformer.WanModel(config)
+    alone.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    context = torch.cat((asked[0][0], plain[0][0]))
+
+    def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Any) -> torch.Tensor:
+        t = sampling.timesteps_of(frame_sigmas)[None].expand(2, -1)
+        both = alone(x.repeat(2, 1, 1, 1, 1), t, context, fps=24, causal_block_size=block if causal else 0)
+        wanted, open_ = both.chunk(2)
+        return x - frame_sigmas[:, None, None] * (open_ + cfg * (wanted - open_))
+
+    noise = comfy.sample.prepare_noise(torch.zeros(shape), seed)
+    schedule = forcing.forcing_schedule(shape[2], steps, ar_step, block if ar_step else 1)
+    with torch.inference_mode():
+        made = sampler.sample(denoise, noise, sampling.flow_sigmas(steps, shift), schedule)
+    made = model.model.process_latent_out(made)
+    frames = [vae.decode(latents).float() for latents in (hosted, made)]
+    assert (frames[0] - frames[1]).square().mean() < 1e-4  # 40 dB
