@@ -37,8 +37,8 @@ class Settings:
         half: compute in bfloat16, on CPUs that are quicker so.
     """
 
-    steps: int = 25
-    guidance: float = 4.0
+    steps: int = 20
+    guidance: float = 5.0
     shift: float = 5.0
     fps: int = 24
     ar_step: int = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from demo.dit import save_dit
+from demo.dit import load_dit, save_dit
 from demo.files import DIT_FILE, TEXT_FILE, VAE_FILE
 from demo.pool import make_pool
 from demo.text import load_text_encoder, save_text_encoder
@@ -49,7 +49,8 @@ def train_models(options: argparse.Namespace) -> None:
         vae, text = load_vae(folder / VAE_FILE), load_text_encoder(folder / TEXT_FILE)
         pool = make_pool(vae, options.clips, options.seed * 10**7 + POOL_SEED, options.device, folder / "latents.pt")
         checked = make_pool(vae, HELD_OUT_CLIPS, HELD_OUT_SEED, options.device)
-        model = train_dit(plan("dit"), text, pool, checked, options.batch, options.compile)
+        begun = load_dit(options.begin) if options.begin else None
+        model = train_dit(plan("dit"), text, pool, checked, options.batch, options.compile, begun)
         save_dit(model, folder / DIT_FILE)
 
     steps: dict[str, Callable[[], None]] = {
@@ -70,6 +71,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--minutes", type=float, default=85, help="for all that is trained (default: 85)")
     add("--folder", type=Path, default=Path("demo_training"), help="for checkpoints and results")
     add("--resume", action="store_true", help="go on from the folder's checkpoints")
+    add("--begin", type=Path, help="a transformer file to begin with, made for the VAE and text encoder in the folder")
     add("--device", default=usual, choices=("cpu", "cuda"), help=f"(default here: {usual})")
     add("--only", choices=MODELS, help="one model; it needs the files of those before it")
     add("--seed", type=int, default=0, help="of weights and data (default: 0)")

@@ -93,7 +93,15 @@ def compile_blocks(model: WanModel) -> None:
         block.compile(dynamic=False)
 
 
-def train_dit(plan: Plan, encoder: TextEncoder, pool: Pool, checked: Pool, batch: int, compiled: bool) -> WanModel:
+def train_dit(
+    plan: Plan,
+    encoder: TextEncoder,
+    pool: Pool,
+    checked: Pool,
+    batch: int,
+    compiled: bool,
+    model: WanModel | None = None,
+) -> WanModel:
     """Train the transformer from nothing, or go on.
 
     Args:
@@ -103,9 +111,10 @@ def train_dit(plan: Plan, encoder: TextEncoder, pool: Pool, checked: Pool, batch
         checked: clips held out.
         batch: clips of a step.
         compiled: whether to compile the blocks; it needs a C++ compiler.
+        model: begin with this one instead of a fresh one.
     """
     torch.manual_seed(plan.seed)
-    model = fresh_dit().to(plan.device)
+    model = (model or fresh_dit()).requires_grad_(True).train().to(plan.device)
     if compiled:
         compile_blocks(model)
     prompts = Prompts(encoder, plan.device)

@@ -14,6 +14,7 @@ import torch
 
 PRIMITIVES = (str, int, float, bool, type(None))
 NAMED_WEIGHTS = ("patch_embedding.weight", "head.head.weight", "head.modulation", "text_embedding.2.bias")
+SAMPLE = 64  # numbers of every weight of a block: a LoRA that was merged into a file changes some of them
 DEPTH = 6  # options lie a few levels deep; further down are modules and caches
 RUN_STATE = ("wrappers", "callbacks", "sample_sigmas", "sigmas", "uuids", "cond_or_uncond")
 
@@ -26,7 +27,7 @@ def model_identity(patcher: Any) -> dict[str, Any]:
     return {
         "weights": {
             **named,
-            "blocks": digest([value for name, value in weights.items() if name.endswith("ffn.2.bias")]),
+            "blocks": digest([value.reshape(-1)[:SAMPLE] for name, value in weights.items() if "blocks." in name]),
         },
         "dtype": str(patcher.model.get_dtype()),
         "patches": {key: digest(value) for key, value in sorted(patcher.patches.items())},

@@ -51,7 +51,7 @@ def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[
 def parse_key_frames(text: str) -> list[int]:
     """Return the frame numbers of a text such as "24, 48"; `Raises: InputError` for anything else."""
     try:
-        return [int(part) for part in text.replace(",", " ").split()]
+        return [int(part) for part in text.replace(",", " ").replace("\uff0c", " ").split()]
     except ValueError:
         raise InputError(
             f'key_frames is "{text}", but it has to be frame numbers separated by commas, for example "24, 48".'
