@@ -33,10 +33,11 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 # the parts of the pack that the import rules are about
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
-
+COMMANDS = ("test", "lint", "demo", "score", "bench")
 USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with every ComfyUI found
        python dev.py lint                      run ruff, mypy and the import rules
        python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags
+       python dev.py score [flags]             score the embedded models on pixels; --long: over a minute of video
        python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags"""
 
 
@@ -47,7 +48,7 @@ class DevError(Exception):
 def main(arguments: list[str]) -> int:
     """Run the command that the arguments name, pass it the rest, and return its exit code."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command not in ("test", "lint", "demo", "bench") or (command == "lint" and rest):
+    if command not in COMMANDS or (command == "lint" and rest):
         print(USAGE, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
         return 0 if command in ("-h", "--help") else 2
     try:
@@ -58,7 +59,8 @@ def main(arguments: list[str]) -> int:
         if command == "demo":
             return run([python, "-m", "demo.run", *rest])
         if command == "score":
-            return run([python, "-m", "demo.score", *rest])
+            module = "demo.score_long" if "--long" in rest else "demo.score"
+            return run([python, "-m", module, *(flag for flag in rest if flag != "--long")])
         if command == "bench":
             return run([python, "-m", "benchmarks.run", *rest], host_variables())
         return lint(python)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -106,3 +107,7 @@ def test_what_stands_twice_stands_alike() -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["dependencies"] == packages(root / "requirements.txt")
     assert not any(line.startswith("torch") for line in project["dependencies"])
+
+
+def test_every_command_that_the_usage_names_is_taken() -> None:
+    assert tuple(re.findall(r"python dev\.py (\w+)", dev.USAGE)) == dev.COMMANDS
