@@ -17,6 +17,7 @@ from wan_core.forcing import forcing_schedule, padded_frames
 from wan_core.noise import seeded_noise
 from wan_core.sampler import PinnedFrames, Row, leading_pinned, sample
 from wan_core.sampling import flow_sigmas, timesteps_of
+from wan_core.segments import latent_of_frame
 
 LATENT_SHAPE = (16, 8, 8)  # channels, rows and columns of a clip's latents
 KNOWN_LEVEL = 0.02  # of known frames: the authors' addnoise_condition of 20
@@ -113,7 +114,7 @@ def clip_noise(seeds: list[int], frames: int, stream: str = "noise") -> Tensor:
 
 def latent_count(frames: int, settings: Settings) -> int:
     """Return the latent frames that hold so many video frames, in whole blocks."""
-    return padded_frames((frames + 2) // 4 + 1, settings.block)
+    return padded_frames(latent_of_frame(frames - 1) + 1, settings.block)
 
 
 def pin_pictures(models: Models, noise: Tensor, pictures: dict[int, Tensor], seeds: list[int]) -> PinnedFrames:
@@ -161,7 +162,7 @@ def make_clips(
     noise = clip_noise(seeds, latent_count(frames, settings))
     pictures = {} if start is None else {0: start}
     if end is not None:
-        pictures[(frames + 2) // 4] = end
+        pictures[latent_of_frame(frames - 1)] = end
     pinned = pin_pictures(models, noise, pictures, seeds) if pictures else None
-    latents = make_latents(models, texts, noise, settings, pinned, progress)[:, :, : (frames + 2) // 4 + 1]
+    latents = make_latents(models, texts, noise, settings, pinned, progress)[:, :, : latent_of_frame(frames - 1) + 1]
     return decode(models.vae, latents)[:, :frames]

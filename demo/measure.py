@@ -14,14 +14,14 @@ from torch import Tensor
 
 from demo.shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZE, coverage, palette
 
-PRESENT_AREA = (130.0, 900.0)  # pixels; the drawn shapes have 280 to 500
+PRESENT_AREA = (200.0, 1300.0)  # pixels; the drawn shapes have 370 to 620
 PRESENT_SHARE = 0.9  # of the frames that must show one shape
 SOLID = 0.5  # of a pixel's distance from the background to the colour: it belongs to the shape
 SHAPE_FRAMES = 7
 STILL_SPEED = 10.0  # pixels per second; the slowest moving clip makes 42
 STRAIGHT = 0.9  # net way of all the way made
 AXIS_ANGLE = math.radians(25)
-CIRCLE_ERROR = 0.12  # of the radius, root mean square
+CIRCLE_ERROR = 0.08  # of the radius, root mean square; the diamond of a bouncing clip has 0.1
 CIRCLE_RADIUS = (8.0, 20.0)
 CIRCLE_TURN = 0.75  # of the turning that has one sign
 NOTHING = "none"

@@ -31,12 +31,12 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (124, 124, 124),
 }
 
-RADIUS = (10.0, 12.0)  # pixels, of the circle; the other shapes have about its area
-MARGIN = 15.5  # no shape reaches further from its centre
+RADIUS = (12.5, 14.0)  # pixels, of the circle; the other shapes have about its area
+MARGIN = 18.2  # no shape reaches further from its centre
 STRAIGHT_SPEED = (42.0, 54.0)  # pixels per second
 BOUNCE_SPEED = (56.0, 70.0)
 BOUNCE_ANGLE = (0.6, 0.97)  # radians from the horizontal
-ORBIT_RADIUS = (13.0, 15.5)
+ORBIT_RADIUS = (10.5, 12.8)
 ORBIT_SPEED = (4.6, 5.8)  # radians per second
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
 

@@ -18,15 +18,15 @@ from demo.pool import make_pool
 from demo.text import load_text_encoder, save_text_encoder
 from demo.train_dit import HELD_OUT_SEED, train_dit
 from demo.train_text import train_text
-from demo.train_vae import train_vae
+from demo.train_vae import train_decoder, train_vae
 from demo.training import Plan
 from demo.vae import load_vae, save_vae
 
-MODELS = ("text", "vae", "dit")
-SHARES = {"text": 0.04, "vae": 0.36, "dit": 0.6}  # of the minutes
+MODELS = ("text", "vae", "decoder", "dit")
+SHARES = {"text": 0.04, "vae": 0.28, "decoder": 0.1, "dit": 0.58}  # of the minutes
 POOL_SEED = 8 * 10**6
 HELD_OUT_CLIPS = 32
-LEARNING_RATES = {"text": 1e-3, "vae": 1e-3, "dit": 8e-4}
+LEARNING_RATES = {"text": 1e-3, "vae": 1e-3, "decoder": 5e-4, "dit": 8e-4}
 
 
 def train_models(options: argparse.Namespace) -> None:
@@ -39,23 +39,31 @@ def train_models(options: argparse.Namespace) -> None:
             name,
             folder,
             options.minutes * (1.0 if options.only else SHARES[name]),
-            LEARNING_RATES[name],
+            options.rate or LEARNING_RATES[name],
             device=options.device,
             seed=options.seed,
             resume=options.resume,
         )
 
+    def vae() -> None:
+        begun = load_vae(options.begin) if options.begin else None
+        save_vae(train_vae(plan("vae"), begun), folder / VAE_FILE)
+
+    def decoder() -> None:
+        save_vae(train_decoder(plan("decoder"), load_vae(folder / VAE_FILE)), folder / VAE_FILE)
+
     def dit() -> None:
-        vae, text = load_vae(folder / VAE_FILE), load_text_encoder(folder / TEXT_FILE)
-        pool = make_pool(vae, options.clips, options.seed * 10**7 + POOL_SEED, options.device, folder / "latents.pt")
-        checked = make_pool(vae, HELD_OUT_CLIPS, HELD_OUT_SEED, options.device)
+        coder, text = load_vae(folder / VAE_FILE), load_text_encoder(folder / TEXT_FILE)
+        pool = make_pool(coder, options.clips, options.seed * 10**7 + POOL_SEED, options.device, folder / "latents.pt")
+        checked = make_pool(coder, HELD_OUT_CLIPS, HELD_OUT_SEED, options.device)
         begun = load_dit(options.begin) if options.begin else None
         model = train_dit(plan("dit"), text, pool, checked, options.batch, options.compile, begun)
         save_dit(model, folder / DIT_FILE)
 
     steps: dict[str, Callable[[], None]] = {
         "text": lambda: save_text_encoder(train_text(plan("text")), folder / TEXT_FILE),
-        "vae": lambda: save_vae(train_vae(plan("vae")), folder / VAE_FILE),
+        "vae": vae,
+        "decoder": decoder,
         "dit": dit,
     }
     for name in MODELS:
@@ -71,7 +79,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--minutes", type=float, default=85, help="for all that is trained (default: 85)")
     add("--folder", type=Path, default=Path("demo_training"), help="for checkpoints and results")
     add("--resume", action="store_true", help="go on from the folder's checkpoints")
-    add("--begin", type=Path, help="a transformer file to begin with, made for the VAE and text encoder in the folder")
+    add("--begin", type=Path, help="with --only vae or dit: a file to begin with instead of random weights")
+    add("--rate", type=float, help="learning rate; go lower with --begin (default: the recipe's)")
     add("--device", default=usual, choices=("cpu", "cuda"), help=f"(default here: {usual})")
     add("--only", choices=MODELS, help="one model; it needs the files of those before it")
     add("--seed", type=int, default=0, help="of weights and data (default: 0)")

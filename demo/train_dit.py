@@ -1,7 +1,9 @@
 """Training of the tiny transformer by diffusion forcing: rectified flow with a noise level for every latent frame.
 
-Windows of many lengths, some from the middle of a clip, where the first latent frame is an ordinary one, as in a long
-video that is made in segments; a share of block-causal attention; a share without text, for guidance.
+It begins mostly with single pictures: what a caption says about colour, shape and background is learned from them, and
+a picture costs a tenth of a clip. Then come windows of many lengths, some from the middle of a clip, where the first
+latent frame is an ordinary one, as in a long video that is made in segments; a share of block-causal attention; a share
+without text, for guidance.
 """
 
 from __future__ import annotations
@@ -19,36 +21,49 @@ from demo.text import TextEncoder, tokenize
 from demo.training import Plan, half_precision, train
 from wan_core.model import WanModel
 
-# latent frames of a window and of a causal block (0: attention both ways), and the share of the steps that get it;
-# few enough that a compiled model is compiled for each
-CASES = ((5, 0), (10, 0), (10, 5), (10, 1))
-CASE_SHARES = (0.1, 0.62, 0.2, 0.08)
+# latent frames of a window and of a causal block (0: attention both ways); few enough that a compiled model is compiled
+# for each
+CASES = ((1, 0), (3, 0), (10, 0), (10, 5), (10, 1))
+# from which step on, and the share of the steps that get each case
+STAGES: tuple[tuple[int, tuple[float, ...]], ...] = (
+    (0, (0.7, 0.15, 0.1, 0.04, 0.01)),
+    (2000, (0.2, 0.2, 0.4, 0.14, 0.06)),
+)
+LONGEST = 10
 MIDDLE_SHARE = 0.25  # of windows that do not begin where a clip begins
 NO_TEXT_SHARE = 0.1
+WORDINGS = 8  # captions of a clip
 STILL_SHARE = 0.6  # of clips with known frames behind the start: they are encoded as single pictures
 HELD_OUT_SEED = 10**6
+ROWS_SEED = 5 * 10**8
 HELD_OUT_DRAWS = 6
 TIMESTEPS = 1000
 
 
 class Prompts:
-    """Captions of clips through the text encoder, worded anew every time."""
+    """Captions of clips through the text encoder, in changing words; what was encoded once is kept."""
 
     def __init__(self, encoder: TextEncoder, device: str):
         self.encoder, self.device = encoder.to(device), device
+        self.kept: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> Tensor:
         """Return the tokens [B, TEXT_TOKENS, TEXT_DIM] of texts."""
-        with half_precision(self.device):
-            return self.encoder(torch.cat([tokenize(text) for text in texts]).to(self.device)).float()
+        new = sorted(set(texts) - self.kept.keys())
+        if new:
+            with half_precision(self.device):
+                tokens = self.encoder(torch.cat([tokenize(text) for text in new]).to(self.device)).float()
+            self.kept.update(zip(new, tokens, strict=True))
+        return torch.stack([self.kept[text] for text in texts])
 
     def of_clips(self, pool: Pool, rows: Tensor, seed: int) -> Tensor:
         """Return the tokens of captions in either language; some are empty."""
-        choice = random.Random(seed)
+        choice = random.Random(f"captions {seed}")
         texts = []
         for row in rows.tolist():
-            text = caption(pool.clips.words(row), choice.choice(LANGUAGES), choice)
+            wording = random.Random(f"{row} {choice.randrange(WORDINGS)}")
+            text = caption(pool.clips.words(row), wording.choice(LANGUAGES), wording)
             texts.append("" if choice.random() < NO_TEXT_SHARE else text)
         return self(texts)
 
@@ -109,7 +124,7 @@ def train_dit(
         encoder: the trained text encoder.
         pool: clips to learn from.
         checked: clips held out.
-        batch: clips of a step.
+        batch: clips of a step with the longest windows; shorter ones get as many more.
         compiled: whether to compile the blocks; it needs a C++ compiler.
         model: begin with this one instead of a fresh one.
     """
@@ -119,25 +134,33 @@ def train_dit(
         compile_blocks(model)
     prompts = Prompts(encoder, plan.device)
 
-    def loss_on(module: nn.Module, source: Pool, rows: Tensor, seed: int) -> Tensor:
+    def loss_on(module: nn.Module, source: Pool, case: tuple[int, int], rows: Tensor, seed: int) -> Tensor:
+        frames, causal = case
         generator = torch.Generator().manual_seed(seed)
-        choice = random.Random(seed)
-        frames, causal = choice.choices(CASES, CASE_SHARES)[0]
+        choice = random.Random(f"window {seed}")
         start = choice.randint(1, CLIP_LATENTS - frames) if choice.random() < MIDDLE_SHARE else 0
         window = (rows, slice(None), slice(start, start + frames))
-        clean, stills = (tensor[window].float().to(plan.device) for tensor in (source.latents, source.stills))
+        if frames == 1:  # a picture, of any frame
+            shown = torch.randint(CLIP_LATENTS, (len(rows),), generator=generator)
+            clean = stills = source.stills[rows, :, shown, None].float().to(plan.device)
+        else:
+            clean, stills = (tensor[window].float().to(plan.device) for tensor in (source.latents, source.stills))
         context, fps = prompts.of_clips(source, rows, seed), source.clips.fps[rows].to(plan.device)
         return forcing_loss(module, clean, stills, context, fps, causal, generator)
 
     def loss_of(step: int) -> Tensor:
         seed = plan.seed * 10**7 + step
-        rows = torch.randint(len(pool.clips), (batch,), generator=torch.Generator().manual_seed(seed))
-        return loss_on(model, pool, rows, seed)
+        shares = next(shares for begin, shares in reversed(STAGES) if step >= begin)
+        case = random.Random(f"case {seed}").choices(CASES, shares)[0]
+        count = batch * LONGEST // case[0]
+        rows = torch.randint(len(pool.clips), (count,), generator=torch.Generator().manual_seed(ROWS_SEED + seed))
+        return loss_on(model, pool, case, rows, seed)
 
     @torch.no_grad()
     def score(module: nn.Module) -> float:
         rows = torch.arange(len(checked.clips))
-        losses = [float(loss_on(module, checked, rows, HELD_OUT_SEED + draw)) for draw in range(HELD_OUT_DRAWS)]
+        seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_DRAWS)
+        losses = [float(loss_on(module, checked, (LONGEST, 0), rows, seed)) for seed in seeds]
         return sum(losses) / len(losses)
 
     return train(model, plan, loss_of, score).cpu()

@@ -158,8 +158,10 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fold_scale(vae: AutoencoderKLWan, mean: Tensor, spread: Tensor) -> None:
-    """Move the latents to the released VAE's mean and spread, in the weights, without changing any picture.
+def fold_scale(
+    vae: AutoencoderKLWan, mean: Tensor, spread: Tensor, target: tuple[Tensor, Tensor] | None = None
+) -> None:
+    """Move the latents to another mean and spread, in the weights, without changing any picture.
 
     The last convolution of the encoder and the first of the decoder are 1 x 1 x 1, so an affine map of each channel is
     folded into them exactly.
@@ -168,8 +170,9 @@ def fold_scale(vae: AutoencoderKLWan, mean: Tensor, spread: Tensor) -> None:
         vae: changed in place.
         mean: float [16], of the latents that it makes now.
         spread: float [16], their standard deviation.
+        target: mean and spread [16] that they shall have; None: those of the released VAE.
     """
-    target_mean, target_spread = (tensor.flatten() for tensor in latent_scale(vae, mean))
+    target_mean, target_spread = target or (tensor.flatten() for tensor in latent_scale(vae, mean))
     scale = target_spread / spread
     quant, unquant = vae.quant_conv, vae.post_quant_conv
     rows = slice(0, LATENT_CHANNELS)

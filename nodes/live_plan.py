@@ -11,6 +11,7 @@ from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import LongVideoSettings, summary
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.errors import SkyReelsError
+from ..wan_core.segments import whole_frames
 from .inputs import FORCING
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
@@ -31,8 +32,7 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
         settings = {name: values[name] for name in NAMES if name in values}
         if "new_frames" in values:  # of an extension; its size is that of a video that is not known yet
-            overlap = (int(values["overlap_history"]) - 1) // 4 * 4 + 1
-            settings["total_frames"] = overlap + int(values["new_frames"])
+            settings["total_frames"] = whole_frames(int(values["overlap_history"])) + int(values["new_frames"])
         if width and height:
             settings |= {"width": int(width), "height": int(height)}
         chosen = LongVideoSettings(**settings, forcing=forcing)

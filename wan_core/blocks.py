@@ -202,7 +202,7 @@ class WanAttentionBlock(nn.Module):
         y = self.cross_attn(
             self.norm3(x), inputs.context, context_img_len=inputs.image_tokens, transformer_options=options
         )
-        x = torch.add(x, y, out=reusable(y, x))
+        x = torch.add(x, y, out=reusable(x, y))  # over x, which is this block's own; y may be a neighbour's
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
         y = self.ffn(modulate(self.norm2(x), shift_ffn, scale_ffn))

@@ -103,6 +103,10 @@ class Plan:
         """Video frames at the end that are decoded but not wanted, 0 to 3: lengths other than 4k + 1."""
         return video_frames(self.latent_frames) - self.total_frames
 
+    def calls(self, guided: bool = True) -> int:
+        """Return the calls of the model in all; `guided`: every row calls it twice."""
+        return self.rows * (2 if guided else 1)
+
     def table(self, guided: bool = True) -> str:
         """Return the plan as text for a person; `guided`: every row calls the model twice."""
         lines = ["segment  video frames  carried  new  padding  rows"]
@@ -113,10 +117,9 @@ class Plan:
                 f"{segment.index + 1:>7}  {frames:>12}  {segment.overlap:>7}  {segment.new:>3}  {padding:>7}  "
                 f"{segment.rows:>4}"
             )
-        calls = self.rows * (2 if guided else 1)
         lines.append(
-            f"{self.total_frames} video frames in {len(self.segments)} segments; {self.rows} rows, {calls} model calls "
-            "(carried, new and padding are latent frames)"
+            f"{self.total_frames} video frames in {len(self.segments)} segments; {self.rows} rows, "
+            f"{self.calls(guided)} model calls (carried, new and padding are latent frames)"
         )
         return "\n".join(lines)
 
@@ -154,6 +157,11 @@ def latent_frames(frames: int) -> int:
 def video_frames(latents: int) -> int:
     """Return how many video frames `latents` latent frames decode to."""
     return (latents - 1) * TEMPORAL + 1
+
+
+def whole_frames(frames: int) -> int:
+    """Return how many of `frames` video frames whole latent frames hold: 4k + 1."""
+    return video_frames(latent_frames(frames))
 
 
 def latent_of_frame(frame: int) -> int:

@@ -51,6 +51,18 @@ def test_an_image_to_video_model_without_its_image_says_what_to_connect(host: Ho
     assert "image" in failure.message and "WanImageToVideo" in failure.message
 
 
+def test_an_image_made_for_another_size_names_both_sizes(host: Host) -> None:
+    scene = Scene(model_name="tiny_i2v.safetensors")
+    image = {"vae": scene.vae, "start_image": scene.picture("first.png"), "batch_size": 1}
+    size = {"width": 96, "height": 64, "length": 9}
+    text = {"positive": scene.positive, "negative": scene.negative}
+    prepared = scene.add("WanImageToVideo", **text, **image, **size)
+    scene.positive, scene.negative = prepared[0], prepared[1]
+    scene.dump("never", scene.sample())
+    failure = refusal(host, scene)
+    assert "9 frames of 96x64" in failure.message and "9 frames of 64x64" in failure.message
+
+
 def test_causal_attention_on_cores_transformer_says_which_loader_to_use(host: Host) -> None:
     scene = Scene()
     scene.model = scene.add("UNETLoader", unet_name="tiny_df_nofps.safetensors", weight_dtype="default")

@@ -18,6 +18,7 @@ import torch
 from ..forcing import ForcingSchedule
 from ..kv_cache import CausalRun
 from ..sampler import Row
+from .frame_noise import take_frame_sigmas
 from .transformer import CAUSAL_RUN
 
 # options of a run that hand the whole clip to a function of somebody else
@@ -117,8 +118,9 @@ def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
     options = model_options["transformer_options"]
     kinds = comfy.patcher_extension.WrappersMP
     wrapped = any(
-        comfy.patcher_extension.get_all_wrappers(kind, options)
-        for kind in (kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
+        wrapper is not take_frame_sigmas
+        for kind in (kinds.APPLY_MODEL, kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
+        for wrapper in comfy.patcher_extension.get_all_wrappers(kind, options)
     )
     hooked = any(condition.get("hooks") for conditions in conds.values() for condition in conditions or ())
     patched = any(options.get(name) for name in ("patches", "patches_replace"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_base
 import torch
 
 from ..errors import InputError
+from ..segments import SPATIAL, video_frames
 from .base_model import SkyReelsV2
 
 LATENT_CHANNELS = 16
@@ -43,16 +45,19 @@ def check_latent(latent: dict[str, Any]) -> torch.Tensor:
     return samples
 
 
-def check_conditioning(model: Any, conditioning: list[Any], name: str) -> None:
+def check_conditioning(
+    model: Any, conditioning: list[Any], name: str, size: tuple[int, int, int] | None = None
+) -> None:
     """Refuse CONDITIONING that this model cannot read.
 
     Args:
         model: the BaseModel.
         conditioning: ComfyUI's list of [tensor, options].
         name: "positive" or "negative", for the message.
+        size: latent frames, rows and columns of what is made, which the image of an image-to-video model has to have.
 
     Raises:
-        InputError: wrong text width, or an image-to-video model without its image.
+        InputError: wrong text width, or an image-to-video model without its image or with one of another size.
     """
     transformer = model.diffusion_model
     wanted = transformer.text_embedding[0].weight.shape[-1]
@@ -64,8 +69,22 @@ def check_conditioning(model: Any, conditioning: list[Any], name: str) -> None:
                 'CLIPLoader, type "wan", and encode the prompt with it.'
             )
         channels = transformer.patch_embedding.weight.shape[1]
-        if channels > LATENT_CHANNELS and options.get("concat_latent_image") is None:
+        if channels == LATENT_CHANNELS:
+            continue
+        image = options.get("concat_latent_image")
+        if image is None:
             raise InputError(
                 f"This is an image-to-video model ({channels} input channels), but the {name} conditioning carries no "
                 "image: put WanImageToVideo between the text encoder and the sampler, or load a DF model."
             )
+        if size is not None and tuple(image.shape[2:]) != size:
+            raise InputError(
+                f"The image in the {name} conditioning was made for {in_pixels(image.shape[2:])}, but the latent is "
+                f"for {in_pixels(size)}: give WanImageToVideo the width, height and length of the latent."
+            )
+
+
+def in_pixels(size: Sequence[int]) -> str:
+    """Return latent frames, rows and columns as a person knows them."""
+    frames, rows, columns = size
+    return f"{video_frames(frames)} frames of {columns * SPATIAL}x{rows * SPATIAL}"

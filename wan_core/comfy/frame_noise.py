@@ -65,8 +65,6 @@ def frame_noise(model: Any, model_options: dict[str, Any]) -> Iterator[None]:
         model: the BaseModel that the guider samples with.
         model_options: the options of this sampling run (a copy that core makes for it).
     """
-    original = model.model_sampling
-    model.model_sampling = frame_sampling(original)
     comfy.patcher_extension.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.APPLY_MODEL,
         WRAPPER_KEY,
@@ -74,7 +72,10 @@ def frame_noise(model: Any, model_options: dict[str, Any]) -> Iterator[None]:
         model_options,
         is_model_options=True,
     )
+    original = model.model_sampling
+    framed = frame_sampling(original)
     try:
+        model.model_sampling = framed
         yield
     finally:
         model.model_sampling = original

@@ -47,8 +47,10 @@ def generate(
     """
     samples = check_latent(latent)
     check_model(model.model, options.causal_attention)
-    check_conditioning(model.model, positive, "positive")
-    check_conditioning(model.model, negative, "negative")
+    frames, rows, columns = samples.shape[2:]
+    size = (frames, rows, columns)
+    check_conditioning(model.model, positive, "positive", size)
+    check_conditioning(model.model, negative, "negative", size)
 
     sigmas = flow_sigmas(steps, shift)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))

@@ -21,8 +21,7 @@ RUN_STATE = ("wrappers", "callbacks", "sample_sigmas", "sigmas", "uuids", "cond_
 
 def model_identity(patcher: Any) -> dict[str, Any]:
     """Return what decides about a MODEL's output: some of its weights, its LoRAs, and the options of its patches."""
-    transformer = patcher.model.diffusion_model
-    weights = dict(transformer.named_parameters())
+    weights = file_weights(patcher)
     named = {name: digest(weights[name]) for name in NAMED_WEIGHTS if name in weights}
     return {
         "weights": {
@@ -33,6 +32,14 @@ def model_identity(patcher: Any) -> dict[str, Any]:
         "patches": {key: digest(value) for key, value in sorted(patcher.patches.items())},
         "options": settings_of(patcher.model_options),
     }
+
+
+def file_weights(patcher: Any) -> dict[str, torch.Tensor]:
+    """Return the transformer's weights by name as they were before LoRAs were patched into them."""
+    prefix = "diffusion_model."
+    weights = dict(patcher.model.diffusion_model.named_parameters())
+    kept = {key.removeprefix(prefix): entry.weight for key, entry in patcher.backup.items() if key.startswith(prefix)}
+    return weights | {name: weight for name, weight in kept.items() if name in weights}
 
 
 def vae_identity(vae: Any) -> str:

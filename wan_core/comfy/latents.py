@@ -8,8 +8,8 @@ import comfy.model_management
 import torch
 
 from ..errors import InputError
+from ..segments import SPATIAL, latent_frames, whole_frames
 from .checks import LATENT_CHANNELS
-from .vae import SPATIAL, latent_frames
 
 SIZES = {
     "540P landscape (960x544)": (960, 544),
@@ -40,7 +40,7 @@ def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[
             f"{round(width / 16) * 16}x{round(height / 16) * 16} is the nearest."
         )
     if (frames - 1) % 4:
-        low = (frames - 1) // 4 * 4 + 1
+        low = whole_frames(frames)
         raise InputError(
             f"The length is {frames} frames, but it has to be a multiple of 4 plus 1: use {low} or {low + 4}."
         )

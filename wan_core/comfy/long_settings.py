@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
+from ..codecs import find_codec
 from ..errors import InputError
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
 from ..script import parse_script
-from ..segments import Plan, estimate, latent_of_frame, plan_segments
+from ..segments import SPATIAL, Plan, estimate, latent_frames, latent_of_frame, plan_segments, whole_frames
 from .checks import LATENT_CHANNELS, check_conditioning, check_model
 from .identity import conditioning_tensors, model_identity, vae_identity
 from .sampler import ForcingOptions
 from .source_video import SourceVideo
 from .text import encode_prompt
-from .vae import SPATIAL, encode_images
+from .vae import encode_images
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,16 @@ class LongVideoSettings:
             self.loop,
         )
 
+    @property
+    def guided(self) -> bool:
+        """Whether the negative prompt is computed as well."""
+        return self.cfg != 1
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the file's name. `Raises: InputError` for a codec or quality that cannot be written."""
+        return find_codec(self.codec, self.crf).suffix
+
     def by_name(self) -> dict[str, Any]:
         """Return every setting by its name, the diffusion-forcing ones among them."""
         plain = {key: value for key, value in asdict(self).items() if key != "forcing"}
@@ -105,7 +116,7 @@ class GivenImages:
         last = latent_of_frame(total_frames - 1)
         clips: dict[int, torch.Tensor] = {}
         if self.start is not None:
-            clips[0] = self.start[: (len(self.start) - 1) // 4 * 4 + 1]  # whole latent frames
+            clips[0] = self.start[: whole_frames(len(self.start))]
         for frame, image in zip(self.key_frames, () if self.keys is None else self.keys, strict=False):
             if not 0 <= frame < total_frames:
                 raise InputError(
@@ -115,8 +126,8 @@ class GivenImages:
             self._place(clips, latent_of_frame(frame), image[None], f"frame {frame}")
         if self.end is not None:
             self._place(clips, last, self.end[:1], "the end")
-        filled = sum((len(clip) - 1) // 4 + 1 for clip in clips.values())
-        if filled > last or any(at + (len(clip) - 1) // 4 > last for at, clip in clips.items()):
+        filled = sum(latent_frames(len(clip)) for clip in clips.values())
+        if filled > last or any(at + latent_frames(len(clip)) > last + 1 for at, clip in clips.items()):
             raise InputError(
                 f"The given images fill {filled} of {last + 1} latent frames, which leaves nothing to make: ask for "
                 "more frames or give fewer images."
@@ -125,7 +136,7 @@ class GivenImages:
 
     @staticmethod
     def _place(clips: dict[int, torch.Tensor], at: int, clip: torch.Tensor, what: str) -> None:
-        taken = next((begin for begin in clips if begin <= at <= begin + (len(clips[begin]) - 1) // 4), None)
+        taken = next((begin for begin in clips if begin <= at < begin + latent_frames(len(clips[begin]))), None)
         if taken is not None:
             raise InputError(
                 f"Two images are given for one place: the one for {what} falls into latent frame {at} of four frames, "
@@ -184,7 +195,7 @@ class Inputs:
 
 def known_frames(clips: dict[int, torch.Tensor]) -> tuple[int, ...]:
     """Return the latent frames that placed clips fill."""
-    return tuple(sorted(at + n for at, clip in clips.items() for n in range((len(clip) - 1) // 4 + 1)))
+    return tuple(sorted(at + n for at, clip in clips.items() for n in range(latent_frames(len(clip)))))
 
 
 def encode_clips(
@@ -253,13 +264,13 @@ def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:
 
 def describe(plan: Plan, settings: LongVideoSettings) -> str:
     """Return a plan and what it needs as text for a person."""
-    return f"{plan.table(guided=settings.cfg != 1)}\n{estimate(plan, settings.height, settings.width).text()}"
+    return f"{plan.table(settings.guided)}\n{estimate(plan, settings.height, settings.width).text()}"
 
 
 def summary(settings: LongVideoSettings, sized: bool = True) -> str:
     """Return a plan in a few short lines; `sized`: whether the size of the picture is known."""
     plan = settings.plan()
-    calls = plan.rows * (2 if settings.cfg != 1 else 1)
+    calls = plan.calls(settings.guided)
     seconds = settings.total_frames / settings.forcing.fps
     lines = [f"{len(plan.segments)} segments, {calls} model calls, {settings.total_frames} frames = {seconds:.1f} s"]
     if sized:

@@ -15,18 +15,16 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..codecs import find_codec
 from ..journal import Journal, limit_size
 from ..rollout import Finished, Rollout, Task, continue_job, seeded
 from ..sampling import flow_sigmas
-from ..segments import Plan
+from ..segments import SPATIAL, Plan
 from ..video import write_video
 from ..video_files import join_videos
 from .checks import LATENT_CHANNELS
 from .job_progress import JobProgress
 from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
 from .sampler import DiffusionForcingSampler
-from .vae import SPATIAL
 from .vae_stream import MEMORY_FRAMES, StreamingDecoder
 
 JOBS_FOLDER = "skyreels_v2_jobs"
@@ -87,7 +85,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     """
     inputs.check(settings.forcing.causal_attention)
     decoder = StreamingDecoder(inputs.vae)
-    suffix = find_codec(settings.codec, settings.crf).suffix
+    suffix = settings.suffix
     clips = inputs.images.placed(settings.total_frames)
     plan = settings.plan(known_frames(clips))
     about = settings.by_name() | inputs.identity()
@@ -150,7 +148,6 @@ class LongVideoRun:
         )
         self.history = torch.zeros(1, LATENT_CHANNELS, 0, *shape[2:])  # the last latents that the decoder was given
         self.pushed = 0  # how many it was given in all
-        self.suffix = find_codec(settings.codec, settings.crf).suffix
 
     def make(self) -> None:
         """Make every segment that the journal lacks; one that was torn makes only itself again."""
@@ -169,13 +166,13 @@ class LongVideoRun:
         frames, parts = self.decode(finished), []
         rate = float(source.rate) if source else settings.forcing.fps
         if source and index == 0:  # the video that is extended goes first, and its tail is not shown again
-            parts.append(self.journal.part_path(index, f"-source{self.suffix}"))
+            parts.append(self.journal.part_path(index, f"-source{settings.suffix}"))
             with self.journal.writing():
                 whole = source.scaled(settings.width, settings.height)
                 write_video(parts[-1], whole, rate, settings.crf, settings.codec)
             frames = frames[len(source.tail) :]
         if len(frames):
-            parts.append(self.journal.part_path(index, self.suffix))
+            parts.append(self.journal.part_path(index, settings.suffix))
             with self.journal.writing():
                 write_video(parts[-1], frames, rate, settings.crf, settings.codec)
         return parts

@@ -16,8 +16,8 @@ import torch
 
 from ..errors import InputError
 from ..job_files import file_digest
+from ..segments import whole_frames
 from ..video_files import describe_video, read_frames, read_tail
-from .vae import TEMPORAL
 
 MODEL_ALIGNMENT = 16  # pixels
 
@@ -102,7 +102,7 @@ def from_components(video: Any, overlap: int) -> SourceVideo:
 
 def whole_latents(tail: torch.Tensor) -> torch.Tensor:
     """Return as many of the last frames as whole latent frames hold: 4k + 1."""
-    return tail[(len(tail) - 1) % TEMPORAL :]
+    return tail[len(tail) - whole_frames(len(tail)) :]
 
 
 def source_digest(data: str | bytes) -> str:

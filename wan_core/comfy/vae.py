@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import comfy.model_management
@@ -10,17 +9,11 @@ import comfy.utils
 import torch
 
 from ..errors import InputError
+from ..segments import SPATIAL, latent_frames, latent_of_frame, video_frames, whole_frames
 from .checks import check_latent
 
-SPATIAL = 8  # pixels per latent pixel
-TEMPORAL = 4  # video frames per latent frame after the first
 TILE = 256 // SPATIAL
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
-
-
-def latent_frames(frames: int) -> int:
-    """Return how many latent frames a clip of `frames` video frames has; the first stands alone, then four by four."""
-    return (frames - 1) // TEMPORAL + 1
 
 
 def latent_index(frame: int, frames: int) -> int:
@@ -33,14 +26,14 @@ def latent_index(frame: int, frames: int) -> int:
     Raises:
         InputError: the frame lies outside the clip.
     """
-    length = (frames - 1) * TEMPORAL + 1
+    length = video_frames(frames)
     index = frame + length if frame < 0 else frame
     if not 0 <= index < length:
         raise InputError(
             f"Key frame {frame} lies outside the clip of {length} frames: use 0 to {length - 1}, or -1 to {-length} to "
             "count from the end."
         )
-    return math.ceil(index / TEMPORAL)
+    return latent_of_frame(index)
 
 
 def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -58,8 +51,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
         InputError: the VAE is of another kind.
     """
     height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
-    pixels = images[..., :3].movedim(-1, 1)
-    pixels = comfy.utils.common_upscale(pixels, width, height, "lanczos", "center").movedim(1, -1)
+    pixels = images[..., :3]
+    if tuple(pixels.shape[1:3]) != (height, width):  # core's lanczos cuts to 8 bits even where nothing is scaled
+        pixels = comfy.utils.common_upscale(pixels.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
     latents = vae.encode(pixels)
     if latents.ndim != 5 or latents.shape[1] != samples.shape[1] or latents.shape[-2:] != samples.shape[-2:]:
         raise InputError(
@@ -100,13 +94,14 @@ def pin_frames(
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
+    check_not_empty(start_images=start_images, end_image=end_image)
     check_key_frames(key_images, key_frames)
     pieces: list[tuple[int, torch.Tensor]] = []
     if start_images is not None:
-        whole = (len(start_images) - 1) // TEMPORAL * TEMPORAL + 1
+        whole = whole_frames(len(start_images))
         if latent_frames(whole) > frames:
             raise InputError(
-                f"There are {len(start_images)} start frames, but the clip has only {(frames - 1) * TEMPORAL + 1}: "
+                f"There are {len(start_images)} start frames, but the clip has only {video_frames(frames)}: "
                 "give fewer start frames or a longer latent."
             )
         pieces.append((0, start_images[:whole]))
@@ -120,6 +115,13 @@ def pin_frames(
         samples[:, :, index : index + known.shape[2]] = known.to(samples)
         mask[:, :, index : index + known.shape[2]] = 0
     return {**latent, "samples": samples, "noise_mask": mask}
+
+
+def check_not_empty(**images: torch.Tensor | None) -> None:
+    """Refuse a batch of no images, as a splitting node may give one; `Raises: InputError`."""
+    for name, batch in images.items():
+        if batch is not None and len(batch) == 0:
+            raise InputError(f"The input {name} holds 0 images, but 1 is needed: check the node before, or unplug it.")
 
 
 def check_key_frames(key_images: torch.Tensor | None, key_frames: list[int]) -> None:

@@ -16,7 +16,7 @@ import comfy.model_management
 import torch
 
 from ..errors import InputError
-from .vae import SPATIAL, TEMPORAL
+from ..segments import SPATIAL
 
 # Latent frames after which nothing of a frame is left in the memory: 2 for each causal convolution, at the rate it runs
 # at: 11 convolutions at the latent rate, 7 at twice and 14 at four times of it, and those of the two upsamplings.
@@ -110,8 +110,3 @@ class StreamingDecoder:
 def moved(memory: list[Any], device: torch.device) -> list[Any]:
     """Return the decoder's memory on a device; entries that are no tensor (none yet, a marker) stay as they are."""
     return [entry.to(device) if isinstance(entry, torch.Tensor) else entry for entry in memory]
-
-
-def video_frames(latent_frames: int) -> int:
-    """Return how many video frames a latent video decodes to."""
-    return (latent_frames - 1) * TEMPORAL + 1

@@ -93,13 +93,19 @@ def guidance(model: Any) -> None:
     model.set_model_sampler_post_cfg_function(lambda args: args["denoised"])
 
 
+def call_on(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    return executor(*args, **kwargs)
+
+
 def wrapper(model: Any) -> None:
-    model.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", lambda executor, *a, **k: executor(*a, **k)
-    )
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", call_on)
 
 
-@pytest.mark.parametrize("add", [attention_patch, guidance, wrapper])
+def outer_wrapper(model: Any) -> None:
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "test", call_on)
+
+
+@pytest.mark.parametrize("add", [attention_patch, guidance, wrapper, outer_wrapper])
 def test_who_looks_at_the_whole_clip_gets_the_whole_clip(model: Any, computed: list[int], add: Any) -> None:
     expected = sample(model)
     computed.clear()

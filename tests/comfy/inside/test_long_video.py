@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import av
+import comfy.model_management
 import comfy.sd
 import comfy.utils
 import folder_paths
@@ -176,6 +177,21 @@ def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae
     seen = [identity(each) for each in (model, patched, stronger, guided)]
     assert all(a != b for n, a in enumerate(seen) for b in seen[:n])
     assert identity(model.clone()) == seen[0]
+
+
+def test_a_lora_that_is_loaded_is_the_job_it_was_before(bridge: ModuleType, model: Any) -> None:
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    plain, patched = identity(model), model.clone()
+    patched.add_patches({"diffusion_model.head.modulation": ("diff", (torch.ones(1, 2, 256),))}, 0.5)
+    before = identity(patched)
+    head = model.model.diffusion_model.head
+    with torch.inference_mode():
+        original = head.modulation.clone()
+        comfy.model_management.load_models_gpu([patched], force_full_load=True)
+        loaded = identity(patched), identity(model)
+        assert not torch.equal(head.modulation, original), "the LoRA has to lie in the weights here"
+        patched.detach()
+    assert loaded == (before, plain)
 
 
 def test_given_images_are_where_they_belong(bridge: ModuleType, given: ModuleType, model: Any, vae: Any) -> None:
