@@ -126,9 +126,10 @@ def train_dit(
         checked: clips held out.
         batch: clips of a step with the longest windows; shorter ones get as many more.
         compiled: whether to compile the blocks; it needs a C++ compiler.
-        model: begin with this one instead of a fresh one.
+        model: begin with this one, at the last stage, instead of a fresh one.
     """
     torch.manual_seed(plan.seed)
+    first = 0 if model is None else STAGES[-1][0]
     model = (model or fresh_dit()).requires_grad_(True).train().to(plan.device)
     if compiled:
         compile_blocks(model)
@@ -149,6 +150,7 @@ def train_dit(
         return forcing_loss(module, clean, stills, context, fps, causal, generator)
 
     def loss_of(step: int) -> Tensor:
+        step += first
         seed = plan.seed * 10**7 + step
         shares = next(shares for begin, shares in reversed(STAGES) if step >= begin)
         case = random.Random(f"case {seed}").choices(CASES, shares)[0]

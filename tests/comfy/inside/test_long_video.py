@@ -182,14 +182,15 @@ def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae
 def test_a_lora_that_is_loaded_is_the_job_it_was_before(bridge: ModuleType, model: Any) -> None:
     identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
     plain, patched = identity(model), model.clone()
-    patched.add_patches({"diffusion_model.head.modulation": ("diff", (torch.ones(1, 2, 256),))}, 0.5)
+    bias = model.model.diffusion_model.text_embedding[2].bias
+    patched.add_patches({"diffusion_model.text_embedding.2.bias": ("diff", (torch.ones_like(bias),))}, 0.5)
     before = identity(patched)
-    head = model.model.diffusion_model.head
     with torch.inference_mode():
-        original = head.modulation.clone()
+        original = bias.clone()
         comfy.model_management.load_models_gpu([patched], force_full_load=True)
         loaded = identity(patched), identity(model)
-        assert not torch.equal(head.modulation, original), "the LoRA has to lie in the weights here"
+        in_place = model.model.diffusion_model.text_embedding[2].bias
+        assert not torch.equal(in_place, original), "the LoRA has to lie in the weights here"
         patched.detach()
     assert loaded == (before, plain)
 
