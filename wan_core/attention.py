@@ -34,6 +34,27 @@ def scaled_dot_product(
     return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
+def query_spans(queries: int, keys: int, block_tokens: int, pieces: int = 1) -> list[tuple[slice, int]]:
+    """Cut the queries of an attention into parts that can be computed one after the other.
+
+    Args:
+        queries: number of queries, the last tokens of the keys.
+        keys: number of keys.
+        block_tokens: tokens of a causal block; 0 = bidirectional, every query sees every key.
+        pieces: about how many parts memory asks for; a part never reaches over the end of a block.
+
+    Returns:
+        For each part its queries, and how many of the keys, from the first on, they see.
+    """
+    block, longest = block_tokens or queries, -(-queries // pieces)
+    spans = []
+    for start in range(0, queries, block):
+        end = min(start + block, queries)
+        for first in range(start, end, longest):
+            spans.append((slice(first, min(first + longest, end)), keys - queries + end))
+    return spans
+
+
 def block_causal(
     attention: Attention,
     q: torch.Tensor,
@@ -64,14 +85,10 @@ def block_causal(
 
     Source: the causal mask of SkyReels-V2's transformer (`num_frame_per_block`).
     """
-    length = q.shape[1]
-    if block_tokens >= length:
+    if block_tokens >= q.shape[1]:
         return attention(q, k, v, heads, transformer_options=transformer_options)
-    parts, before = [], k.shape[1] - length
-    for start in range(0, length, block_tokens):
-        end = min(start + block_tokens, length)
-        seen = before + end
-        parts.append(
-            attention(q[:, start:end], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
-        )
+    parts = [
+        attention(q[:, rows], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
+        for rows, seen in query_spans(q.shape[1], k.shape[1], block_tokens)
+    ]
     return torch.cat(parts, dim=1)

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attention import Attention, block_causal, scaled_dot_product
+from .attention import Attention, block_causal, query_spans, scaled_dot_product
 from .config import WanConfig
 from .kv_cache import LayerCache
-from .operations import TorchOperations, gelu_, reusable
+from .operations import TorchOperations, by_hand, gelu_, reusable
 from .rope import Rotary, apply_rotary
 
 
@@ -63,6 +63,7 @@ class BlockInputs:
     block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
     transformer_options: dict[str, Any] = field(default_factory=dict)
     cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
+    pieces: int = 1  # parts of the tokens that are computed one after the other, where memory is short
 
 
 def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -113,12 +114,14 @@ class WanSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
-        q = self.rotated(self.q, self.norm_q, x, inputs.rotary)
         k = self.rotated(self.k, self.norm_k, x, inputs.rotary)
         v = self.v(x)
         options = inputs.transformer_options
         if inputs.cache is not None:
             k, v = inputs.cache.extend(k, v, inputs.block_tokens)
+        if inputs.pieces > 1 and by_hand() and not options.get("patches", {}).get("attn1_patch"):
+            return self.in_pieces(x, k, v, inputs)
+        q = self.rotated(self.q, self.norm_q, x, inputs.rotary)
         if inputs.block_tokens:
             x = block_causal(self.attention, q, k, v, self.num_heads, inputs.block_tokens, options)
         else:
@@ -126,6 +129,16 @@ class WanSelfAttention(nn.Module):
         for patch in options.get("patches", {}).get("attn1_patch", ()):
             x = patch({"x": x, "q": q, "k": k, "transformer_options": options})
         return self.o(x)
+
+
+    def in_pieces(self, x: Tensor, k: Tensor, v: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the same as `forward`, from some queries at a time and written over `x` [B, L, C]."""
+        options = inputs.transformer_options
+        for rows, seen in query_spans(x.shape[1], k.shape[1], inputs.block_tokens, inputs.pieces):
+            q = self.rotated(self.q, self.norm_q, x[:, rows], Rotary(*(table[rows] for table in inputs.rotary)))
+            y = self.attention(q, k[:, :seen], v[:, :seen], heads=self.num_heads, transformer_options=options)
+            x[:, rows] = self.o(y)
+        return x
 
 
 class WanT2VCrossAttention(WanSelfAttention):
@@ -199,14 +212,31 @@ class WanAttentionBlock(nn.Module):
 
         y = self.self_attn(modulate(self.norm1(x), shift_attn, scale_attn), inputs)
         x = gate(x, y, gate_attn)
-        y = self.cross_attn(
-            self.norm3(x), inputs.context, context_img_len=inputs.image_tokens, transformer_options=options
-        )
-        x = torch.add(x, y, out=reusable(x, y))  # over x, which is this block's own; y may be a neighbour's
+        x = self.add_cross_attention(x, inputs)
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
-        y = self.ffn(modulate(self.norm2(x), shift_ffn, scale_ffn))
+        y = self.feed_forward(modulate(self.norm2(x), shift_ffn, scale_ffn), inputs.pieces)
         return gate(x, y, gate_ffn)
+
+    def add_cross_attention(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return `x` [B, L, C] and what the text adds to it, written over `x`, which is this block's own."""
+        # a neighbour's forward in place of ours may count the tokens that it is given
+        pieces = inputs.pieces if by_hand() and "forward" not in vars(self.cross_attn) else 1
+        told = {"context_img_len": inputs.image_tokens, "transformer_options": inputs.transformer_options}
+        if pieces == 1:
+            y = self.cross_attn(self.norm3(x), inputs.context, **told)
+            return torch.add(x, y, out=reusable(x, y))  # not over y, which may be a neighbour's
+        for rows, _ in query_spans(x.shape[1], x.shape[1], 0, pieces):
+            x[:, rows] += self.cross_attn(self.norm3(x[:, rows]), inputs.context, **told)
+        return x
+
+    def feed_forward(self, y: Tensor, pieces: int) -> Tensor:
+        """Return the feed-forward of `y` [B, L, C]; in pieces it is written over `y`."""
+        if pieces == 1 or not by_hand():
+            return self.ffn(y)
+        for rows, _ in query_spans(y.shape[1], y.shape[1], 0, pieces):
+            y[:, rows] = self.ffn(y[:, rows])
+        return y
 
 
 class Head(nn.Module):
@@ -254,6 +284,7 @@ def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, i
             block_tokens=inputs.block_tokens,
             transformer_options=args["transformer_options"],
             cache=inputs.cache,
+            pieces=inputs.pieces,
         )
         return {"img": block(args["img"], changed)}
 

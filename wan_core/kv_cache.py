@@ -11,7 +11,7 @@ rolling generation of causal video models (Yin et al. 2025, CausVid; Huang et al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -35,6 +35,16 @@ class Progress(Protocol):
     @property
     def busy_end(self) -> int:
         """Behind the last frame that is denoised now."""
+
+
+def frames_at_work(rows: Iterable[Progress], block_size: int) -> int:
+    """Return the most latent frames that one call computes when a cache leaves out what it need not compute."""
+    cached = most = 0
+    for row in rows:
+        cached = max(cached, row.start)
+        most = max(most, -(-(row.busy_end - row.start) // block_size) * block_size + row.start - cached)
+        cached += max(row.finished - cached, 0) // block_size * block_size
+    return most
 
 
 class LayerCache:
@@ -86,6 +96,7 @@ class KVCache:
         self.block_size = block_size
         self.layers = [LayerCache(device) for _ in range(num_layers)]
         self.end = 0  # the latent frame behind the cached ones, at which the next call begins
+        self.held = [0] * num_layers  # blocks in each layer when the call began
 
     @property
     def num_bytes(self) -> int:
@@ -108,6 +119,19 @@ class KVCache:
                 *layer.blocks[max(len(layer.blocks) - inside, sink_blocks) :],
             ]
             layer.new_blocks = max(finished - self.end, 0) // self.block_size
+        self.held = [len(layer.blocks) for layer in self.layers]
+
+    def cancel(self) -> None:
+        """Forget what a call has kept that did not come to its end: it can then be made once more."""
+        for layer, held in zip(self.layers, self.held, strict=True):
+            del layer.blocks[held:]
+            layer.new_blocks = 0
+
+    def move(self, device: torch.device) -> None:
+        """Keep keys and values on another device from now on."""
+        for layer in self.layers:
+            layer.device = device
+            layer.blocks = [(key.to(device), value.to(device)) for key, value in layer.blocks]
 
     def finish(self) -> None:
         """Count the blocks that the call has kept."""
@@ -161,6 +185,12 @@ class CausalRun:
         """Memory that the caches take."""
         return sum(cache.num_bytes for cache in self.caches.values())
 
+    def move(self, device: torch.device) -> None:
+        """Keep the caches on another device from now on."""
+        self.device = device
+        for cache in self.caches.values():
+            cache.move(device)
+
     def __call__(self, x: Tensor, t: Tensor, row: Progress, key: Hashable = None, **inputs: Any) -> Tensor:
         """Predict the velocity of the frames that are at work.
 
@@ -180,7 +210,11 @@ class CausalRun:
         first = cache.end - row.start
         behind = -(-(row.busy_end - row.start) // block) * block
         at_work = slice(first, behind)  # slicing ends at the last frame, when the last block is a short one
-        computed = self.model(x[:, :, at_work], t[:, at_work], causal_block_size=block, cache=cache, **inputs)
+        try:
+            computed = self.model(x[:, :, at_work], t[:, at_work], causal_block_size=block, cache=cache, **inputs)
+        except BaseException:
+            cache.cancel()  # some layers have kept their part already
+            raise
         cache.finish()
         velocity = computed.new_zeros(*computed.shape[:2], *x.shape[2:])  # image-to-video models take more channels in
         velocity[:, :, at_work] = computed

@@ -120,6 +120,7 @@ class WanModel(nn.Module):
         causal_block_size: int = 0,
         transformer_options: dict[str, Any] | None = None,
         cache: KVCache | None = None,
+        pieces: int = 1,
     ) -> Tensor:
         """Predict the velocity of a noisy latent video.
 
@@ -133,6 +134,8 @@ class WanModel(nn.Module):
             causal_block_size: latent frames of a causal block; 0 for bidirectional attention.
             transformer_options: ComfyUI's options (patches, block replacements, rotary options); None outside a host.
             cache: finished frames that stand before those of `x`, with causal attention; see `wan_core.kv_cache`.
+            pieces: parts of the tokens that attention and feed-forward compute one after the other: the same result
+                in less memory, somewhat slower. With gradients or under torch.compile it is not looked at.
 
         Returns:
             Velocity, noise minus video, [B, out_dim, F, H, W].
@@ -158,6 +161,7 @@ class WanModel(nn.Module):
             image_tokens=None if clip_fea is None else clip_fea.shape[-2],
             block_tokens=causal_block_size * grid[1] * grid[2],
             transformer_options=options,
+            pieces=pieces,
         )
         tokens = self.run_blocks(tokens, inputs, cache)
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]

@@ -147,21 +147,36 @@ def plan(
     levels[:, known] = known_level
     levels = levels.to(device)
     steps = (schedule.step_index - 1).clamp(0, schedule.steps - 1).to(device)
+    jobs = []
+    for row, busy in rows_of(schedule, sigmas, known):
+        runs = tuple(
+            (slice(first, behind), slice(first - row.start, behind - row.start), steps[row.index, first:behind])
+            for first, behind in busy
+        )
+        jobs.append(Job(row, levels[row.index, row.start : row.end], runs))
+    return jobs
+
+
+def rows_of(
+    schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor
+) -> list[tuple[Row, list[tuple[int, int]]]]:
+    """Return every row of a schedule with the runs (start, end) of latent frames that it denoises.
+
+    Args:
+        schedule: who is denoised when.
+        sigmas: [steps + 1], falling to 0.
+        known: bool [F], frames that are never updated.
+    """
     update = schedule.update_mask & ~known
     row_levels = row_sigmas(sigmas, schedule.step_index, known).tolist()
     settled = (schedule.step_index == schedule.steps + 1) | known
     finished = settled.long().cumprod(dim=1).sum(dim=1).tolist()
-    jobs = []
+    rows = []
     for index, ((start, end), changes) in enumerate(zip(schedule.intervals, update.tolist(), strict=True)):
         busy = true_runs(changes[start:end], start)
-        runs = tuple(
-            (slice(first, behind), slice(first - start, behind - start), steps[index, first:behind])
-            for first, behind in busy
-        )
         busy_end = busy[-1][1] if busy else end
-        row = Row(index, schedule.num_rows, start, end, row_levels[index], finished[index], busy_end)
-        jobs.append(Job(row, levels[index, start:end], runs))
-    return jobs
+        rows.append((Row(index, schedule.num_rows, start, end, row_levels[index], finished[index], busy_end), busy))
+    return rows
 
 
 def true_runs(values: list[bool], offset: int) -> list[tuple[int, int]]:

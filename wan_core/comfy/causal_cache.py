@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.patcher_extension
 import torch
 
 from ..forcing import ForcingSchedule
-from ..kv_cache import CausalRun
+from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
+from .cfg_range import predict_in_range
 from .frame_noise import take_frame_sigmas
 from .transformer import CAUSAL_RUN
+
+if TYPE_CHECKING:
+    from .sampler import RunPlan
 
 # options of a run that hand the whole clip to a function of somebody else
 LOOKING_AT_THE_CLIP = (
@@ -30,6 +34,7 @@ LOOKING_AT_THE_CLIP = (
     "sampler_post_cfg_function",
     "sampler_pre_cfg_function",
 )
+OUR_OWN = (take_frame_sigmas, predict_in_range)  # wrappers that know which frames are not computed
 
 
 class HostCausalRun:
@@ -73,8 +78,7 @@ class HostCausalRun:
 def causal_cache(
     guider: Any,
     model_options: dict[str, Any],
-    schedule: ForcingSchedule,
-    known: torch.Tensor,
+    plan: RunPlan,
     block_size: int,
     latents: torch.Tensor,
 ) -> Iterator[HostCausalRun | None]:
@@ -83,8 +87,7 @@ def causal_cache(
     Args:
         guider: the guider, with the model loaded and its conds processed.
         model_options: the options of this sampling run (a copy that core makes for it).
-        schedule: of the whole clip.
-        known: bool [F], frames that are never updated.
+        plan: of the whole clip.
         block_size: latent frames of a causal block; 0 without causal attention.
         latents: what is sampled [B, C, F, H, W].
 
@@ -93,8 +96,9 @@ def causal_cache(
     """
     options = model_options["transformer_options"]
     place = None
-    if block_size and helps(schedule, known) and not looked_at(guider.conds, model_options):
-        place = free_place(guider, cache_bytes(guider, latents, block_size), latents)
+    if can_cache(plan, block_size, guider.conds, model_options):
+        wanted = cache_bytes(guider.inner_model, guider.conds, tuple(latents.shape), block_size)
+        place = free_place(guider, wanted, latents, frames_at_work(plan.rows, block_size))
     if place is None:
         yield None
         return
@@ -105,7 +109,12 @@ def causal_cache(
         try:
             yield host_run
         finally:
-            del options[CAUSAL_RUN]
+            options.pop(CAUSAL_RUN, None)  # where memory was short it is gone already
+
+
+def can_cache(plan: RunPlan, block_size: int, conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
+    """Say whether a cache would save work and could do no harm, wherever it might lie."""
+    return block_size > 0 and helps(plan.schedule, plan.known) and not looked_at(conds, model_options)
 
 
 def helps(schedule: ForcingSchedule, known: torch.Tensor) -> bool:
@@ -118,7 +127,7 @@ def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
     options = model_options["transformer_options"]
     kinds = comfy.patcher_extension.WrappersMP
     wrapped = any(
-        wrapper is not take_frame_sigmas
+        wrapper not in OUR_OWN
         for kind in (kinds.APPLY_MODEL, kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
         for wrapper in comfy.patcher_extension.get_all_wrappers(kind, options)
     )
@@ -127,22 +136,36 @@ def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
     return wrapped or hooked or patched or any(model_options.get(name) for name in LOOKING_AT_THE_CLIP)
 
 
-def cache_bytes(guider: Any, latents: torch.Tensor, block_size: int) -> int:
-    """Return what the keys and values of all blocks but the last one will take, for every condition."""
-    transformer = guider.inner_model.diffusion_model
-    batch, _, frames, height, width = latents.shape
+def cache_bytes(model: Any, conds: dict[str, Any], shape: tuple[int, ...], block_size: int) -> int:
+    """Return what the keys and values of all blocks but the last one will take, for every condition.
+
+    Args:
+        model: the BaseModel.
+        conds: the guider's conds.
+        shape: of the padded latents [B, C, F, H, W].
+        block_size: latent frames of a causal block.
+    """
+    transformer = model.diffusion_model
+    batch, _, frames, height, width = shape
     _, patch_height, patch_width = transformer.patch_size
     tokens = (frames - block_size) * -(-height // patch_height) * -(-width // patch_width)
     values = 2 * batch * tokens * transformer.config.dim * len(transformer.blocks)
-    conditions = sum(len(conditions or ()) for conditions in guider.conds.values())
-    dtype = guider.inner_model.manual_cast_dtype or guider.inner_model.get_dtype()
+    conditions = sum(len(conditions or ()) for conditions in conds.values())
+    dtype = model.manual_cast_dtype or model.get_dtype()
     return values * conditions * dtype.itemsize
 
 
-def free_place(guider: Any, wanted: int, latents: torch.Tensor) -> torch.device | None:
-    """Return the device that has room for the cache beside a model call: the model's, else the CPU, else None."""
-    device = latents.device
-    call = guider.inner_model.memory_required([2 * latents.shape[0], *latents.shape[1:]])
+def free_place(guider: Any, wanted: int, latents: torch.Tensor, at_work: int) -> torch.device | None:
+    """Return the device that has room for the cache beside a model call: the model's, else the CPU, else None.
+
+    Args:
+        guider: the guider, with the model loaded.
+        wanted: bytes of the cache.
+        latents: what is sampled [B, C, F, H, W].
+        at_work: the most latent frames of a call with the cache.
+    """
+    device, (batch, channels, _, height, width) = latents.device, latents.shape
+    call = guider.inner_model.memory_required([2 * batch, channels, at_work, height, width])
     if comfy.model_management.get_free_memory(device) > wanted + call:
         return device
     cpu = torch.device("cpu")

@@ -15,6 +15,7 @@ import torch
 
 from ..checkpoint import CheckpointInfo, inspect_checkpoint, load_checkpoint
 from .base_model import model_config
+from .memory_estimate import estimate_memory
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -74,6 +75,7 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
         model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
     else:
         model.load_model_weights(state_dict, "")
+    estimate_memory(patcher)
     patcher.cached_patcher_init = (load_model, (str(path), weight_dtype))
     return patcher
 

@@ -17,11 +17,13 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..forcing import ForcingSchedule, forcing_schedule, padded_frames
 from ..noise import seeded_noise
-from ..sampler import PinnedFrames, Row, leading_pinned, sample
+from ..sampler import PinnedFrames, Row, leading_pinned, rows_of, sample
 from ..sampling import FULL_NOISE, row_sigmas
 from .causal_cache import HostCausalRun, causal_cache
+from .cfg_range import FRAME_PROGRESS
 from .checks import check_model
 from .frame_noise import frame_noise, set_frame_sigmas
+from .memory_ladder import MemoryLadder
 from .transformer import CAUSAL_BLOCK_SIZE
 
 
@@ -46,9 +48,56 @@ class ForcingOptions:
     addnoise_condition: int = 20
 
     @property
+    def cached_block_size(self) -> int:
+        """Latent frames of a block that a cache can keep; 0 without causal attention."""
+        return self.causal_block_size if self.causal_attention else 0
+
+    @property
     def needs_whole_blocks(self) -> bool:
         """Whether the number of latent frames has to be a multiple of the block size."""
         return self.causal_block_size > 1 and (self.ar_step > 0 or self.causal_attention)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What follows from a clip and its settings before anything is computed.
+
+    Attributes:
+        known: bool [F], known frames of the padded clip.
+        schedule: who is denoised when, of the padded clip.
+        rows: its model calls.
+    """
+
+    known: torch.Tensor
+    schedule: ForcingSchedule
+    rows: tuple[Row, ...]
+
+
+def plan_run(
+    options: ForcingOptions, frames: int, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
+) -> RunPlan | None:
+    """Plan a run; None where all frames are known and there is nothing to do.
+
+    Args:
+        options: the diffusion-forcing settings.
+        frames: latent frames of the clip.
+        sigmas: [steps + 1], falling to 0.
+        denoise_mask: [B, C, F, H, W], 0 = known frame.
+
+    Raises:
+        InputError: the mask splits a frame, the sigmas do not fall to 0.
+        ScheduleError: steps, frames and block size that do not go together.
+    """
+    check_sigmas(sigmas)
+    known = known_frames(denoise_mask, frames)
+    if all(known.tolist()):
+        return None
+    block = options.causal_block_size
+    padded = padded_frames(frames, block) if options.needs_whole_blocks else frames
+    known = torch.cat((known, known.new_zeros(padded - frames)))
+    schedule = forcing_schedule(padded, len(sigmas) - 1, options.ar_step, block, leading_pinned(known))
+    schedule = schedule.without_idle_rows(known)
+    return RunPlan(known, schedule, tuple(row for row, _ in rows_of(schedule, sigmas, known)))
 
 
 class DiffusionForcingSampler(comfy.samplers.Sampler):
@@ -94,24 +143,18 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         """
         options = self.options
         check_model(guider.inner_model, options.causal_attention)
-        check_sigmas(sigmas)
-        frames = noise.shape[2]
-        known = known_frames(denoise_mask, frames)
+        frames, seed = noise.shape[2], extra_args.get("seed") or 0
         if latent_image is None:
             latent_image = torch.zeros_like(noise)
-        if all(known.tolist()):
+        plan = plan_run(options, frames, sigmas, denoise_mask)
+        if plan is None:
             return latent_image
-        seed = extra_args.get("seed") or 0
-
-        padded = padded_frames(frames, options.causal_block_size) if options.needs_whole_blocks else frames
+        known, schedule = plan.known, plan.schedule
+        padded = schedule.num_frames
         noise = pad_noise(noise, padded, seed)
         latent_image = pad_frames(latent_image, padded)
-        known = torch.cat((known, known.new_zeros(padded - frames)))
         pad_conditions(guider.conds, frames, padded)
 
-        steps, block = len(sigmas) - 1, options.causal_block_size
-        schedule = forcing_schedule(padded, steps, options.ar_step, block, leading_pinned(known))
-        schedule = schedule.without_idle_rows(known)
         pinned = None
         if known.any():
             condition_noise = self.condition_noise
@@ -119,12 +162,13 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
                 condition_noise = seeded_noise(tuple(noise.shape), seed, "condition")
             pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise.to(noise))
         run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
-        block_size = block if options.causal_attention else 0
+        model_options = extra_args["model_options"]
         with (
-            frame_noise(guider.inner_model, extra_args["model_options"]),
-            causal_cache(guider, extra_args["model_options"], schedule, known, block_size, noise) as run.cache,
+            frame_noise(guider.inner_model, model_options),
+            causal_cache(guider, model_options, plan, options.cached_block_size, noise) as run.cache,
             tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
         ):
+            run.ladder = MemoryLadder(guider, model_options, run.cache, noise)
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
                 bar.update()
@@ -151,7 +195,10 @@ class GuiderRun:
         self.guider = guider
         self.extra_args = extra_args
         self.cache: HostCausalRun | None = None
-        self.first_changed = torch.argmax((schedule.update_mask & ~known).int(), dim=1).tolist()
+        self.ladder: MemoryLadder | None = None
+        busy = schedule.update_mask & ~known
+        self.first_changed = torch.argmax(busy.int(), dim=1).tolist()
+        self.progress = frame_progress(schedule, busy)
         transformer_options = extra_args["model_options"].setdefault("transformer_options", {})
         # neighbours look their progress up in this list: it has to hold the sigmas that they will be called with
         rows = row_sigmas(sigmas, schedule.step_index, known)
@@ -176,8 +223,19 @@ class GuiderRun:
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
         if self.cache is not None:
             self.cache.row = row
+        options = self.extra_args["model_options"]["transformer_options"]
+        options[FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]
         sigma = x.new_full((x.shape[0],), row.sigma)
-        return self.guider(x, sigma, **self.extra_args)
+        assert self.ladder is not None, "made when the run begins"
+        return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), row)
+
+
+def frame_progress(schedule: ForcingSchedule, busy: torch.Tensor) -> list[list[float | None]]:
+    """Return for every row and frame the share of the frame's steps that are done; None where the row leaves it."""
+    return [
+        [(step - 1) / schedule.steps if works else None for step, works in zip(steps, row, strict=True)]
+        for steps, row in zip(schedule.step_index.tolist(), busy.tolist(), strict=True)
+    ]
 
 
 def check_sigmas(sigmas: torch.Tensor) -> None:

@@ -15,6 +15,7 @@ from ..model import WanModel
 CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
 CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # keys in transformer_options
 CAUSAL_RUN = "skyreels_causal_run"
+PIECES = "skyreels_pieces"
 
 
 class HostWanModel(WanModel):
@@ -55,9 +56,9 @@ class HostWanModel(WanModel):
         **unused: Any,
     ) -> torch.Tensor:
         options = {} if transformer_options is None else transformer_options
-        run = options.get(CAUSAL_RUN)
+        run, pieces = options.get(CAUSAL_RUN), options.get(PIECES, 1)
         if run is not None and run.takes(x, options):
-            return run(x, timestep, options, context=context, clip_fea=clip_fea, fps=fps)
+            return run(x, timestep, options, context=context, clip_fea=clip_fea, fps=fps, pieces=pieces)
         return self.predict(
             x,
             timestep,
@@ -66,6 +67,7 @@ class HostWanModel(WanModel):
             clip_fea=clip_fea,
             causal_block_size=options.get(CAUSAL_BLOCK_SIZE, 0),
             transformer_options=options,
+            pieces=pieces,
         )
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, *args: Any, **inputs: Any) -> torch.Tensor:

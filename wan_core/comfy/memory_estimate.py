@@ -1,0 +1,114 @@
+"""What a sampling run tells ComfyUI that it will need, before ComfyUI decides which weights stay on the device.
+
+Core's estimate knows the latent video and nothing of the cache of finished blocks. With that cache a call computes only
+the blocks that are at work, so a long clip does not need what core would reserve for it, and the cache needs what core
+does not reserve. A cache that would push the model's own weights out is not asked for: it goes to main memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import torch
+
+from ..kv_cache import frames_at_work
+from .causal_cache import cache_bytes, can_cache
+from .sampler import DiffusionForcingSampler, plan_run
+
+WRAPPER_KEY = "skyreels_v2_memory"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run needs beside the weights.
+
+    Attributes:
+        frames: the most latent frames that a model call computes.
+        cache: bytes of the cache of finished blocks that are reserved on the device.
+    """
+
+    frames: int
+    cache: int = 0
+
+
+def estimate_memory(patcher: Any) -> None:
+    """Have every sampling run of a MODEL with diffusion forcing reserve what it needs."""
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    patcher.add_wrapper_with_key(kind, WRAPPER_KEY, sample_with_estimate)
+
+
+def sample_with_estimate(
+    executor: Any,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Tell the loading of the models what this run needs; an OUTER_SAMPLE wrapper."""
+    need = None
+    if isinstance(sampler, DiffusionForcingSampler) and noise.ndim == 5:
+        need = needed(executor.class_obj, sampler, noise, sigmas, denoise_mask)
+    if need is not None:
+        comfy.patcher_extension.add_wrapper_with_key(
+            comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
+            WRAPPER_KEY,
+            Preparation(need),
+            executor.class_obj.model_options,  # a copy that core makes for this run
+            is_model_options=True,
+        )
+    return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+
+
+def needed(
+    guider: Any,
+    sampler: DiffusionForcingSampler,
+    noise: torch.Tensor,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None,
+) -> Need | None:
+    """Return what a run needs; None where nothing is to be computed."""
+    plan = plan_run(sampler.options, noise.shape[2], sigmas, denoise_mask)
+    if plan is None:
+        return None
+    frames, block_size = plan.schedule.num_frames, sampler.options.cached_block_size
+    if not can_cache(plan, block_size, guider.conds, guider.model_options):
+        return Need(frames)
+    batch, channels, _, height, width = noise.shape
+    model, device = guider.model_patcher.model, guider.model_patcher.load_device
+    at_work = min(frames_at_work(plan.rows, block_size), frames)
+    cache = cache_bytes(model, guider.conds, (batch, channels, frames, height, width), block_size)
+    call = model.memory_required([2 * batch, channels, at_work, height, width])
+    fits = guider.model_patcher.model_size() + call + cache < comfy.model_management.get_total_memory(device)
+    return Need(at_work, cache if fits else 0)
+
+
+class Preparation:
+    """A PREPARE_SAMPLING wrapper: core's loading of the models, with the run's own need."""
+
+    def __init__(self, need: Need):
+        self.need = need
+
+    def __call__(self, executor: Any, patcher: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return what core's `prepare_sampling` returns."""
+        batch, channels, _, height, width = noise_shape
+        with reserved(patcher.model, self.need.cache):
+            return executor(patcher, [batch, channels, self.need.frames, height, width], *args, **kwargs)
+
+
+@contextmanager
+def reserved(model: Any, extra: int) -> Iterator[None]:
+    """Add bytes to a BaseModel's `memory_required` while the context lasts."""
+    required = model.memory_required
+    model.memory_required = lambda *args, **kwargs: required(*args, **kwargs) + extra
+    try:
+        yield
+    finally:
+        del model.memory_required  # the one of its class again
