@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
+from .guidance import SkyReelsV2CFGRange
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .live_plan import register
 from .loaders import SkyReelsV2ModelLoader
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2Plan,
     SkyReelsV2Jobs,
     SkyReelsV2DemoModels,
+    SkyReelsV2CFGRange,
 ]
 
 

@@ -15,9 +15,9 @@ from wan_core.attention import block_causal, scaled_dot_product
 from wan_core.config import WanConfig
 from wan_core.errors import ScheduleError
 from wan_core.forcing import forcing_schedule
-from wan_core.kv_cache import CausalRun
+from wan_core.kv_cache import CausalRun, frames_at_work
 from wan_core.model import WanModel
-from wan_core.sampler import PinnedFrames, Row, leading_pinned, sample
+from wan_core.sampler import PinnedFrames, Row, leading_pinned, rows_of, sample
 from wan_core.sampling import flow_sigmas, timesteps_of
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=2, inject_sample_info=True)
@@ -125,6 +125,58 @@ def test_every_block_is_computed_once_a_step_and_once_finished(model):
     assert relative_error(a.video, b.video) < 1e-4
     assert b.frames == 50 * 25  # 50 rows of five blocks
     assert a.frames == (5 * steps + 4) * block  # nobody looks back at the last block
+
+
+def test_a_call_that_failed_half_way_can_be_made_again(monkeypatch):
+    whole = make(CountedModel(), 8, 3, 2, 2, True)
+    model, failures = CountedModel(), 0
+    last = model.model.blocks[-1].ffn
+
+    def fail_at_first(module, inputs):  # when every layer has kept its part of what has just been finished
+        nonlocal failures
+        failures += 1
+        if failures % 2:
+            raise MemoryError
+
+    last.register_forward_pre_hook(fail_at_first)
+    call = CausalRun.__call__
+
+    def twice(self, *args, **kwargs):
+        with pytest.raises(MemoryError):
+            call(self, *args, **kwargs)
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(CausalRun, "__call__", twice)
+    again = make(model, 8, 3, 2, 2, True)
+    assert relative_error(again.video, whole.video) < 1e-5
+    assert again.frames == 2 * whole.frames
+    assert again.bytes_after_rows == whole.bytes_after_rows
+
+
+@pytest.mark.parametrize(("ar_step", "known"), [(1, 0), (2, 0), (2, 3), (5, 4)])
+def test_the_most_frames_at_work_are_foretold(monkeypatch, ar_step, known):
+    model, computed = CountedModel(), []
+    forward = model.model.forward
+    monkeypatch.setattr(model.model, "forward", lambda x, *a, **k: computed.append(x.shape[2]) or forward(x, *a, **k))
+    make(model, 10, 4, ar_step, 2, True, known=range(known))
+    mask = torch.arange(10) < known
+    rows = rows_of(forcing_schedule(10, 4, ar_step, 2, known), flow_sigmas(4), mask)
+    assert frames_at_work([row for row, _ in rows], 2) == max(computed)
+
+
+def test_a_cache_can_move_in_the_middle_of_a_run(monkeypatch):
+    whole = make(CountedModel(), 8, 3, 2, 2, True)
+    call, devices = CausalRun.__call__, []
+
+    def moving(self, x, t, row, *args, **kwargs):
+        if row.index == 6:
+            self.move(torch.device("cpu"))
+        devices.append({layer.device for cache in self.caches.values() for layer in cache.layers})
+        return call(self, x, t, row, *args, **kwargs)
+
+    monkeypatch.setattr(CausalRun, "__call__", moving)
+    assert relative_error(make(CountedModel(), 8, 3, 2, 2, True).video, whole.video) < 1e-6
+    assert devices[5:7] == [{None}, {torch.device("cpu")}]
 
 
 def test_known_blocks_are_computed_once(model):

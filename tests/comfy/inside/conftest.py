@@ -66,6 +66,12 @@ def pack() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def memory_budget() -> Any:
+    """The class of a memory with a limit; see tests/memory_budget.py."""
+    return load_module("memory_budget", REPO / "tests" / "memory_budget.py").MemoryBudget
+
+
+@pytest.fixture(scope="session")
 def pack_nodes(pack: ModuleType) -> dict[str, Any]:
     """Node id -> node class of the pack."""
 
