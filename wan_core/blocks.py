@@ -114,8 +114,7 @@ class WanSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
-        k = self.rotated(self.k, self.norm_k, x, inputs.rotary)
-        v = self.v(x)
+        k, v = self.keys(x, inputs), self.v(x)
         options = inputs.transformer_options
         if inputs.cache is not None:
             k, v = inputs.cache.extend(k, v, inputs.block_tokens)
@@ -131,11 +130,20 @@ class WanSelfAttention(nn.Module):
         return self.o(x)
 
 
+    def keys(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the keys [B, L, C] of `x` [B, L, C]; in pieces only they and no intermediate are of that length."""
+        if inputs.pieces == 1 or not by_hand():
+            return self.rotated(self.k, self.norm_k, x, inputs.rotary)
+        k = torch.empty_like(x)
+        for rows, _ in query_spans(x.shape[1], x.shape[1], 0, inputs.pieces):
+            k[:, rows] = self.rotated(self.k, self.norm_k, x[:, rows], inputs.rotary.part(rows))
+        return k
+
     def in_pieces(self, x: Tensor, k: Tensor, v: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `forward`, from some queries at a time and written over `x` [B, L, C]."""
         options = inputs.transformer_options
         for rows, seen in query_spans(x.shape[1], k.shape[1], inputs.block_tokens, inputs.pieces):
-            q = self.rotated(self.q, self.norm_q, x[:, rows], Rotary(*(table[rows] for table in inputs.rotary)))
+            q = self.rotated(self.q, self.norm_q, x[:, rows], inputs.rotary.part(rows))
             y = self.attention(q, k[:, :seen], v[:, :seen], heads=self.num_heads, transformer_options=options)
             x[:, rows] = self.o(y)
         return x

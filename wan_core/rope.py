@@ -19,6 +19,10 @@ class Rotary(NamedTuple):
     cos: torch.Tensor
     sin: torch.Tensor
 
+    def part(self, tokens: slice) -> Rotary:
+        """Return the table of some of the tokens."""
+        return Rotary(self.cos[tokens], self.sin[tokens])
+
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     """Return how many channel pairs of a head belong to time, height and width."""

@@ -16,9 +16,10 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
-SHAPE = (1, 16, 6, 16, 16)
+SHAPE = (1, 16, 6, 12, 12)
 CAUSAL = {"ar_step": 2, "causal_block_size": 2, "causal_attention": True}
 CAUSAL_ROWS = 5 + 2 * 2
 RUNGS = ("one after the other", "in 4 pieces", "in 16 pieces")
@@ -30,7 +31,10 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture
 def model(pack: ModuleType, models: Path) -> Any:
-    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
+    model = module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
+    for block in model.model.diffusion_model.blocks:  # a backend that does not get by with less on its own
+        block.self_attn.attention = block.cross_attn.attention = attention_pytorch
+    return model
 
 
 def sample(model: Any, cfg: float = 4.0, callback: Any = None, **options: Any) -> torch.Tensor:
@@ -108,8 +112,9 @@ def test_in_less_memory_the_video_is_the_same(
 def test_at_cfg_1_there_is_nothing_to_take_apart(
     model: Any, memory_budget: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    expected = sample(model, cfg=1.0)
     with memory_budget() as budget:
-        expected = sample(model, cfg=1.0)
+        sample(model, cfg=1.0)
     with caplog.at_level(logging.WARNING), memory_budget(budget.peak - 1):
         made = sample(model, cfg=1.0)
     assert len(in_the_log(caplog)) == 1 and "in 4 pieces" in in_the_log(caplog)[0]
@@ -177,11 +182,13 @@ def test_the_cache_is_given_up_when_there_is_no_room_for_it(
 def test_the_next_run_begins_at_the_top(
     model: Any, memory_budget: Any, calls: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    sample(model)  # what is made once for all runs is not counted
     with memory_budget() as free:
         sample(model)
+    calls.clear()
     with memory_budget(free.peak - 1):
         sample(model)
-    assert len(calls) == 5 + 6
+    assert len(calls) == 5 + 1
     calls.clear()
     with memory_budget() as again:
         sample(model)
@@ -215,8 +222,8 @@ def test_when_nothing_helps_the_error_says_what_does(
     model: Any, memory_budget: Any, calls: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     ladder = module("comfy.memory_ladder")
-    size = "21 frames of 128x128"
-    with memory_budget(50_000), pytest.raises(ladder.OutOfMemory, match=f"{size} do not fit .* fp8_e4m3fn") as raised:
+    size = "21 frames of 96x96"
+    with memory_budget(1_500_000), pytest.raises(ladder.OutOfMemory, match=f"{size} do not fit .* fp8_e4m3fn") as raised:
         sample(model)
     assert isinstance(raised.value, comfy.model_management.OOM_EXCEPTION)  # so the host frees what it holds
     assert isinstance(raised.value, module("errors").SkyReelsError)
