@@ -1,0 +1,124 @@
+"""What a run asks ComfyUI's memory management for, before it decides which weights stay on the device."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import pytest
+import torch
+
+SIGMAS = torch.tensor([0.999, 0.8, 0.5, 0.2, 0.0])
+FRAMES, BLOCK = 10, 2
+CAUSAL = {"ar_step": 2, "causal_block_size": BLOCK, "causal_attention": True}
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
+
+
+@pytest.fixture
+def model(pack: ModuleType, models: Path) -> Any:
+    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """Bytes that each loading of models asks for beside the weights: at best, and at least."""
+    seen: list[tuple[float, float]] = []
+    load = comfy.model_management.load_models_gpu
+
+    def spied(models: Any, memory_required: float = 0, minimum_memory_required: float = 0, **kwargs: Any) -> Any:
+        seen.append((memory_required, minimum_memory_required))
+        return load(models, memory_required, minimum_memory_required=minimum_memory_required, **kwargs)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", spied)
+    return seen
+
+
+def sample(model: Any, frames: int = FRAMES, **options: Any) -> None:
+    bridge = module("comfy.sampler")
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*([[torch.randn(1, 12, 4096), {}]] for _ in range(2)))
+    guider.set_cfg(4.0)
+    sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options))
+    shape = (1, 16, frames, 4, 4)
+    with torch.inference_mode():
+        guider.sample(torch.randn(shape), torch.zeros(shape), sampler, SIGMAS, disable_pbar=True, seed=3)
+
+
+def core_asks(model: Any, frames: int) -> tuple[float, float]:
+    """What core's formula gives for a number of latent frames: with both prompts at once, and with one."""
+    return tuple(model.model.memory_required([batch, 16, frames, 4, 4]) for batch in (2, 1))
+
+
+def test_without_a_cache_it_is_what_core_asks_for(model: Any, asked: list[Any]) -> None:
+    sample(model)
+    assert asked == [core_asks(model, FRAMES)]
+
+
+def test_frames_that_are_padded_count(model: Any, asked: list[Any]) -> None:
+    sample(model, 5, ar_step=2, causal_block_size=2)
+    assert asked == [core_asks(model, 6)]
+
+
+def test_with_a_cache_it_is_the_work_of_a_call_and_the_cache(
+    model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, runs, held, computed = module("kv_cache").CausalRun, [], [], []
+    call = kind.__call__
+
+    def watched(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        velocity = call(self, x, *args, **kwargs)
+        held.append(self.num_bytes)
+        return velocity
+
+    forward = module("model").WanModel.forward
+
+    def counted(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        computed.append(x.shape[2])
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "__call__", watched)
+    monkeypatch.setattr(module("model").WanModel, "forward", counted)
+    assert not runs
+    sample(model, **CAUSAL)
+    assert max(computed) < FRAMES and max(held) > 0
+    assert asked == [tuple(call + max(held) for call in core_asks(model, max(computed)))]
+    assert "memory_required" not in vars(model.model)  # the estimate ends with the loading
+
+
+def test_a_cache_that_would_push_the_weights_out_is_not_asked_for(
+    model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = model.model_size() + core_asks(model, FRAMES)[0]
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda *args, **kwargs: int(small / 2))
+    sample(model, **CAUSAL)
+    assert asked[0][0] < core_asks(model, FRAMES)[0]
+    assert asked[0] in [core_asks(model, frames) for frames in range(BLOCK, FRAMES, BLOCK)]
+
+
+def test_with_a_sampler_of_cores_nothing_changes(model: Any, asked: list[Any]) -> None:
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*([[torch.randn(1, 12, 4096), {}]] for _ in range(2)))
+    shape = (1, 16, 3, 4, 4)
+    with torch.inference_mode():
+        guider.sample(
+            torch.randn(shape), torch.zeros(shape), comfy.samplers.ksampler("euler"), SIGMAS, disable_pbar=True, seed=3
+        )
+    assert asked == [core_asks(model, 3)]
+
+
+def test_bad_settings_are_refused_before_the_weights_are_loaded(model: Any, asked: list[Any]) -> None:
+    bridge = module("comfy.sampler")
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*([[torch.randn(1, 12, 4096), {}]] for _ in range(2)))
+    shape = (1, 16, 3, 4, 4)
+    sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions())
+    with pytest.raises(module("errors").InputError, match="end at 0"):
+        guider.sample(torch.randn(shape), torch.zeros(shape), sampler, SIGMAS[:-1], disable_pbar=True, seed=3)
+    assert asked == []
