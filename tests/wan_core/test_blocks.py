@@ -108,7 +108,7 @@ def test_a_patch_of_the_attention_and_a_foreign_cross_attention_see_all_tokens(m
 
 
 @pytest.mark.parametrize(("queries", "keys", "block", "pieces"), [(12, 12, 0, 5), (12, 20, 4, 2), (10, 10, 4, 100)])
-def test_the_spans_are_all_queries_once_with_the_keys_they_see(queries: int, keys: int, block: int, pieces: int) -> None:
+def test_spans_are_all_queries_once_with_the_keys_they_see(queries: int, keys: int, block: int, pieces: int) -> None:
     seen = [(row, last) for rows, last in query_spans(queries, keys, block, pieces) for row in range(queries)[rows]]
     before = keys - queries
     ends = [before + min((row // block + 1) * block, queries) if block else keys for row in range(queries)]

@@ -24,6 +24,7 @@ from ..video_files import join_videos
 from .checks import LATENT_CHANNELS
 from .job_progress import JobProgress
 from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
+from .memory_ladder import OutOfMemory
 from .sampler import DiffusionForcingSampler
 from .vae_stream import MEMORY_FRAMES, StreamingDecoder
 
@@ -203,7 +204,11 @@ class LongVideoRun:
         return frames
 
     def sample(self, task: Task) -> torch.Tensor:
-        """Return the latents [1, 16, F, h, w] of a segment, through the host's guider."""
+        """Return the latents [1, 16, F, h, w] of a segment, through the host's guider.
+
+        Raises:
+            OutOfMemory: the segment does not fit in any way; says what is kept of the others.
+        """
         settings, pinned = self.settings, task.pinned
         guider = comfy.samplers.CFGGuider(self.inputs.model)
         guider.set_conds(self.inputs.positives[task.condition], self.inputs.negative)
@@ -213,16 +218,25 @@ class LongVideoRun:
             latent = pinned.latents
             mask = (~pinned.mask).float().view(1, 1, -1, 1, 1).expand(1, 1, *task.noise.shape[2:])
         sampler = DiffusionForcingSampler(settings.forcing, None if pinned is None else pinned.noise)
-        return guider.sample(
-            task.noise,
-            latent,
-            sampler,
-            self.sigmas,
-            denoise_mask=mask,
-            callback=self.progress.begin(task.segment),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=settings.seed,
-        )
+        try:
+            return guider.sample(
+                task.noise,
+                latent,
+                sampler,
+                self.sigmas,
+                denoise_mask=mask,
+                callback=self.progress.begin(task.segment),
+                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                seed=settings.seed,
+            )
+        except OutOfMemory as error:
+            finished = task.segment.index
+            if not finished:
+                raise
+            raise OutOfMemory(
+                f"{error} The first {finished} of {len(self.plan.segments)} segments are kept: free memory and queue "
+                "the same settings again to go on behind them; other settings begin a new job."
+            ) from None
 
     def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:
         """Return the last video frames of a window, decoded and encoded as a clip of their own: the authors' way."""

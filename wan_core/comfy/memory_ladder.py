@@ -77,7 +77,7 @@ class MemoryLadder:
             if done is None:
                 raise OutOfMemory(
                     f"Memory ran out in {where}, and {in_pixels(self.size)} do not fit in any way that is left: lower "
-                    "width, height or frames, choose a smaller weight_dtype such as fp8_e4m3fn, or close other programs."
+                    "width, height or frames, choose a smaller weight_dtype like fp8_e4m3fn, or close other programs."
                 )
             logging.warning(
                 "SkyReels-V2: out of memory in %s; it is made again, and the run goes on, with %s: slower, same video.",

@@ -149,6 +149,44 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_frames(
     assert "finished by an earlier run" in make(bridge, inputs(bridge, model, vae), chosen).text and sampled == []
 
 
+def test_a_segment_that_does_not_fit_leaves_the_finished_ones(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(bridge)
+    expected = frames_of(make(bridge, inputs(bridge, model, vae), chosen, "undisturbed").path)
+    feed_forward = model.model.diffusion_model.blocks[0].ffn
+    segments = []
+    sample = bridge.LongVideoRun.sample
+    monkeypatch.setattr(
+        bridge.LongVideoRun, "sample", lambda self, task: segments.append(task.segment.index) or sample(self, task)
+    )
+
+    def full(*_: Any) -> None:
+        if segments[-1] == 2:
+            raise torch.cuda.OutOfMemoryError("no memory")
+
+    hook = feed_forward.register_forward_pre_hook(full)
+    with pytest.raises(bridge.OutOfMemory, match=r"fp8_e4m3fn.* The first 2 of 3 segments are kept"):
+        make(bridge, inputs(bridge, model, vae), chosen)
+    hook.remove()
+    segments.clear()
+    assert (frames_of(make(bridge, inputs(bridge, model, vae), chosen).path) == expected).all()
+    assert segments == [2]
+
+
+def test_the_range_of_cfg_counts_in_a_long_video(
+    bridge: ModuleType, pack_nodes: dict[str, Any], model: Any, vae: Any
+) -> None:
+    computed: list[int] = []
+    hook = model.model.diffusion_model.blocks[0].register_forward_pre_hook(
+        lambda module, args: computed.append(args[0].shape[0])
+    )
+    ranged = pack_nodes["SkyReelsV2CFGRange"].execute(model, 0, 0.5).args[0]
+    make(bridge, inputs(bridge, ranged, vae), settings(bridge))
+    hook.remove()
+    assert sum(computed) == 3 * (2 + 1)  # three segments of two steps, of which the first is guided
+
+
 def test_a_torn_segment_alone_is_made_again(bridge: ModuleType, model: Any, vae: Any) -> None:
     chosen = settings(bridge)
     made = make(bridge, inputs(bridge, model, vae), chosen)
