@@ -20,8 +20,8 @@ class SkyReelsV2CFGRange(io.ComfyNode):
             node_id="SkyReelsV2CFGRange",
             display_name="SkyReels-V2 CFG Range",
             category="SkyReels-V2",
-            description="Uses CFG in a part of the steps only. Outside of it the negative prompt is not computed, which "
-            "takes half the time there.",
+            description="Uses CFG in a part of the steps only. Outside of it the negative prompt is not computed, "
+            "which takes half the time there.",
             inputs=[
                 io.Model.Input("model", tooltip="The model, between its loader (or LoRAs) and the sampler."),
                 io.Float.Input(

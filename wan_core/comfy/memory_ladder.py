@@ -48,9 +48,7 @@ class MemoryLadder:
         latents: what is sampled [B, C, F, H, W].
     """
 
-    def __init__(
-        self, guider: Any, model_options: dict[str, Any], cache: HostCausalRun | None, latents: torch.Tensor
-    ):
+    def __init__(self, guider: Any, model_options: dict[str, Any], cache: HostCausalRun | None, latents: torch.Tensor):
         self.guider = guider
         self.model_options = model_options
         self.cache = cache

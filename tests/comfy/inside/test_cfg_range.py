@@ -74,7 +74,7 @@ def test_cfg_1_does_not_compute_the_negative_prompt(model: Any, computed: list[i
     assert sum(computed) == STEPS * FRAMES
 
 
-@pytest.mark.parametrize(("start", "end", "guided"), [(0, 0.5, 2), (0.5, 1, 2), (0.25, 0.75, 2), (0, 1, 4), (0, 0.1, 1)])
+@pytest.mark.parametrize(("start", "end", "guided"), [(0, 0.5, 2), (0.5, 1, 2), (0.25, 0.75, 2), (0, 1, 4)])
 def test_a_range_saves_the_calls_outside(
     model: Any, pack_nodes: dict[str, Any], computed: list[int], start: float, end: float, guided: int
 ) -> None:
@@ -144,8 +144,9 @@ def test_a_neighbours_function_sees_the_frames_that_the_range_has_chosen(
     seen: list[bool] = []
     watched = in_range(pack_nodes, model, 0, 0.5)
     watched.set_model_sampler_post_cfg_function(
-        lambda args: seen.append(torch.equal(args["denoised"][:, :, 0], args["cond_denoised"][:, :, 0]))
-        or args["denoised"]
+        lambda args: (
+            seen.append(torch.equal(args["denoised"][:, :, 0], args["cond_denoised"][:, :, 0])) or args["denoised"]
+        )
     )
     sample(watched, **ASYNC)
     assert seen == [False] * 2 + [True] * 4
@@ -191,7 +192,7 @@ class OtherGuider(comfy.samplers.CFGGuider):
 
 
 def test_a_guider_with_prompts_of_its_own_is_refused(model: Any, pack_nodes: dict[str, Any]) -> None:
-    with pytest.raises(module("errors").InputError, match="OtherGuider.*CFGGuider"):
+    with pytest.raises(module("errors").InputError, match=r"OtherGuider.*CFGGuider"):
         sample(in_range(pack_nodes, model, 0, 0.5), guider_type=OtherGuider)
 
 

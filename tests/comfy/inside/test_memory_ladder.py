@@ -222,8 +222,8 @@ def test_when_nothing_helps_the_error_says_what_does(
     model: Any, memory_budget: Any, calls: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     ladder = module("comfy.memory_ladder")
-    size = "21 frames of 96x96"
-    with memory_budget(1_500_000), pytest.raises(ladder.OutOfMemory, match=f"{size} do not fit .* fp8_e4m3fn") as raised:
+    wanted = r"21 frames of 96x96 do not fit .* fp8_e4m3fn"
+    with memory_budget(1_500_000), pytest.raises(ladder.OutOfMemory, match=wanted) as raised:
         sample(model)
     assert isinstance(raised.value, comfy.model_management.OOM_EXCEPTION)  # so the host frees what it holds
     assert isinstance(raised.value, module("errors").SkyReelsError)
