@@ -23,15 +23,16 @@ from .attention import Attention, block_causal, scaled_dot_product
 from .config import WanConfig
 from .kv_cache import LayerCache
 from .operations import TorchOperations, gelu_, reusable
-from .rope import Rotary, apply_rotary
+from .rope import OWN_KERNEL, Rotary, RotaryKernel
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What every part of the model is made with: layer classes, attention backend, device and dtype of the weights."""
+    """What every part of the model is made with: layer classes, kernels, device and dtype of the weights."""
 
     operations: Any = TorchOperations
     attention: Attention = scaled_dot_product
+    rotary: RotaryKernel = OWN_KERNEL
     device: torch.device | None = None
     dtype: torch.dtype | None = None
 
@@ -57,7 +58,7 @@ class BlockInputs:
     """What a block needs beside its tokens; the same for every block of one forward pass."""
 
     modulation: Tensor  # [B, T, 6, dim]
-    rotary: Rotary  # [L, 1, D / 2]
+    rotary: Rotary  # [L, 1, D / 2], or what the host's kernel has in its place
     context: Tensor  # [B, image tokens + text tokens, dim]
     image_tokens: int | None  # how many of the context tokens are the image's; None without an image
     block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
@@ -99,6 +100,7 @@ class WanSelfAttention(nn.Module):
         dim = config.dim
         self.num_heads = config.num_heads
         self.attention = layers.attention
+        self.rotate = layers.rotary.apply
         self.q = layers.linear(dim, dim)
         self.k = layers.linear(dim, dim)
         self.v = layers.linear(dim, dim)
@@ -109,7 +111,7 @@ class WanSelfAttention(nn.Module):
 
     def rotated(self, projection: nn.Module, norm: nn.Module, x: Tensor, rotary: Rotary) -> Tensor:
         """Project, normalise and turn `x` [B, L, C]; a function of its own so that its intermediates are freed."""
-        return apply_rotary(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
+        return self.rotate(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
