@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .cases import SIZES, Case, all_cases
+from .cases import DTYPES, SIZES, Case, all_cases
 from .clip import Clip, measure_clip
 from .forward import Settings, measure_case
 from .hosts import host_of_environment
@@ -27,12 +27,20 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python dev.py bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two small cases and a short clip, nothing written")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="sizes of model and latents")
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="a CPU without bfloat16 needs minutes for it"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender gets its turn (5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that compute")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: for a machine that others use too")
     parser.add_argument("--skip", nargs="+", choices=("forward", "memory", "clip", "solver"), default=[])
     parser.add_argument("--name", default="latest", help="name of the two files in benchmarks/results/")
     return parser
+
+
+def chosen(sizes: list[str], dtypes: list[str]) -> list[Case]:
+    """Return the cases of some sizes and dtypes."""
+    return [case for case in all_cases() if case.size in sizes and case.dtype in dtypes]
 
 
 def main() -> None:
@@ -44,7 +52,7 @@ def main() -> None:
     print(machine.words())
     memory = not given.quick and "memory" not in given.skip
     settings = Settings(given.rounds, given.clock, given.threads, memory)
-    cases = QUICK if given.quick else [case for case in all_cases() if case.size in given.sizes]
+    cases = QUICK if given.quick else chosen(given.sizes, given.dtypes)
     clock = CLOCKS[given.clock]
     report = Report("quick" if given.quick else given.name, machine, settings)
 

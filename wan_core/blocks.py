@@ -23,15 +23,16 @@ from .attention import Attention, block_causal, query_spans, scaled_dot_product
 from .config import WanConfig
 from .kv_cache import LayerCache
 from .operations import TorchOperations, by_hand, gelu_, reusable
-from .rope import Rotary, apply_rotary
+from .rope import OWN_KERNEL, Rotary, RotaryKernel
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What every part of the model is made with: layer classes, attention backend, device and dtype of the weights."""
+    """What every part of the model is made with: layer classes, kernels, device and dtype of the weights."""
 
     operations: Any = TorchOperations
     attention: Attention = scaled_dot_product
+    rotary: RotaryKernel = OWN_KERNEL
     device: torch.device | None = None
     dtype: torch.dtype | None = None
 
@@ -57,7 +58,7 @@ class BlockInputs:
     """What a block needs beside its tokens; the same for every block of one forward pass."""
 
     modulation: Tensor  # [B, T, 6, dim]
-    rotary: Rotary  # [L, 1, D / 2]
+    rotary: Rotary  # [L, 1, D / 2], or what the host's kernel has in its place
     context: Tensor  # [B, image tokens + text tokens, dim]
     image_tokens: int | None  # how many of the context tokens are the image's; None without an image
     block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
@@ -100,6 +101,7 @@ class WanSelfAttention(nn.Module):
         dim = config.dim
         self.num_heads = config.num_heads
         self.attention = layers.attention
+        self.rotate, self.rotary_part = layers.rotary.apply, layers.rotary.part
         self.q = layers.linear(dim, dim)
         self.k = layers.linear(dim, dim)
         self.v = layers.linear(dim, dim)
@@ -110,7 +112,7 @@ class WanSelfAttention(nn.Module):
 
     def rotated(self, projection: nn.Module, norm: nn.Module, x: Tensor, rotary: Rotary) -> Tensor:
         """Project, normalise and turn `x` [B, L, C]; a function of its own so that its intermediates are freed."""
-        return apply_rotary(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
+        return self.rotate(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
@@ -136,14 +138,14 @@ class WanSelfAttention(nn.Module):
             return self.rotated(self.k, self.norm_k, x, inputs.rotary)
         k = torch.empty_like(x)
         for rows, _ in query_spans(x.shape[1], x.shape[1], 0, inputs.pieces):
-            k[:, rows] = self.rotated(self.k, self.norm_k, x[:, rows], inputs.rotary.part(rows))
+            k[:, rows] = self.rotated(self.k, self.norm_k, x[:, rows], self.rotary_part(inputs.rotary, rows))
         return k
 
     def in_pieces(self, x: Tensor, k: Tensor, v: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `forward`, from some queries at a time and written over `x` [B, L, C]."""
         options = inputs.transformer_options
         for rows, seen in query_spans(x.shape[1], k.shape[1], inputs.block_tokens, inputs.pieces):
-            q = self.rotated(self.q, self.norm_q, x[:, rows], inputs.rotary.part(rows))
+            q = self.rotated(self.q, self.norm_q, x[:, rows], self.rotary_part(inputs.rotary, rows))
             y = self.attention(q, k[:, :seen], v[:, :seen], heads=self.num_heads, transformer_options=options)
             x[:, rows] = self.o(y)
         return x

@@ -24,7 +24,7 @@ from .config import IMAGE_DIM, WanConfig
 from .errors import InputError
 from .kv_cache import KVCache
 from .operations import TorchOperations
-from .rope import Rotary, rotary_table
+from .rope import OWN_KERNEL, Rotary, RotaryKernel
 
 CONDITIONED_FPS = 16  # the one frame rate with a row of its own; row 1 stands for any other (24)
 
@@ -53,6 +53,7 @@ class WanModel(nn.Module):
         attention: Attention | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
+        rotary: RotaryKernel | None = None,
     ):
         """Build the model with unset weights: load a checkpoint, or call `init_weights`.
 
@@ -62,9 +63,13 @@ class WanModel(nn.Module):
             attention: attention backend (see `wan_core.attention`), torch's own by default.
             device: where the weights are made.
             dtype: dtype of the weights; the patch embedding stays in float32.
+            rotary: kernel of the rotary embedding, our own by default.
         """
         super().__init__()
-        layers = Layers(operations or TorchOperations, attention or scaled_dot_product, device, dtype)
+        self.rotary_kernel = rotary or OWN_KERNEL
+        layers = Layers(
+            operations or TorchOperations, attention or scaled_dot_product, self.rotary_kernel, device, dtype
+        )
         dim = config.dim
         self.config = config
         self.dtype = dtype or torch.get_default_dtype()
@@ -233,7 +238,7 @@ class WanModel(nn.Module):
         wanted = (grid, self.config.dim // self.config.num_heads, device, offset, scale)
         if self.last_rotary is None or self.last_rotary[0] != wanted:
             with torch.inference_mode(False):  # a table made while sampling has to serve in training as well
-                self.last_rotary = wanted, rotary_table(*wanted)
+                self.last_rotary = wanted, self.rotary_kernel.table(*wanted)
         return self.last_rotary[1]
 
     def run_blocks(self, x: Tensor, inputs: BlockInputs, cache: KVCache | None = None) -> Tensor:

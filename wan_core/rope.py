@@ -6,7 +6,9 @@ Source: Su et al. 2021, RoFormer, and `rope_params` / `rope_apply` of the Wan 2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,10 +20,6 @@ class Rotary(NamedTuple):
 
     cos: torch.Tensor
     sin: torch.Tensor
-
-    def part(self, tokens: slice) -> Rotary:
-        """Return the table of some of the tokens."""
-        return Rotary(self.cos[tokens], self.sin[tokens])
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
@@ -86,7 +84,37 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     return out
 
 
+def rotary_part(rotary: Rotary, tokens: slice) -> Rotary:
+    """Return the table of some of the tokens."""
+    return Rotary(rotary.cos[tokens], rotary.sin[tokens])
+
+
 def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the first and the second channels of all turned pairs, each [B, L, N, D / 2] in float32."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, L, N, D / 2]
     return torch.addcmul(even * cos, odd, sin, value=-1), torch.addcmul(odd * cos, even, sin)
+
+
+def rotation_matrices(rotary: Rotary) -> torch.Tensor:
+    """Return a table as 2 x 2 matrices [1, L, 1, D / 2, 2, 2] in float32, the form that fused kernels read."""
+    cos, sin = rotary
+    return torch.stack((cos, -sin, sin, cos), dim=-1).unflatten(-1, (2, 2)).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class RotaryKernel:
+    """How a model turns queries and keys; a host may have a kernel of its own.
+
+    Attributes:
+        table: makes the table of a grid, with the arguments of `rotary_table`.
+        apply: turns x [B, L, N, D] by such a table, as `apply_rotary`; any order of channels will do that is the same
+            for queries and keys.
+        part: returns the table of some of the tokens, as `rotary_part`.
+    """
+
+    table: Callable[..., Any] = rotary_table
+    apply: Callable[[torch.Tensor, Any], torch.Tensor] = apply_rotary
+    part: Callable[[Any, slice], Any] = rotary_part
+
+
+OWN_KERNEL = RotaryKernel()

@@ -11,7 +11,7 @@ from wan_core.blocks import BlockInputs
 from wan_core.config import WanConfig
 from wan_core.model import WanModel
 from wan_core.operations import RMSNorm, gelu_, pieces, reusable
-from wan_core.rope import apply_rotary, rotary_table
+from wan_core.rope import apply_rotary, rotary_table, rotation_matrices
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=1)
 
@@ -66,6 +66,15 @@ def test_the_rotation_is_that_of_complex_numbers(piece: None) -> None:
     expected = torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * turn)
     with torch.no_grad():
         torch.testing.assert_close(apply_rotary(x, table), torch.cat(expected.unbind(-1), dim=-1))
+
+
+def test_rotation_matrices_turn_as_the_table_does() -> None:
+    x, table = randn(2, 12, 3, 16), rotary_table((3, 2, 2), 16)
+    matrices = rotation_matrices(table)
+    assert tuple(matrices.shape) == (1, 12, 1, 8, 2, 2)
+    turned = (matrices @ x.unflatten(-1, (-1, 2)).unsqueeze(-1)).squeeze(-1)  # [B, L, N, D / 2, 2]
+    with torch.no_grad():
+        torch.testing.assert_close(apply_rotary(x, table), torch.cat(turned.unbind(-1), dim=-1))
 
 
 def test_with_gradients_nothing_is_written_over() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ..config import WanConfig
 from ..model import WanModel
+from .rotary import HOST_ROTARY
 
 CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
 CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # keys in transformer_options
@@ -26,7 +27,8 @@ class HostWanModel(WanModel):
     ):
         """Build the model; `unet_config` holds WanConfig's fields and others of ComfyUI's own, which are left alone."""
         config = WanConfig(**{name: value for name, value in unet_config.items() if name in CONFIG_FIELDS})
-        super().__init__(config, operations, comfy.ldm.modules.attention.optimized_attention, device, dtype)
+        attention = comfy.ldm.modules.attention.optimized_attention
+        super().__init__(config, operations, attention, device, dtype, HOST_ROTARY)
 
     def forward(  # type: ignore[override]
         self,

@@ -174,6 +174,11 @@ def test_a_failing_run_leaves_the_model_as_it_was(pack: ModuleType, model: Any) 
     assert not model.model_options.get("transformer_options", {}).get("wrappers")
 
 
+def test_after_a_run_no_table_stays_on_the_device(pack: ModuleType, model: Any) -> None:
+    run(pack, model)
+    assert model.model.diffusion_model.last_rotary is None
+
+
 def test_previews_lead_with_the_frame_in_work_and_end_with_the_whole_clip(pack: ModuleType, model: Any) -> None:
     calls: list[tuple[int, torch.Tensor, int]] = []
     out = run(

@@ -75,6 +75,26 @@ def test_rope_options_shift_and_scale_as_in_core(both: Any) -> None:
     assert (got - plain).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("both", ["tiny_df_nofps.safetensors"], indirect=True)
+def test_cores_rotary_kernel_gives_the_same_video(both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, core = both
+    x, context = inputs(16, 3, 4, 6)
+    t = torch.linspace(900, 20, 6).view(2, -1)
+    rotary = importlib.import_module("skyreels_v2.wan_core.comfy.rotary")
+    rope = importlib.import_module("skyreels_v2.wan_core.rope")
+    # as off the CPU: the table as matrices, which is what sends queries and keys to the host's function
+    matrices = rope.RotaryKernel(lambda *grid: rope.rotation_matrices(rope.rotary_table(*grid)), rotary.host_apply)
+    monkeypatch.setattr(ours, "rotary_kernel", matrices)
+    monkeypatch.setattr(ours, "last_rotary", None)
+    with torch.inference_mode():
+        expected = core(x, t, context, transformer_options={})
+        got = ours(x, t, context, transformer_options={})
+        in_pieces = ours(x, t, context, transformer_options={"skyreels_pieces": 3})
+    assert isinstance(ours.last_rotary[1], torch.Tensor)
+    torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4 * expected.abs().max().item())
+    torch.testing.assert_close(in_pieces, got, rtol=1e-5, atol=1e-5 * got.abs().max().item())
+
+
 def attention_patches(attention: Any) -> dict[str, list[Any]]:
     """The patches that this host's own transformer knows; 0.8 has none of them."""
     patches = {"attn1_patch": [attention], "attn2_patch": [lambda args: args["x"] * 1.1]}

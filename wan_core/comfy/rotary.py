@@ -1,0 +1,40 @@
+"""The rotary embedding through ComfyUI's own function, which is one fused kernel where the host has one.
+
+On a CPU ours is the faster; elsewhere core's is called as core's own Wan model calls it.
+"""
+
+from __future__ import annotations
+
+import comfy.ldm.flux.math
+import torch
+
+from ..rope import Rotary, RotaryKernel, apply_rotary, rotary_part, rotary_table, rotation_matrices
+
+Table = Rotary | torch.Tensor
+
+
+def host_table(
+    grid: tuple[int, int, int],
+    head_dim: int,
+    device: torch.device,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Table:
+    """Return `rotary_table`, off the CPU as the matrices [1, L, 1, D / 2, 2, 2] that core's function reads."""
+    table = rotary_table(grid, head_dim, device, offset, scale)
+    return table if device.type == "cpu" else rotation_matrices(table)
+
+
+def host_apply(x: torch.Tensor, table: Table) -> torch.Tensor:
+    """Turn every channel pair of x [B, L, N, D] by its token's angle."""
+    if isinstance(table, torch.Tensor):
+        return comfy.ldm.flux.math.apply_rope1(x, table)
+    return apply_rotary(x, table)
+
+
+def host_part(table: Table, tokens: slice) -> Table:
+    """Return the table of some of the tokens."""
+    return table[:, tokens] if isinstance(table, torch.Tensor) else rotary_part(table, tokens)
+
+
+HOST_ROTARY = RotaryKernel(host_table, host_apply, host_part)
