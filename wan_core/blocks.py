@@ -131,7 +131,6 @@ class WanSelfAttention(nn.Module):
             x = patch({"x": x, "q": q, "k": k, "transformer_options": options})
         return self.o(x)
 
-
     def keys(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the keys [B, L, C] of `x` [B, L, C]; in pieces only they and no intermediate are of that length."""
         if inputs.pieces == 1 or not by_hand():

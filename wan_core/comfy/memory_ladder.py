@@ -1,7 +1,8 @@
 """What a run does when memory ends: it makes the model call that failed again, in less memory, and goes on so.
 
 Every rung of the ladder gives the same video, only slower. A rung that was reached stays for the rest of the run and
-no longer: the ladder belongs to one run. On the way down nothing but the call that failed is repeated.
+no longer: the ladder belongs to one run. On the way down nothing but the call that failed is repeated. Models on core's
+own transformer (GGUF loaders) have the rungs that need no transformer of ours.
 """
 
 from __future__ import annotations

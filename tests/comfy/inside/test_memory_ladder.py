@@ -14,6 +14,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.samplers
+import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
@@ -118,6 +119,24 @@ def test_at_cfg_1_there_is_nothing_to_take_apart(
     with caplog.at_level(logging.WARNING), memory_budget(budget.peak - 1):
         made = sample(model, cfg=1.0)
     assert len(in_the_log(caplog)) == 1 and "in 4 pieces" in in_the_log(caplog)[0]
+    assert relative_error(made, expected) < 1e-5
+
+
+def test_a_model_on_cores_own_transformer_has_the_first_rung(
+    pack: ModuleType, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "tiny_df.safetensors"))
+    expected = sample(model)
+
+    def one_at_a_time(layer: Any, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > 1:
+            raise torch.cuda.OutOfMemoryError("no memory for two")
+
+    hook = model.model.diffusion_model.blocks[0].ffn.register_forward_pre_hook(one_at_a_time)
+    with caplog.at_level(logging.WARNING):
+        made = sample(model)
+    hook.remove()
+    assert [RUNGS[0] in line for line in in_the_log(caplog)] == [True]
     assert relative_error(made, expected) < 1e-5
 
 
