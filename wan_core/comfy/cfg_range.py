@@ -17,8 +17,8 @@ import torch
 
 from ..errors import InputError
 
-CFG_RANGE = "skyreels_cfg_range"  # keys in transformer_options
-FRAME_PROGRESS = "skyreels_frame_progress"
+CFG_RANGE = "skyreels_cfg_range"  # key in transformer_options
+FRAME_PROGRESS = "skyreels_frame_progress"  # key in a run's model_options
 WRAPPER_KEY = "skyreels_v2_cfg_range"
 
 
@@ -66,9 +66,9 @@ def predict_in_range(
     Raises:
         InputError: the guider does something else with its prompts than core's CFGGuider.
     """
-    guider, options = executor.class_obj, model_options["transformer_options"]
+    guider, cfg_range = executor.class_obj, model_options["transformer_options"][CFG_RANGE]
     check_guider(guider)
-    inside = frames_inside(options[CFG_RANGE], timestep, options)
+    inside = frames_inside(cfg_range, timestep, model_options)
     if all(inside):
         return executor(x, timestep, model_options, seed)
     if any(inside):
@@ -91,17 +91,17 @@ def check_guider(guider: Any) -> None:
         )
 
 
-def frames_inside(cfg_range: CFGRange, timestep: torch.Tensor, options: dict[str, Any]) -> list[bool]:
+def frames_inside(cfg_range: CFGRange, timestep: torch.Tensor, model_options: dict[str, Any]) -> list[bool]:
     """Return for each visible latent frame whether it is inside the range; one value where all go together.
 
     A frame that a row does not denoise does not matter: it goes with the others.
     """
-    progress: Sequence[float | None] | None = options.get(FRAME_PROGRESS)
+    progress: Sequence[float | None] | None = model_options.get(FRAME_PROGRESS)
     if progress is not None:
         busy = [share for share in progress if share is not None]
         some = any(map(cfg_range.holds, busy))
         return [some if share is None else cfg_range.holds(share) for share in progress]
-    sigmas = options["sample_sigmas"]  # of one of core's samplers
+    sigmas = model_options["transformer_options"]["sample_sigmas"]  # of one of core's samplers
     done = int((sigmas > timestep.max() * (1 + 1e-5)).sum())
     return [cfg_range.holds(done / max(len(sigmas) - 1, 1))]
 

@@ -223,8 +223,7 @@ class GuiderRun:
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
         if self.cache is not None:
             self.cache.row = row
-        options = self.extra_args["model_options"]["transformer_options"]
-        options[FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]
+        self.extra_args["model_options"][FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]
         sigma = x.new_full((x.shape[0],), row.sigma)
         assert self.ladder is not None, "made when the run begins"
         return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), row)
