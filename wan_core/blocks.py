@@ -116,13 +116,15 @@ class WanSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
-        k, v = self.keys(x, inputs), self.v(x)
         options = inputs.transformer_options
+        in_pieces = inputs.pieces > 1 and by_hand() and not options.get("patches", {}).get("attn1_patch")
+        # v last: it has no intermediates, which would stand beside the two others
+        q = None if in_pieces else self.rotated(self.q, self.norm_q, x, inputs.rotary)
+        k, v = self.keys(x, inputs), self.v(x)
         if inputs.cache is not None:
             k, v = inputs.cache.extend(k, v, inputs.block_tokens)
-        if inputs.pieces > 1 and by_hand() and not options.get("patches", {}).get("attn1_patch"):
+        if q is None:
             return self.in_pieces(x, k, v, inputs)
-        q = self.rotated(self.q, self.norm_q, x, inputs.rotary)
         if inputs.block_tokens:
             x = block_causal(self.attention, q, k, v, self.num_heads, inputs.block_tokens, options)
         else:
