@@ -84,7 +84,7 @@ def test_only_the_frame_rate_weights_are_read(tmp_path, monkeypatch):
 
 def test_a_file_without_the_weights_is_refused(tmp_path):
     path = write_single(tmp_path / "plain.safetensors", tiny_config())
-    with pytest.raises(CheckpointError, match="has no frame-rate weights, which of the released models only DF-1.3B"):
+    with pytest.raises(CheckpointError, match=r"has no frame-rate weights, which of the released models only DF-1.3B"):
         frame_rate_shift(path, 24)
 
 

@@ -123,7 +123,7 @@ def test_an_image_to_video_model_gets_its_own_settings(pack: ModuleType, models:
         assert "Recommended for image to video" in found["info"]
         with pytest.raises(ValueError, match="released for image to video: choose that mode"):
             info(model, "I2V-14B-540P", "text to video")
-        with pytest.raises(ValueError, match="variant chosen is DF-14B-540P, but the model has .* 36 input channels"):
+        with pytest.raises(ValueError, match=r"variant chosen is DF-14B-540P, but the model has .* 36 input channels"):
             info(model, "DF-14B-540P")
 
 
@@ -141,5 +141,5 @@ def test_a_model_that_nothing_tells_apart_is_asked_about(pack: ModuleType, info:
     with pytest.raises(ValueError, match=r"DF or T2V 14B \(cannot be told apart by shape\); choose its name"):
         info(patcher)
     assert info(patcher, "DF-14B-720P")["width"] == 1280
-    with pytest.raises(ValueError, match="variant chosen is DF-1.3B-540P, but the model has 40 layers x 5120"):
+    with pytest.raises(ValueError, match=r"variant chosen is DF-1.3B-540P, but the model has 40 layers x 5120"):
         info(patcher, "DF-1.3B-540P")

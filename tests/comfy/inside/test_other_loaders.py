@@ -10,11 +10,12 @@ from typing import Any
 import comfy.model_management
 import comfy.sd
 import comfy.utils
-import nodes
 import pytest
 import torch
 from conftest import TESTS, load_module
 from safetensors.torch import save_file
+
+import nodes
 
 Tensors = dict[str, torch.Tensor]
 formats = load_module("file_formats", TESTS / "file_formats.py")
