@@ -141,7 +141,7 @@ def read_parameters(path: str | os.PathLike[str], prefix: str) -> dict[str, Tens
         CheckpointError: if there is no complete SkyReels-V2 or Wan transformer at the path.
     """
     info, naming = _inspect(Path(path))
-    found = {}
+    found: dict[str, Tensor] = {}
     for file in info.files:
         with safetensors.safe_open(str(file), framework="pt") as stored:
             wanted = {key: name for key in stored.keys() if (name := original_name(key, naming))}  # noqa: SIM118

@@ -104,8 +104,8 @@ def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[st
     for name in names:
         variant = _released_name(name)
         if variant and (is_skyreels or variant.startswith("DF")):
-            return (variant, "name") if _same_size(config, variant) else _by_shape(config)
-    return _by_shape(config)
+            return (variant, "name") if _same_size(config, variant) else variant_by_shape(config)
+    return variant_by_shape(config)
 
 
 def describe_model(config: WanConfig, variant: str | None, source: str | None) -> tuple[str, str]:
@@ -139,7 +139,12 @@ def _released_name(text: str) -> str | None:
     return None
 
 
-def _by_shape(config: WanConfig) -> tuple[str | None, str | None]:
+def variant_by_shape(config: WanConfig) -> tuple[str | None, str | None]:
+    """Return the one released model that an architecture fits, and "shape"; (None, None) where it fits none or several.
+
+    Args:
+        config: the architecture.
+    """
     fits = [name for name in PRESETS if _same_size(config, name) and _same_extras(config, name)]
     return (fits[0], "shape") if len(fits) == 1 else (None, None)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..checkpoint import CheckpointInfo, inspect_checkpoint
 from ..config import PRESETS, WanConfig
 from ..errors import CheckpointError, InputError
-from ..variants import Settings, check_variant, describe_model, guess_variant, recommended
+from ..variants import Settings, check_variant, describe_model, recommended, variant_by_shape
 from .base_model import SkyReelsV2
 from .checks import check_model
 from .frame_rate import FRAME_RATE, model_file
@@ -57,58 +55,44 @@ def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[str
     """
     check_model(patcher.model, causal_attention=False)
     info, config = checkpoint_of(patcher), config_of(patcher)
-    if variant != AUTO:
-        check_variant(config, variant)
-        name, source = variant, None
-    elif info is not None:
-        name, source = info.variant, info.variant_source
-    else:
-        name, source = guess_variant(config, None, Path())
-    if name is None:
-        what = describe_model(config if info is None else info.config, None, None)[0]
-        if info is None and not isinstance(patcher.model, SkyReelsV2):
-            what = what.replace("has fps weights, this has none", "looks the same once ComfyUI's loader has read it")
-        raise InputError(f"The model's file does not tell which it is: {what}; choose its name under variant.")
+    name, source = told_variant(patcher, info, config) if variant == AUTO else (variant, None)
+    check_variant(config, name)
     settings, mode = recommended(name, mode)
-    return describe(patcher, info, config, name, source, settings, mode), settings
-
-
-def describe(
-    patcher: Any,
-    info: CheckpointInfo | None,
-    config: WanConfig,
-    variant: str,
-    source: str | None,
-    settings: Settings,
-    mode: str,
-) -> str:
-    """Return the text of `model_info`."""
-    fps = frame_rate_state(patcher, info, config)
-    if info is not None:
-        first = replace(info, variant=variant, variant_source=source).describe().splitlines()[0]
-        file = f"{info.files[0].name}: {info.dtype}" + (f" ({info.quantization})" if info.quantization else "")
-    else:
-        first, file = describe_model(config, variant, source)[0], "the MODEL does not say which file it is from"
-    return "\n".join(
-        (
-            first,
-            file,
-            f"{config.num_layers} layers x {config.dim}, {config.num_heads} heads, {config.in_dim} input channels",
-            fps,
-            f"Recommended for {mode}: {settings.width}x{settings.height}, {settings.base_num_frames} frames at "
-            f"{settings.fps} fps, shift {settings.shift:g}, cfg {settings.guidance:g}, {settings.steps} to 50 steps, "
-            f"ar_step {settings.ar_step}, causal_block_size {settings.causal_block_size}",
-        )
+    lines = (
+        describe_model(config, name, source)[0],
+        "the MODEL does not say which file it is from" if info is None else file_line(info),
+        f"{config.num_layers} layers x {config.dim}, {config.num_heads} heads, {config.in_dim} input channels",
+        frame_rate_state(patcher, info, config, name),
+        f"Recommended for {mode}: {settings.width}x{settings.height}, {settings.base_num_frames} frames at "
+        f"{settings.fps} fps, shift {settings.shift:g}, cfg {settings.guidance:g}, {settings.steps} to 50 steps, "
+        f"ar_step {settings.ar_step}, causal_block_size {settings.causal_block_size}",
     )
+    return "\n".join(lines), settings
 
 
-def frame_rate_state(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -> str:
+def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -> tuple[str, str | None]:
+    """Return which released model a MODEL is, and what that rests on; `Raises: InputError` where nothing tells."""
+    name, source = variant_by_shape(config) if info is None else (info.variant, info.variant_source)
+    if name is not None:
+        return name, source
+    what = describe_model(config if info is None else info.config, None, None)[0]
+    if info is None and not isinstance(patcher.model, SkyReelsV2):
+        what = what.replace("has fps weights, this has none", "looks the same once another loader has read it")
+    raise InputError(f"The model's file does not tell which it is: {what}; choose its name under variant.")
+
+
+def file_line(info: CheckpointInfo) -> str:
+    """Name a checkpoint's first file and what its weights are."""
+    return f"{info.files[0].name}: {info.dtype}" + (f" ({info.quantization})" if info.quantization else "")
+
+
+def frame_rate_state(patcher: Any, info: CheckpointInfo | None, config: WanConfig, variant: str) -> str:
     """Say what becomes of the frame rate in this MODEL."""
     if config.inject_sample_info:
         return "frame-rate weights: read by the samplers' fps"
     attached = patcher.get_attachment(FRAME_RATE)
     if attached is not None:
         return f"frame-rate weights: attached for {attached} fps"
-    if info is not None and info.config.inject_sample_info:
-        return "frame-rate weights: in the file, but dropped by ComfyUI's loader (add SkyReels-V2 Attach FPS Weights)"
+    if PRESETS[variant].config.inject_sample_info or (info is not None and info.config.inject_sample_info):
+        return "frame-rate weights: dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
     return "no frame-rate weights"

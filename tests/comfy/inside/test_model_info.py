@@ -88,10 +88,10 @@ def test_core_and_our_loader_tell_what_became_of_the_frame_rate(pack: ModuleType
     variant = "DF-1.3B-540P"
     assert "read by the samplers' fps" in info(ours)["info"]
     assert "attached for 16 fps" in info(attached, variant)["info"]
+    dropped = "dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
+    assert dropped in info(core, variant)["info"]
     if getattr(core, "cached_patcher_init", None) is not None:
-        assert "dropped by ComfyUI's loader (add SkyReels-V2 Attach FPS Weights)" in info(core)["info"]
-    else:
-        assert "no frame-rate weights" in info(core, variant)["info"]
+        assert dropped in info(core)["info"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,7 @@ def test_the_widgets_decide_where_no_file_tells(
     assert tuple(found[name] for name in names) == wanted[1:]
     assert f"SkyReels-V2 {variant}\nthe MODEL does not say which file it is from" in found["info"]
     assert f"Recommended for {wanted[0]}:" in found["info"]
+    assert ("\nno frame-rate weights\n" in found["info"]) == (variant != "DF-1.3B-540P")
 
 
 def test_an_image_to_video_model_gets_its_own_settings(pack: ModuleType, models: Path, info: Any) -> None:
