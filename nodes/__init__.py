@@ -12,6 +12,7 @@ from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .live_plan import register
 from .loaders import SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
+from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
 
@@ -31,6 +32,8 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2Jobs,
     SkyReelsV2DemoModels,
     SkyReelsV2CFGRange,
+    SkyReelsV2ModelInfo,
+    SkyReelsV2AttachFPS,
 ]
 
 

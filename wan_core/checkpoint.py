@@ -127,6 +127,28 @@ def load_checkpoint(
     return renamed, info.config, info
 
 
+def read_parameters(path: str | os.PathLike[str], prefix: str) -> dict[str, Tensor]:
+    """Read a few parameters of a checkpoint, and nothing else of its tensors.
+
+    Args:
+        path: a safetensors file, any one shard, an index json, or a folder of one of these.
+        prefix: what the original names of the wanted parameters begin with, e.g. "fps_".
+
+    Returns:
+        The parameters under the original key names, in the dtypes of the file; scale keys among them.
+
+    Raises:
+        CheckpointError: if there is no complete SkyReels-V2 or Wan transformer at the path.
+    """
+    info, naming = _inspect(Path(path))
+    found: dict[str, Tensor] = {}
+    for file in info.files:
+        with safetensors.safe_open(str(file), framework="pt") as stored:
+            wanted = {key: name for key in stored.keys() if (name := original_name(key, naming))}  # noqa: SIM118
+            found |= {name: stored.get_tensor(key) for key, name in wanted.items() if name.startswith(prefix)}
+    return found
+
+
 def normalize_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give a Wan state dict the original key names.
 

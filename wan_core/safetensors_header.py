@@ -122,6 +122,8 @@ def read_header(path: Path) -> Header:
 
 
 def _refuse_other_formats(path: Path, start: bytes) -> None:
+    if start[8:9] == b"{":  # where a header begins; its length before it may read like any signature
+        return
     for signature, what, advice in _SIGNATURES:
         if start.lower().startswith(signature.lower()):
             raise CheckpointError(f"{path} is {what}, where a safetensors file is wanted; {advice}.")

@@ -3,13 +3,86 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from .config import PRESETS, WanConfig
+from .errors import InputError
 
 _RELEASE = re.compile(r"(?<![a-z])(df|t2v|i2v)[-_. ]*(1[._]?3b|14b)[-_. ]*(540p|720p)", re.IGNORECASE)
 _FOLDERS_READ = 4  # enough for models--Skywork--SkyReels-V2-.../snapshots/<revision>/transformer/
 _SOURCES = {"marker": "named by its marker key", "name": "by the name of its file or folder", "shape": "by its shape"}
+
+TEXT, IMAGE, ASYNC = "text to video", "image to video", "async"
+MODES = ("auto", TEXT, IMAGE, ASYNC)
+_MODES_OF = {"DF": (TEXT, IMAGE, ASYNC), "T2V": (TEXT,), "I2V": (IMAGE,)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What its authors recommend for a released model in one mode.
+
+    Attributes:
+        width: pixels, landscape.
+        height: pixels, landscape.
+        base_num_frames: video frames of one window.
+        steps: denoising steps of a frame.
+        shift: flow-matching shift.
+        guidance: classifier-free guidance scale.
+        ar_step: steps a block lags behind the one before it; 0 denoises all frames together.
+        causal_block_size: latent frames of a block.
+        fps: frames per second.
+    """
+
+    width: int
+    height: int
+    base_num_frames: int
+    steps: int
+    shift: float
+    guidance: float
+    ar_step: int = 0
+    causal_block_size: int = 1
+    fps: int = 24
+
+
+def recommended(variant: str, mode: str = "auto") -> tuple[Settings, str]:
+    """Return what its authors recommend for a released model.
+
+    Args:
+        variant: a name in PRESETS.
+        mode: one of MODES; "auto" is image to video for an I2V model and text to video for the others.
+
+    Returns:
+        The settings, and the mode they are for.
+
+    Raises:
+        InputError: the model was not released for this mode.
+    """
+    model, modes = PRESETS[variant], _MODES_OF[variant.partition("-")[0]]
+    mode = modes[0] if mode == "auto" else mode
+    if mode not in modes:
+        raise InputError(
+            f"The model is {variant} and the mode {mode!r}, but this model was released for {' and '.join(modes)}: "
+            'choose that mode or "auto", or load a DF model, which does all three.'
+        )
+    shift, guidance = (5.0, 5.0) if mode == IMAGE else (model.shift, model.guidance)
+    ar_step, block = (5, 5) if mode == ASYNC else (0, 1)
+    size = (model.width, model.height, model.base_num_frames)
+    return Settings(*size, model.steps, shift, guidance, ar_step, block), mode
+
+
+def check_variant(config: WanConfig, variant: str) -> None:
+    """Refuse the name of a released model for a model of another shape; `Raises: InputError`.
+
+    Sizes that were never released (pruned, distilled or test models) may go by any name of their kind.
+    """
+    released = any(_same_size(config, name) for name in PRESETS)
+    wrong_size = released and not _same_size(config, variant)
+    if wrong_size or config.model_type != PRESETS[variant].config.model_type:
+        raise InputError(
+            f"The variant chosen is {variant}, but the model has {config.num_layers} layers x {config.dim} and "
+            f'{config.in_dim} input channels, which that one has not: choose "auto", or the model\'s own name.'
+        )
 
 
 def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[str | None, str | None]:
@@ -31,8 +104,8 @@ def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[st
     for name in names:
         variant = _released_name(name)
         if variant and (is_skyreels or variant.startswith("DF")):
-            return (variant, "name") if _same_size(config, variant) else _by_shape(config)
-    return _by_shape(config)
+            return (variant, "name") if _same_size(config, variant) else variant_by_shape(config)
+    return variant_by_shape(config)
 
 
 def describe_model(config: WanConfig, variant: str | None, source: str | None) -> tuple[str, str]:
@@ -66,7 +139,12 @@ def _released_name(text: str) -> str | None:
     return None
 
 
-def _by_shape(config: WanConfig) -> tuple[str | None, str | None]:
+def variant_by_shape(config: WanConfig) -> tuple[str | None, str | None]:
+    """Return the one released model that an architecture fits, and "shape"; (None, None) where it fits none or several.
+
+    Args:
+        config: the architecture.
+    """
     fits = [name for name in PRESETS if _same_size(config, name) and _same_extras(config, name)]
     return (fits[0], "shape") if len(fits) == 1 else (None, None)
 

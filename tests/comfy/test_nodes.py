@@ -29,6 +29,8 @@ NODES = {
     "SkyReelsV2Plan",
     "SkyReelsV2Jobs",
     "SkyReelsV2DemoModels",
+    "SkyReelsV2ModelInfo",
+    "SkyReelsV2AttachFPS",
 }
 
 

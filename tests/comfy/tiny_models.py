@@ -76,6 +76,15 @@ def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[st
     return tensors
 
 
+def frame_rate_shift(tensors: dict[str, torch.Tensor], row: int) -> torch.Tensor:
+    """Return what the fps weights add to the time projection, [6 * DIM] float32; row 0 is 16 fps, row 1 any other."""
+    weights = {name: tensor.float() for name, tensor in tensors.items() if name.startswith("fps_")}
+    hidden = (
+        weights["fps_projection.0.weight"] @ weights["fps_embedding.weight"][row] + weights["fps_projection.0.bias"]
+    )
+    return weights["fps_projection.2.weight"] @ (hidden * hidden.sigmoid()) + weights["fps_projection.2.bias"]
+
+
 def write_transformer(path: Path, in_dim: int = 16, fps: bool = True, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write a transformer as the released files hold it."""
     tensors = random_tensors(transformer_shapes(in_dim, fps))

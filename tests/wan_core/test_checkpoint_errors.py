@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tests.tiny import random_state_dict, tiny_config, to_diffusers_names, write_shards, write_single
 from wan_core.checkpoint import inspect_checkpoint, load_checkpoint
 from wan_core.errors import CheckpointError
+from wan_core.safetensors_header import read_header
 
 
 def refusal(path: Path) -> str:
@@ -303,3 +304,10 @@ def test_flipped_header_bytes_give_a_checkpoint_error_or_a_usable_model(data):
         load_bytes(bytes(content))
     except CheckpointError:
         return
+
+
+def test_a_header_length_that_reads_like_a_pickle_is_a_length(tmp_path):
+    entries = {"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}
+    path = with_header(tmp_path / "a.safetensors", json.dumps(entries).encode().ljust(0x280), bytes(4))
+    assert path.read_bytes().startswith(b"\x80\x02")
+    assert read_header(path).tensors.keys() == entries.keys()

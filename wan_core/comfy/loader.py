@@ -17,7 +17,9 @@ import torch
 from ..checkpoint import CheckpointInfo, inspect_checkpoint, load_checkpoint
 from .base_model import model_config
 from .memory_estimate import estimate_memory
+from .quantization import with_stated_formats
 
+CHECKPOINT = "skyreels_v2_checkpoint"  # the attachment under which a MODEL of ours keeps its CheckpointInfo
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
     "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
@@ -46,7 +48,7 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
         CheckpointError: the file is missing, damaged, incomplete or no Wan transformer.
     """
     state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file)
-    state_dict, _ = comfy.utils.convert_old_quants(state_dict, "", metadata=dict(info.metadata))
+    state_dict = with_stated_formats(state_dict, info.metadata)
     parameters = comfy.utils.calculate_parameters(state_dict)
     file_dtype = comfy.utils.weight_dtype(state_dict)
     load_device = comfy.model_management.get_torch_device()
@@ -77,6 +79,7 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
     else:
         model.load_model_weights(state_dict, "")
     estimate_memory(patcher)
+    patcher.set_attachments(CHECKPOINT, info)  # clones, and so LoRAs and every other patch, hand it on
     patcher.cached_patcher_init = (load_model, (str(path), weight_dtype))
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, forget_tables)
     return patcher

@@ -1,0 +1,62 @@
+"""What the authors recommend, per released model and mode; the table is the one of their README."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.tiny import tiny_config
+from wan_core.config import PRESETS
+from wan_core.errors import InputError
+from wan_core.segments import latent_frames
+from wan_core.variants import ASYNC, IMAGE, MODES, TEXT, check_variant, recommended
+
+# kind and mode -> shift, guidance, ar_step, causal_block_size
+TABLE = {
+    ("DF", TEXT): (8.0, 6.0, 0, 1),
+    ("DF", IMAGE): (5.0, 5.0, 0, 1),
+    ("DF", ASYNC): (8.0, 6.0, 5, 5),
+    ("T2V", TEXT): (8.0, 6.0, 0, 1),
+    ("I2V", IMAGE): (5.0, 5.0, 0, 1),
+}
+SIZES = {"540P": (960, 544, 97), "720P": (1280, 720, 121)}
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("variant", PRESETS)
+def test_every_model_has_the_settings_of_its_mode_or_is_refused(variant, mode):
+    kind, _, size = variant.split("-")
+    if (kind, mode) not in TABLE:
+        with pytest.raises(InputError, match=f"The model is {variant} and the mode '{mode}'"):
+            recommended(variant, mode)
+        return
+    found, for_mode = recommended(variant, mode)
+    assert for_mode == mode
+    assert (found.shift, found.guidance, found.ar_step, found.causal_block_size) == TABLE[kind, mode]
+    assert (found.width, found.height, found.base_num_frames) == SIZES[size]
+    assert (found.steps, found.fps) == (30, 24)
+    assert (found.base_num_frames - 1) % 4 == 0 and latent_frames(found.base_num_frames) in (25, 31)
+
+
+def test_auto_is_image_to_video_for_image_models_and_text_to_video_for_the_others():
+    for variant in PRESETS:
+        assert recommended(variant)[1] == (IMAGE if variant.startswith("I2V") else TEXT)
+
+
+@pytest.mark.parametrize("variant", PRESETS)
+def test_a_model_may_go_by_its_own_name_and_by_those_of_its_shape(variant):
+    config = PRESETS[variant].config
+    for name, other in PRESETS.items():
+        if replace(other.config, inject_sample_info=False) == replace(config, inject_sample_info=False):
+            check_variant(config, name)
+        else:
+            with pytest.raises(InputError, match=f"The variant chosen is {name}, but the model has"):
+                check_variant(config, name)
+
+
+def test_a_size_that_was_never_released_may_go_by_any_name_of_its_kind():
+    check_variant(tiny_config(), "DF-14B-540P")
+    check_variant(tiny_config(model_type="i2v"), "I2V-1.3B-540P")
+    with pytest.raises(InputError, match="which that one has not"):
+        check_variant(tiny_config(), "I2V-1.3B-540P")

@@ -1,0 +1,98 @@
+"""What a MODEL is, ours or core's: its file, its architecture, which released model, and its authors' settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..checkpoint import CheckpointInfo, inspect_checkpoint
+from ..config import PRESETS, WanConfig
+from ..errors import CheckpointError, InputError
+from ..variants import Settings, check_variant, describe_model, recommended, variant_by_shape
+from .base_model import SkyReelsV2
+from .checks import check_model
+from .frame_rate import FRAME_RATE, model_file
+from .loader import CHECKPOINT
+from .transformer import CONFIG_FIELDS
+
+AUTO = "auto"
+VARIANTS = (AUTO, *PRESETS)
+
+
+def checkpoint_of(patcher: Any) -> CheckpointInfo | None:
+    """Return what was found in a MODEL's file; None where the MODEL does not say which file, or it cannot be read."""
+    info = patcher.get_attachment(CHECKPOINT)
+    path = model_file(patcher)
+    if info is not None or path is None:
+        return info
+    try:
+        return inspect_checkpoint(path)[1]
+    except CheckpointError:  # core reads forms that we do not; what its model looks like is known without the file
+        return None
+
+
+def config_of(patcher: Any) -> WanConfig:
+    """Return the architecture of a MODEL; core's own has no fps weights, whatever its file holds."""
+    transformer = patcher.model.diffusion_model
+    if isinstance(patcher.model, SkyReelsV2):
+        return transformer.config
+    known = {name: value for name, value in patcher.model.model_config.unet_config.items() if name in CONFIG_FIELDS}
+    return WanConfig(**{**known, "patch_size": tuple(known.get("patch_size", (1, 2, 2)))})
+
+
+def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[str, Settings]:
+    """Say which released model a MODEL is and which settings its authors recommend.
+
+    Args:
+        patcher: a MODEL of Wan 2.1 kind.
+        variant: a name in PRESETS, or "auto": from the marker in its file, the names of file and folder, or its shape.
+        mode: one of `wan_core.variants.MODES`.
+
+    Returns:
+        The text, and the settings.
+
+    Raises:
+        InputError: no Wan 2.1 model, a variant that it cannot be or that cannot be told, or a mode that it does not do.
+    """
+    check_model(patcher.model, causal_attention=False)
+    info, config = checkpoint_of(patcher), config_of(patcher)
+    name, source = told_variant(patcher, info, config) if variant == AUTO else (variant, None)
+    check_variant(config, name)
+    settings, mode = recommended(name, mode)
+    lines = (
+        describe_model(config, name, source)[0],
+        "the MODEL does not say which file it is from" if info is None else file_line(info),
+        f"{config.num_layers} layers x {config.dim}, {config.num_heads} heads, {config.in_dim} input channels",
+        frame_rate_state(patcher, info, config, name),
+        f"Recommended for {mode}: {settings.width}x{settings.height}, {settings.base_num_frames} frames at "
+        f"{settings.fps} fps, shift {settings.shift:g}, cfg {settings.guidance:g}, {settings.steps} to 50 steps, "
+        f"ar_step {settings.ar_step}, causal_block_size {settings.causal_block_size}",
+    )
+    return "\n".join(lines), settings
+
+
+def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -> tuple[str, str | None]:
+    """Return which released model a MODEL is, and what that rests on; `Raises: InputError` where nothing tells."""
+    name, source = variant_by_shape(config) if info is None else (info.variant, info.variant_source)
+    if name is not None:
+        return name, source
+    what = describe_model(config if info is None else info.config, None, None)[0]
+    if info is None and not isinstance(patcher.model, SkyReelsV2):
+        what = what.replace("has fps weights, this has none", "looks the same once another loader has read it")
+    raise InputError(f"The model's file does not tell which it is: {what}; choose its name under variant.")
+
+
+def file_line(info: CheckpointInfo) -> str:
+    """Name a checkpoint's first file and what its weights are."""
+    return f"{info.files[0].name}: {info.dtype}" + (f" ({info.quantization})" if info.quantization else "")
+
+
+def frame_rate_state(patcher: Any, info: CheckpointInfo | None, config: WanConfig, variant: str) -> str:
+    """Say what becomes of the frame rate in this MODEL."""
+    if config.inject_sample_info:
+        return "frame-rate weights: read by the samplers' fps"
+    attached = patcher.get_attachment(FRAME_RATE)
+    if attached is not None:
+        return f"frame-rate weights: attached for {attached} fps"
+    if PRESETS[variant].config.inject_sample_info or (info is not None and info.config.inject_sample_info):
+        return "frame-rate weights: dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
+    return "no frame-rate weights"
