@@ -9,7 +9,7 @@ from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .live_plan import register
-from .loaders import SkyReelsV2ModelLoader
+from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
@@ -29,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2Plan,
     SkyReelsV2Jobs,
     SkyReelsV2DemoModels,
+    SkyReelsV2LoraLoader,
 ]
 
 

@@ -29,6 +29,7 @@ NODES = {
     "SkyReelsV2Plan",
     "SkyReelsV2Jobs",
     "SkyReelsV2DemoModels",
+    "SkyReelsV2LoraLoader",
 }
 
 
