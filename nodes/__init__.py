@@ -10,7 +10,7 @@ from .demo_models import SkyReelsV2DemoModels
 from .guidance import SkyReelsV2CFGRange
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .live_plan import register
-from .loaders import SkyReelsV2ModelLoader
+from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
@@ -34,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2CFGRange,
     SkyReelsV2ModelInfo,
     SkyReelsV2AttachFPS,
+    SkyReelsV2LoraLoader,
 ]
 
 

@@ -184,7 +184,11 @@ def forcing_inputs() -> list[Any]:
     """Return the inputs that diffusion forcing adds to an ordinary sampler."""
     return [
         io.Combo.Input(
-            "solver", options=list(SOLVERS), default="unipc", tooltip="unipc: the authors' (order 2). euler: order 1."
+            "solver",
+            options=list(SOLVERS),
+            default="unipc",
+            tooltip="unipc: the authors' for DF models (order 2). euler: order 1. unipc_plain: the authors' for T2V and "
+            "I2V models, whose second step differs.",
         ),
         io.Int.Input(
             "fps",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
 
 from ..wan_core.comfy.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
+from ..wan_core.comfy.lora import apply_lora
 
 SHARD = re.compile(r"-(\d{5})-of-\d{5}(?=\.\w+$)")
 
@@ -58,3 +60,46 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
         """Load the file."""
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
         return io.NodeOutput(load_model(path, weight_dtype), describe_checkpoint(path).describe())
+
+
+class SkyReelsV2LoraLoader(io.ComfyNode):
+    """A LoRA from models/loras, with any of the key names in circulation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        return io.Schema(
+            node_id="SkyReelsV2LoraLoader",
+            display_name="SkyReels-V2 LoRA Loader",
+            category="SkyReels-V2",
+            description="Puts a LoRA for Wan 2.1 or SkyReels-V2 on the model, also one whose key names ComfyUI's own "
+            "LoRA loader skips (diffusers, peft, DiffSynth), and says how much of the file was used.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to change; the same model stays usable without the LoRA."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=folder_paths.get_filename_list("loras"),
+                    tooltip="File in models/loras. One for 14B does not fit 1.3B, and the other way round.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-20.0,
+                    max=20.0,
+                    step=0.01,
+                    tooltip="How much of the LoRA's change is added: 1 as trained, 0 none, negative the opposite.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="model", tooltip="The changed model."),
+                io.String.Output(
+                    "info", display_name="info", tooltip="How many keys were used, and which were not understood."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
+        """Load the file and patch it in."""
+        path = folder_paths.get_full_path_or_raise("loras", lora_name)
+        return io.NodeOutput(*apply_lora(model, path, strength))

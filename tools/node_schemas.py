@@ -23,7 +23,7 @@ HEADS = {
     "en": ("| input | what it is |", "| output | what it is |"),
     "zh": ("| 输入 | 说明 |", "| 输出 | 说明 |"),
 }
-LISTINGS = ("model_name", "codec")  # their options are what is found on a machine
+LISTINGS = ("model_name", "lora_name", "codec")  # their options are what is found on a machine
 
 Texts = dict[str, Any]
 

@@ -73,6 +73,8 @@ _BLOCK_MODULES = {
     "scale_shift_table": "modulation",
 }
 _BLOCK = re.compile(r"(blocks\.\d+\.)(.+)", re.DOTALL)
+_DIFFUSERS_OUTER = {original: theirs for theirs, original in _OUTER_MODULES.items()}
+_DIFFUSERS_BLOCK = {original: theirs for theirs, original in _BLOCK_MODULES.items()}
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,20 @@ def original_name(key: str, naming: Naming) -> str | None:
     if block := _BLOCK.fullmatch(name):
         return block[1] + _rename(block[2], _BLOCK_MODULES)
     return _rename(name, _OUTER_MODULES)
+
+
+def diffusers_name(name: str) -> str:
+    """Turn an original name into diffusers': the way back of `original_name`.
+
+    Args:
+        name: parameter or module name, original naming, without prefix.
+
+    Returns:
+        The name in diffusers' SkyReelsV2Transformer3DModel.
+    """
+    if block := _BLOCK.fullmatch(name):
+        return block[1] + _rename(block[2], _DIFFUSERS_BLOCK)
+    return _rename(name, _DIFFUSERS_OUTER)
 
 
 def original_names(state_dict: Mapping[str, T]) -> dict[str, T]:

@@ -17,7 +17,7 @@ import torch
 
 from .errors import ScheduleError
 
-SOLVERS = ("unipc", "euler")
+SOLVERS = ("unipc", "euler", "unipc_plain")
 ORDER = 2
 LAST_ALPHA = 1e-12  # at sigma 1 nothing of the video is left: the limit of the formulas is taken here
 
@@ -65,6 +65,9 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
     else:
         predictor = [unipc_predictor(table, step) for step in range(steps)]
         corrector = [UNCHANGED, *(unipc_corrector(table, step) for step in range(1, steps))]
+        if name == "unipc_plain" and steps > 1:
+            from_itself, _, *rest = corrector[1]
+            corrector[1] = (0.0, from_itself, *rest)  # from the last sample, as the release's T2V and I2V programs do
     return Solver(torch.tensor(corrector, dtype=torch.float32), torch.tensor(predictor, dtype=torch.float32))
 
 
@@ -108,7 +111,7 @@ def unipc_corrector(sigmas: list[float], step: int) -> tuple[float, float, float
 
     At step 1 the release corrects from the sample itself: its scheduler remembers the first sample as a view of the
     latents, which the step has overwritten by then. diffusers' pipeline does the same, and the settings people know
-    were found with it, so it is kept.
+    were found with it, so it is kept. The T2V and I2V programs do not have it: see "unipc_plain" in `make_solver`.
     """
     before, now = log_snr(sigmas[step - 1]), log_snr(sigmas[step])
     h = now - before

@@ -31,6 +31,7 @@ NODES = {
     "SkyReelsV2DemoModels",
     "SkyReelsV2ModelInfo",
     "SkyReelsV2AttachFPS",
+    "SkyReelsV2LoraLoader",
 }
 
 

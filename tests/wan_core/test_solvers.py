@@ -66,6 +66,17 @@ def test_unipc_equals_a_scheduler_object_per_frame(steps, shift):
     assert ((got - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 12, 30])
+def test_plain_unipc_equals_a_scheduler_whose_samples_are_its_own(steps):
+    sigmas = flow_sigmas(steps, 5.0)
+    scheduler = unipc(sigmas)
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for step in range(steps):
+        x = scheduler.step(velocities(steps)[step], scheduler.timesteps[step], x, return_dict=False)[0]
+    got = solved("unipc_plain", sigmas, [0, 0, 0, 0])
+    assert ((got - x).abs().max() / x.abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_euler_equals_diffusers_euler(steps):
     sigmas = flow_sigmas(steps, 5.0)
