@@ -14,12 +14,16 @@ TEMPLATES = {
     "{segments} segments, {calls} model calls, {frames} frames = {seconds} s": (
         "{segments} 段，{calls} 次模型调用，{frames} 帧 = {seconds} 秒"
     ),
-    "{tokens} tokens at once; beside the model {megabytes} MB": "同时处理 {tokens} 个 token；除模型外占用 {megabytes} MB",
+    "{tokens} tokens at once; beside the model {megabytes} MB": (
+        "同时处理 {tokens} 个 token；除模型外占用 {megabytes} MB"
+    ),
     "{megabytes} MB on disk to go on from, beside the video": "除视频外占用磁盘 {megabytes} MB，用于中断后继续",
     "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.": (
         "{name} 是 {value}，但至少要为 {least}：常用值为 {usual}。"
     ),
-    "{name} is {value}, but it has to be at least {least}: change it.": "{name} 是 {value}，但至少要为 {least}：请修改。",
+    "{name} is {value}, but it has to be at least {least}: change it.": (
+        "{name} 是 {value}，但至少要为 {least}：请修改。"
+    ),
     "overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is {base} ({window} "
     "latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}.": (
         "重叠帧数（overlap_history）是 {overlap} 帧（{carried} 个潜帧{where}），窗口帧数（base_num_frames）是 {base} "
@@ -33,10 +37,13 @@ TEMPLATES = {
     "A loop needs frames that see their future, but causal attention hides it: turn causal_attention off.": (
         "循环视频的帧需要看到后面的帧，而因果注意力会遮住它们：请关闭因果注意力（causal_attention）。"
     ),
-    "A loop of {frames} frames cannot be closed, since it has to be 4k + 1 frames and at least {least}: use {nearest}.": (
+    "A loop of {frames} frames cannot be closed, since it has to be 4k + 1 frames and at least {least}: "
+    "use {nearest}.": (
         "{frames} 帧的循环视频无法首尾相接：帧数必须是 4k + 1，且至少为 {least}，请用 {nearest}。"
     ),
-    "The codec is {name}, but the installed PyAV can write {codecs}.": "编码格式是 {name}，但已安装的 PyAV 只能写 {codecs}。",
+    "The codec is {name}, but the installed PyAV can write {codecs}.": (
+        "编码格式是 {name}，但已安装的 PyAV 只能写 {codecs}。"
+    ),
     "crf is {crf}, but {codec} knows 0 (best) to {most} (worst): 18 looks like the original.": (
         "画质（crf）是 {crf}，但 {codec} 的范围是 0（最好）到 {most}（最差）：18 与原画看不出差别。"
     ),
