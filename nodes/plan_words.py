@@ -19,10 +19,10 @@ TEMPLATES = {
     ),
     "{megabytes} MB on disk to go on from, beside the video": "除视频外占用磁盘 {megabytes} MB，用于中断后继续",
     "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.": (
-        "{name} 是 {value}，但至少要为 {least}：常用值为 {usual}。"
+        "{name}：{value}。至少要为 {least}；常用值为 {usual}。"
     ),
     "{name} is {value}, but it has to be at least {least}: change it.": (
-        "{name} 是 {value}，但至少要为 {least}：请修改。"
+        "{name}：{value}。至少要为 {least}，请修改。"
     ),
     "overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is {base} ({window} "
     "latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}.": (
