@@ -20,7 +20,7 @@ from tools.workflow_prompt import changed, load_workflow, to_prompt
 DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requirements-dev.txt"}
 NEEDED = ("__init__.py", "demo/weights", "example_workflows", "locales", "nodes", "subgraphs", "wan_core", "web")
 IMPORTABLE = {"av", "einops", "numpy", "safetensors"}  # requirements.txt
-OF_THE_HOST = {"torch", "comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "aiohttp", "server"}
+OF_THE_HOST = {"torch", "tqdm", "comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "aiohttp", "server"}
 
 
 def listed(*options: str) -> set[str]:
