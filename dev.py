@@ -8,6 +8,7 @@ can run it. Needs nothing but Python 3.10 or newer; ComfyUI never runs this file
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import re
@@ -37,6 +38,7 @@ COMMANDS = ("test", "lint", "demo", "score", "bench")
 USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with every ComfyUI found
        python dev.py lint                      run ruff, mypy and the import rules
        python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags
+                                               (with --comfyui PATH: run an example workflow in that ComfyUI)
        python dev.py score [flags]             score the embedded models on pixels; --long: over a minute of video
        python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags"""
 
@@ -57,7 +59,10 @@ def main(arguments: list[str]) -> int:
         if command == "test":
             return run([python, "-m", "pytest", *rest], host_variables())
         if command == "demo":
-            return run([python, "-m", "demo.run", *rest])
+            comfyui = comfyui_of(rest)
+            if comfyui is None:
+                return run([python, "-m", "demo.run", *rest])
+            return run([python, "-m", "tools.host_demo", *rest], one_host(comfyui))
         if command == "score":
             module = "demo.score_long" if "--long" in rest else "demo.score"
             return run([python, "-m", module, *(flag for flag in rest if flag != "--long")])
@@ -128,11 +133,37 @@ def host_variables() -> dict[str, str]:
             "or set COMFYUI_PATH to its folder"
         )
         return {}
+    return variables_of(hosts, host_python(hosts))
+
+
+def one_host(folder: Path) -> dict[str, str]:
+    """Prepare a Python for one ComfyUI, and return what tools/host.py needs to know."""
+    host = folder.expanduser()
+    if not is_host(host):
+        raise DevError(f"--comfyui is {folder}, which is no ComfyUI folder (no main.py and comfy/ in it)")
+    host = host.resolve()
+    # one Python for this host and those of the tests, which would be installed anew at every turn otherwise
+    return variables_of([host], host_python([host, *find_hosts()]))
+
+
+def variables_of(hosts: list[Path], python: Path) -> dict[str, str]:
+    """Return hosts and their Python as environment variables for tools/host.py."""
+    return {"SKYREELS_HOSTS": os.pathsep.join(map(str, hosts)), "SKYREELS_HOST_PYTHON": str(python)}
+
+
+def comfyui_of(arguments: list[str]) -> Path | None:
+    """Return the folder that the arguments of `demo` name with --comfyui, None without."""
+    parser = argparse.ArgumentParser(prog="dev.py demo", add_help=False, allow_abbrev=False)
+    parser.add_argument("--comfyui", type=Path)
+    return parser.parse_known_args(arguments)[0].comfyui
+
+
+def host_python(hosts: list[Path]) -> Path:
+    """Return COMFYUI_PYTHON, else .venv-host, made ready for the newest of these hosts."""
     given = os.environ.get("COMFYUI_PYTHON")
     if given and not Path(given).expanduser().is_file():
         raise DevError(f"COMFYUI_PYTHON is {given}, which is no file: set it to ComfyUI's own Python, or unset it")
-    python = Path(given).expanduser() if given else prepare_host_python(max(hosts, key=host_version))
-    return {"SKYREELS_HOSTS": os.pathsep.join(map(str, hosts)), "SKYREELS_HOST_PYTHON": str(python)}
+    return Path(given).expanduser() if given else prepare_host_python(max(hosts, key=host_version))
 
 
 def find_hosts() -> list[Path]:

@@ -173,7 +173,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     usual, how = DemoSettings(), Settings()
     parser = argparse.ArgumentParser(
-        prog="dev.py demo", description="Make a small video on the CPU with the embedded models: a shape that moves."
+        prog="dev.py demo",
+        description="Make a small video on the CPU with the embedded models: a shape that moves.",
+        epilog="With --comfyui PATH an example workflow runs in that ComfyUI instead: --comfyui PATH --help.",
     )
     add = parser.add_argument
     add("--prompt", default=usual.prompt, help=f"English or Chinese, for example {EXAMPLES[1]}")

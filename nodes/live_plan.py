@@ -13,6 +13,7 @@ from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.errors import SkyReelsError
 from ..wan_core.segments import whole_frames
 from .inputs import FORCING
+from .plan_words import in_language
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
@@ -22,11 +23,13 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
     """Return the plan of a node's widget values.
 
     Args:
-        values: by widget name; what is not a setting of the plan is left alone.
+        values: by widget name; what is not a setting of the plan is left alone. `language` is the front end's locale.
 
     Returns:
-        `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with.
+        `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in Chinese where the
+        front end is.
     """
+    language = str(values.get("language", ""))
     try:
         width, height = SIZES.get(values.get("size", ""), (values.get("width"), values.get("height")))
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
@@ -37,9 +40,9 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
             settings |= {"width": int(width), "height": int(height)}
         chosen = LongVideoSettings(**settings, forcing=forcing)
         find_codec(chosen.codec, chosen.crf)
-        return {"ok": True, "text": summary(chosen, sized=bool(width and height))}
+        return {"ok": True, "text": in_language(summary(chosen, sized=bool(width and height)), language)}
     except SkyReelsError as error:
-        return {"ok": False, "text": str(error)}
+        return {"ok": False, "text": in_language(str(error), language)}
     except (TypeError, ValueError, KeyError):  # a widget that is being typed into, or turned into an input
         return {"ok": True, "text": ""}
 

@@ -24,6 +24,12 @@ def test_no_workflow_file_is_left_over() -> None:
     assert {file.stem for file in FOLDER.glob("*.json")} == set(workflows())
 
 
+def test_every_workflow_has_its_picture_for_the_template_browser() -> None:
+    pictures = {file.stem for file in FOLDER.glob("*.jpg")}
+    assert pictures == set(workflows()), "run python -m tools.build_thumbnails"
+    assert all(file.read_bytes()[:3] == b"\xff\xd8\xff" for file in FOLDER.glob("*.jpg"))
+
+
 def test_the_workflows_carry_the_nodes_own_negative_prompt() -> None:
     source = (ROOT / "nodes" / "conditioning.py").read_text("utf-8")
     assignment = next(node for node in ast.parse(source).body if isinstance(node, ast.Assign))

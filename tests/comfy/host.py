@@ -1,360 +1,46 @@
-"""A running ComfyUI server for tests: found, started in a folder of its own, talked to over HTTP, stopped.
-
-Nothing here knows about the pack's nodes; the only packages needed are the standard library's.
-"""
+"""The host of the tests: a ComfyUI server (tools/host.py) that has the tests' own nodes beside the pack."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-REPO = Path(__file__).resolve().parents[2]
+from tools.host import (
+    PACK_FOLDER,
+    REPO,
+    ExecutionFailed,
+    Finished,
+    HostInstall,
+    PromptRefused,
+    find_hosts,
+    host_environment,
+    run_in_host,
+    why_no_host,
+)
+from tools.host import Host as PlainHost
+
+__all__ = [
+    "HERE",
+    "PACK_FOLDER",
+    "REPO",
+    "TEST_NODES_FOLDER",
+    "ExecutionFailed",
+    "Finished",
+    "Host",
+    "HostInstall",
+    "PlainHost",
+    "PromptRefused",
+    "find_hosts",
+    "host_environment",
+    "run_in_host",
+    "why_no_host",
+]
+
 HERE = Path(__file__).resolve().parent
-# dots and dashes, as a person's unzipped download has them: no import may depend on the folder's name
-PACK_FOLDER = "comfyui-skyreels-v2.test"
 TEST_NODES_FOLDER = "skyreels_v2_test_nodes"
-MODEL_FOLDERS = ("checkpoints", "clip_vision", "diffusion_models", "loras", "text_encoders", "vae")
-NEVER_COPIED = shutil.ignore_patterns(".git", ".venv*", "venv", "__pycache__", "*.pyc", ".*_cache", "node_modules")
-HOW_TO_RUN = (
-    "no ComfyUI found: to run the host tests, `git clone https://github.com/comfyanonymous/ComfyUI`, then "
-    "`COMFYUI_PATH=<that folder> python dev.py test`"
-)
-NO_PYTHON = (
-    "there is a ComfyUI in {folder}, but no Python to run it: `COMFYUI_PYTHON=<python with ComfyUI's requirements> "
-    "python dev.py test`, or let `python dev.py test` make one"
-)
 
 
-@dataclass(frozen=True)
-class HostInstall:
-    """A ComfyUI folder and a Python that can run it."""
-
-    folder: Path
-    python: Path
-    version: str
-
-
-def _is_host(folder: Path) -> bool:
-    return (folder / "main.py").is_file() and (folder / "comfy" / "sd.py").is_file()
-
-
-def _candidate_folders() -> Iterator[Path]:
-    if os.environ.get("SKYREELS_HOSTS"):
-        yield from map(Path, filter(None, os.environ["SKYREELS_HOSTS"].split(os.pathsep)))
-        return
-    yield from map(Path, filter(None, os.environ.get("COMFYUI_PATH", "").split(os.pathsep)))
-    if REPO.parent.name == "custom_nodes":
-        yield REPO.parent.parent
-    yield Path.home() / "ComfyUI"
-    yield Path.home() / "ComfyUI-0.8"
-
-
-def _candidate_pythons(folder: Path) -> Iterator[Path]:
-    for variable in ("SKYREELS_HOST_PYTHON", "COMFYUI_PYTHON"):
-        if os.environ.get(variable):
-            yield Path(os.environ[variable])
-    program = Path("Scripts/python.exe") if os.name == "nt" else Path("bin/python")
-    for environment in (REPO / ".venv-host", folder / "venv", folder / ".venv"):
-        yield environment / program
-    yield folder.parent / "python_embeded" / "python.exe"  # the portable build for Windows, spelled so
-
-
-def _version(folder: Path) -> str:
-    file = folder / "comfyui_version.py"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        if line.startswith("__version__"):
-            return line.partition("=")[2].strip().strip("\"'")
-    return folder.name
-
-
-def _host_folders() -> list[Path]:
-    return [folder for folder in (place.expanduser() for place in _candidate_folders()) if _is_host(folder)]
-
-
-def why_no_host() -> str:
-    """Return a sentence that says what is missing and how the host tests are run."""
-    folders = _host_folders()
-    return NO_PYTHON.format(folder=folders[0]) if folders else HOW_TO_RUN
-
-
-def find_hosts() -> list[HostInstall]:
-    """Return every ComfyUI that can be run, each version once, in the order the places are searched."""
-    hosts: dict[str, HostInstall] = {}
-    for folder in _host_folders():
-        python = next((python for python in _candidate_pythons(folder) if python.is_file()), None)
-        version = _version(folder)
-        if python is not None and version not in hosts:
-            # not resolved: a venv's python is a link, and following it leaves the venv
-            hosts[version] = HostInstall(folder.resolve(), python.absolute(), version)
-    return list(hosts.values())
-
-
-def host_environment() -> dict[str, str]:
-    """Return the environment of a host process: two threads, UTF-8, none of the caller's import paths."""
-    dropped = ("PYTHONPATH", "PYTEST_", "COV_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "OMP_NUM_THREADS": "2", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def run_in_host(install: HostInstall, script: Path, *arguments: object, timeout: float = 120) -> str:
-    """Run a script of ours with the host importable and return what it printed.
-
-    Raises:
-        AssertionError: it failed; the message is its output.
-    """
-    command = [install.python, HERE / "launch_host.py", install.folder, script, *arguments]
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=host_environment(),
-        timeout=timeout,
-    )
-    assert done.returncode == 0, f"{script.name} failed in {install.folder}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def copy_pack(target: Path) -> None:
-    """Copy the repository as a person would receive it: what git tracks or would track, no environments."""
-    listing = None
-    if (REPO / ".git").exists() and shutil.which("git"):
-        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--exclude=.venv*"]
-        listing = subprocess.run(command, cwd=REPO, capture_output=True, text=True, encoding="utf-8", check=False)
-    if listing is None or listing.returncode != 0:
-        shutil.copytree(REPO, target, ignore=NEVER_COPIED)
-        return
-    for name in filter(None, listing.stdout.split("\0")):
-        source = REPO / name
-        if source.is_file() and "__pycache__" not in source.parts:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
-
-
-class PromptRefused(AssertionError):
-    """The server did not accept a prompt; `node_errors` says what is wrong in which node."""
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        self.error = answer.get("error")
-        self.node_errors: dict[str, Any] = answer.get("node_errors") or {}
-        super().__init__(json.dumps(answer, indent=1, ensure_ascii=False))
-
-
-class ExecutionFailed(AssertionError):
-    """A node raised an error while the prompt ran."""
-
-    def __init__(self, details: dict[str, Any]) -> None:
-        self.details = details
-        self.message: str = str(details.get("exception_message", details)).strip()
-        self.exception_type: str = str(details.get("exception_type", ""))
-        self.node_type: str = str(details.get("node_type", ""))
-        trace = "".join((details.get("traceback") or [])[-4:])
-        super().__init__(f"{self.node_type}: {self.exception_type}: {self.message}\n{trace}")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a finished prompt left: files per output node, and the nodes that came from the server's cache."""
-
-    outputs: dict[str, list[Path]]
-    cached: frozenset[str]
-    seconds: float
-
-    def file(self, node: object) -> Path:
-        """Return the one file written by a node (its id, or a Ref)."""
-        (path,) = self.outputs[str(getattr(node, "node", node))]
-        return path
-
-
-class Host:
-    """One server in a temporary base directory. Use as a context manager: leaving it ends the process."""
+class Host(PlainHost):
+    """A server with the tests' own nodes."""
 
     def __init__(self, install: HostInstall, extra_arguments: tuple[str, ...] = ()) -> None:
-        self.install = install
-        self.version = install.version
-        self.base = Path(tempfile.mkdtemp(prefix="skyreels-host-"))
-        for name in ("custom_nodes", "input", "output", "user", "temp", *(f"models/{name}" for name in MODEL_FOLDERS)):
-            (self.base / name).mkdir(parents=True)
-        copy_pack(self.base / "custom_nodes" / PACK_FOLDER)
-        shutil.copytree(HERE / "host_nodes", self.base / "custom_nodes" / TEST_NODES_FOLDER, ignore=NEVER_COPIED)
-        self.log_file = self.base / "server.log"
-        self.start_seconds = 0.0
-        self._extra_arguments = extra_arguments
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def models(self) -> Path:
-        """The folder that holds diffusion_models, vae, loras, ..."""
-        return self.base / "models"
-
-    @property
-    def log(self) -> str:
-        """The end of what the server has printed so far."""
-        return self.log_from(max(0, self.log_size - 20000))
-
-    @property
-    def log_size(self) -> int:
-        """Bytes printed so far."""
-        return self.log_file.stat().st_size if self.log_file.exists() else 0
-
-    def log_from(self, offset: int) -> str:
-        """Return what was printed after the first `offset` bytes."""
-        return self.log_file.read_bytes()[offset:].decode(errors="replace") if self.log_file.exists() else ""
-
-    def __enter__(self) -> Host:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.stop()
-
-    def start(self, timeout: float = 180) -> None:
-        """Start the server and return when it answers.
-
-        Raises:
-            AssertionError: it ended or did not answer in `timeout` seconds; the message holds its log.
-        """
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        # the database of 0.18 lies in the checkout unless told otherwise, and two servers cannot share it
-        arguments = [
-            "--cpu", "--port", port, "--base-directory", self.base, "--user-directory", self.base / "user",
-            "--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes",
-            "--preview-method", "latent2rgb", *self._extra_arguments,
-        ]  # fmt: skip
-        command = [self.install.python, HERE / "launch_host.py", self.install.folder, "main.py", *arguments]
-        started = time.monotonic()
-        with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.PIPE,  # never written to: it closes when the tests end, however they end
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**host_environment(), "SKYREELS_END_WITH_STDIN": "1"},
-            )
-        while time.monotonic() - started < timeout:
-            if self._process.poll() is not None:
-                raise AssertionError(f"ComfyUI {self.version} ended with {self._process.returncode}:\n{self.log}")
-            try:
-                self.get("/system_stats")
-            except OSError:
-                time.sleep(0.2)
-                continue
-            self.start_seconds = time.monotonic() - started
-            return
-        raise AssertionError(f"ComfyUI {self.version} did not answer in {timeout:.0f} s:\n{self.log}")
-
-    def stop(self) -> None:
-        """End the server's process and delete its folder (kept when SKYREELS_KEEP_HOST is set)."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(timeout=15)
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process = None
-        if os.environ.get("SKYREELS_KEEP_HOST"):
-            print(f"kept {self.base}", file=sys.stderr)
-        else:
-            shutil.rmtree(self.base, ignore_errors=True)
-
-    def get(self, path: str, timeout: float = 60) -> Any:
-        """Return the JSON answer of GET `path`."""
-        return self._ask(urllib.request.Request(self.url + path), timeout)
-
-    def post(self, path: str, body: dict[str, Any] | None = None, timeout: float = 60) -> Any:
-        """Return the JSON answer of POST `path` (None when it has no body)."""
-        data = json.dumps(body or {}).encode()
-        headers = {"Content-Type": "application/json"}
-        return self._ask(urllib.request.Request(self.url + path, data=data, headers=headers), timeout)
-
-    def _ask(self, request: urllib.request.Request, timeout: float) -> Any:
-        # a proxy of the machine's environment must not see requests to the own machine
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=timeout) as answer:
-                text = answer.read()
-        except urllib.error.HTTPError as error:
-            text = error.read()
-            if error.code == 400 and request.full_url.endswith("/prompt"):
-                raise PromptRefused(json.loads(text)) from None
-            raise AssertionError(f"{request.full_url} answered {error.code}: {text[:2000]!r}") from None
-        return json.loads(text) if text else None
-
-    def object_info(self) -> dict[str, Any]:
-        """Return the description of every node, by node id."""
-        return self.get("/object_info")
-
-    def queue(self, prompt: dict[str, Any]) -> str:
-        """Queue an API prompt and return its id.
-
-        Raises:
-            PromptRefused: a node's inputs do not validate.
-        """
-        # with a client's name the history also lists files of nodes that came from the cache
-        answer = self.post("/prompt", {"prompt": prompt, "client_id": "skyreels-tests"})
-        if answer["node_errors"]:  # one branch is bad and another runs: for a test that is an error too
-            raise PromptRefused(answer)
-        return answer["prompt_id"]
-
-    def wait(self, prompt_id: str, timeout: float = 120) -> dict[str, Any]:
-        """Return the history entry of a prompt once it has ended, well or not."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-            if entry is not None:
-                return entry
-            if self._process is not None and self._process.poll() is not None:
-                raise AssertionError(f"ComfyUI {self.version} died while a prompt ran:\n{self.log}")
-            time.sleep(0.05)
-        self.interrupt()
-        raise AssertionError(f"the prompt did not end in {timeout:.0f} s:\n{self.log}")
-
-    def run(self, prompt: dict[str, Any], timeout: float = 120) -> Finished:
-        """Queue a prompt, wait for its end and return its files.
-
-        Raises:
-            PromptRefused: the prompt does not validate.
-            ExecutionFailed: a node raised an error, or the run was interrupted.
-        """
-        started = time.monotonic()
-        entry = self.wait(self.queue(prompt), timeout)
-        messages = dict(entry["status"]["messages"])
-        for name in ("execution_error", "execution_interrupted"):
-            if name in messages:
-                raise ExecutionFailed(messages[name])
-        assert entry["status"]["status_str"] == "success", entry["status"]
-        outputs = {node: list(self._files(values)) for node, values in entry["outputs"].items()}
-        cached = frozenset(messages.get("execution_cached", {}).get("nodes", ()))
-        return Finished(outputs, cached, time.monotonic() - started)
-
-    def _files(self, values: dict[str, Any]) -> Iterator[Path]:
-        for items in values.values():
-            for item in items:
-                if isinstance(item, dict) and "filename" in item:
-                    yield self.base / item["type"] / item["subfolder"] / item["filename"]
-
-    def interrupt(self) -> None:
-        """Ask the server to stop what it is doing."""
-        self.post("/interrupt")
+        super().__init__(install, extra_arguments, extra_nodes={TEST_NODES_FOLDER: HERE / "host_nodes"})

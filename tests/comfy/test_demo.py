@@ -15,7 +15,7 @@ from demo.models import Models, load_models
 from demo.run import DemoSettings, make_frames
 from demo.vae import decode
 from tests.comfy.host import REPO, Host
-from tests.comfy.workflows import load_workflow, to_prompt
+from tools.workflow_prompt import changed, load_workflow, to_prompt
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,7 @@ def models() -> Models:
 def shipped(name: str, host: Host, **changes: Any) -> dict[str, dict[str, Any]]:
     """Return the prompt of a shipped graph, with some widgets changed wherever they are."""
     prompt = to_prompt(load_workflow(REPO / "example_workflows" / f"{name}.json"), host.object_info())
-    for node in prompt.values():
-        node["inputs"].update({key: value for key, value in changes.items() if key in node["inputs"]})
-    return prompt
+    return changed(prompt, **changes)
 
 
 def frames_of(host: Host, prompt: dict[str, dict[str, Any]], images: list[Any]) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ import pytest
 from tests.comfy.host import REPO, Host
 from tests.comfy.scene import Scene
 from tests.comfy.test_long_video import long_video, saved
-from tests.comfy.workflows import load_workflow, to_prompt
+from tools.browser import NO_BROWSER, browser_path, open_page
+from tools.build_subgraphs import BLUEPRINTS, build
+from tools.workflow_prompt import load_workflow, to_prompt
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
+pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
 
 WORKFLOWS = sorted((REPO / "example_workflows").glob("*.json"))
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 LOAD = """async (workflow) => {
     await window.app.loadGraphData(workflow, true, true)
     const prompt = (await window.app.graphToPrompt()).output
@@ -35,11 +33,6 @@ LOAD = """async (workflow) => {
         ).map((b) => `${a.type} and ${b.type}`)),
     }
 }"""
-
-
-def browser_path() -> str | None:
-    """Return a Chromium of this machine: CHROMIUM_PATH, or one on the PATH."""
-    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +55,10 @@ def shipped_files(host: Host) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def page(host: Host, shipped_files: None) -> Iterator[Any]:
     """The frontend of a running host, ready for a workflow."""
-    program = browser_path()
-    if program is None:
-        pytest.skip(
-            "no Chromium found: install one, or name it in CHROMIUM_PATH, to test the workflows in the frontend"
-        )
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
-        page = browser.new_page(viewport={"width": 1800, "height": 1000})
-        page.goto(host.url, wait_until="load")
-        page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=90_000)
-        page.wait_for_function(
-            "window.LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined", timeout=60_000
-        )
-        page.wait_for_timeout(3000)
-        page.keyboard.press("Escape")  # the template browser of a first visit would hide the graph in the screenshots
+    if browser_path() is None:
+        pytest.skip(f"{NO_BROWSER}, to test the workflows in the frontend")
+    with open_page(host.url) as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -126,6 +106,53 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     assert shown == ["false"]
     saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
     assert "live_plan" not in saved
+
+
+LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', language)"
+
+
+def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) -> None:
+    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
+    page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)
+    page.evaluate(LOCALE, "zh")
+    try:
+        page.wait_for_function(SHOWN, arg="9 段，540 次模型调用，737 帧 = 30.7 秒", timeout=60_000)
+        page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
+        page.wait_for_function(SHOWN, arg="重叠帧数（overlap_history）是 97 帧", timeout=60_000)
+    finally:
+        page.evaluate(LOCALE, "en")
+    page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)  # the front end opens the graph again as it was
+
+
+EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
+CONVERT = "async () => (await window.app.graphToPrompt()).output"
+TYPES = "() => window.app.graph.nodes.map((node) => [node.title, node.isSubgraphNode?.() ?? false])"
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_is_found_dropped_and_makes_the_prompt_of_its_workflow(host: Host, page: Any, name: str) -> None:
+    page.evaluate(LOAD, EMPTY)
+    page.mouse.dblclick(900, 500)  # the search box
+    page.keyboard.type(name, delay=20)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.app.graph.nodes.length === 1", timeout=60_000)
+    page.mouse.click(600, 300)  # puts down what hangs on the mouse
+    assert page.evaluate(TYPES) == [[name, True]]
+    info = host.object_info()
+    theirs = {
+        number.rpartition(":")[2]: known_part(node, info[node["class_type"]])
+        for number, node in page.evaluate(CONVERT).items()
+    }
+    for node in theirs.values():  # inside, links name nodes by their whole path
+        node["inputs"] = {
+            key: [value[0].rpartition(":")[2], value[1]] if isinstance(value, list) else value
+            for key, value in node["inputs"].items()
+        }
+    workflow = BLUEPRINTS[name].graph.to_json(name)
+    kept = {node["id"] for node in build(name, BLUEPRINTS[name])["definitions"]["subgraphs"][0]["nodes"]}
+    ours = to_prompt(workflow, info)
+    assert theirs == {number: node for number, node in ours.items() if int(number) in kept}
 
 
 PLAY = """(address) => new Promise((resolve, reject) => {

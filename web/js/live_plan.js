@@ -1,11 +1,13 @@
 // Shows on the nodes for long videos what their settings mean, as they change: segments, model calls, memory; in red
-// what will be refused. The server works it out, so that there is one truth; see nodes/live_plan.py.
+// what will be refused. The server works it out, so that there is one truth; see nodes/live_plan.py. It answers in the
+// language of the front end (nodes/plan_words.py).
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const PAUSE_MS = 250 // after the last change
 const HEIGHT = 92 // pixels
+const LANGUAGE = "Comfy.Locale"
 
 function show(element, answer) {
     element.textContent = answer.text
@@ -17,6 +19,7 @@ function show(element, answer) {
 async function ask(node, element) {
     const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
     delete values.live_plan
+    values.language = app.extensionManager?.setting?.get(LANGUAGE) ?? "en"
     const response = await api.fetchApi("/skyreels_v2/plan", { method: "POST", body: JSON.stringify(values) })
     if (response.ok) show(element, await response.json())
 }
@@ -54,6 +57,12 @@ app.registerExtension({
             timer = setTimeout(() => ask(node, element), PAUSE_MS)
         }
         watch(node, changed)
+        app.ui.settings.addEventListener?.(`${LANGUAGE}.change`, changed)
+        const removed = node.onRemoved
+        node.onRemoved = function (...given) {
+            app.ui.settings.removeEventListener?.(`${LANGUAGE}.change`, changed)
+            return removed?.apply(this, given)
+        }
         const widget = node.addDOMWidget("live_plan", "text", element, {
             serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {},
             getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT,

@@ -34,7 +34,7 @@ def load_module(name: str, file: Path) -> ModuleType:
 def start_comfy() -> None:
     """Make comfy importable and bind it to the CPU and to a models folder; once, before any test file is read."""
     host_folder = os.environ["SKYREELS_HOST_FOLDER"]
-    load_module("launch_host", TESTS / "launch_host.py").bridge_wheels()
+    load_module("launch_host", REPO / "tools" / "launch_host.py").bridge_wheels()
     sys.path.insert(0, host_folder)
     import comfy.cli_args
 

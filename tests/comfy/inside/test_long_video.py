@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -394,3 +395,34 @@ def test_the_front_end_is_told_the_plan_or_why_there_is_none(
 ) -> None:
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
     assert answer["ok"] is ok and answer["text"].startswith(words) if not words else words in answer["text"]
+
+
+SAID = [  # one for every sentence that the live plan can say
+    {"total_frames": 737, "width": 960, "height": 544},
+    {"new_frames": 80, "overlap_history": 17},
+    *({name: -1} for name in ("total_frames", "base_num_frames", "overlap_history", "causal_block_size", "ar_step")),
+    {"steps": 0},
+    {"overlap_history": 97},
+    {"overlap_history": 97, "base_num_frames": 1},
+    {"overlap_history": 49, "total_frames": 161, "loop": True},
+    {"total_frames": 161, "loop": True, "causal_attention": True},
+    {"total_frames": 162, "loop": True},
+    {"codec": "cinepak"},
+    {"crf": 60},
+]
+
+
+@pytest.mark.parametrize("values", SAID, ids=str)
+def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
+    pack: ModuleType, values: dict[str, Any]
+) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    english, chinese = answer(values), answer(values | {"language": "zh"})
+    assert english["ok"] is chinese["ok"] and english == answer(values | {"language": "fr"})
+    lines = chinese["text"].splitlines()
+    assert len(lines) == len(english["text"].splitlines())
+    for line in lines:
+        left = re.sub(r"\b(token|PyAV|MB|[a-z]+_[a-z_]+|steps|crf|k|cinepak|h264|hevc|av1|prores|ffv1)\b", "", line)
+        assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
+    numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]
+    assert numbers[0] == numbers[1]

@@ -1,0 +1,90 @@
+"""The plan and its refusals in Chinese, for the front end: all the words of the live plan that are not English.
+
+The sentences are made in wan_core, in English. A template here is such a sentence with its changing parts in braces;
+what no template fits stays English, and a test asks for everything that the live plan can say.
+"""
+
+from __future__ import annotations
+
+import re
+
+CHINESE = "zh"  # as in ComfyUI's setting Comfy.Locale
+
+TEMPLATES = {
+    "{segments} segments, {calls} model calls, {frames} frames = {seconds} s": (
+        "{segments} 段，{calls} 次模型调用，{frames} 帧 = {seconds} 秒"
+    ),
+    "{tokens} tokens at once; beside the model {megabytes} MB": (
+        "同时处理 {tokens} 个 token；除模型外占用 {megabytes} MB"
+    ),
+    "{megabytes} MB on disk to go on from, beside the video": "除视频外占用磁盘 {megabytes} MB，用于中断后继续",
+    "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.": (
+        "{name}：{value}。至少要为 {least}；常用值为 {usual}。"
+    ),
+    "{name} is {value}, but it has to be at least {least}: change it.": (
+        "{name}：{value}。至少要为 {least}，请修改。"
+    ),
+    "overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is {base} ({window} "
+    "latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}.": (
+        "重叠帧数（overlap_history）是 {overlap} 帧（{carried} 个潜帧{where}），窗口帧数（base_num_frames）是 {base} "
+        "帧（按每块 {block} 个潜帧取整为 {window} 个潜帧），没有余地生成新的帧：请{advice}。"
+    ),
+    "lower overlap_history to {smaller} or raise base_num_frames to {wider}": (
+        "把重叠帧数降到 {smaller}，或把窗口帧数提高到 {wider}"
+    ),
+    "raise base_num_frames to {wider}": "把窗口帧数提高到 {wider}",
+    " at each end of a loop": "，循环视频的两端各需这么多",
+    "A loop needs frames that see their future, but causal attention hides it: turn causal_attention off.": (
+        "循环视频的帧需要看到后面的帧，而因果注意力会遮住它们：请关闭因果注意力（causal_attention）。"
+    ),
+    "A loop of {frames} frames cannot be closed, since it has to be 4k + 1 frames and at least {least}: "
+    "use {nearest}.": (
+        "{frames} 帧的循环视频无法首尾相接：帧数必须是 4k + 1，且至少为 {least}，请用 {nearest}。"
+    ),
+    "The codec is {name}, but the installed PyAV can write {codecs}.": (
+        "编码格式是 {name}，但已安装的 PyAV 只能写 {codecs}。"
+    ),
+    "crf is {crf}, but {codec} knows 0 (best) to {most} (worst): 18 looks like the original.": (
+        "画质（crf）是 {crf}，但 {codec} 的范围是 0（最好）到 {most}（最差）：18 与原画看不出差别。"
+    ),
+    "30 to 50": "30 到 50",
+    "97 or more": "97 或更多",
+    "97 or 121": "97 或 121",
+    "17 or 37": "17 或 37",
+    "1 or 5": "1 或 5",
+    "0 or 5": "0 或 5",
+    "The number of frames": "帧数",
+    "overlap_history": "重叠帧数（overlap_history）",
+    "base_num_frames": "窗口帧数（base_num_frames）",
+    "causal_block_size": "因果块大小（causal_block_size）",
+    "ar_step": "块间滞后步数（ar_step）",
+    "steps": "步数（steps）",
+}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return what a sentence of this template looks like."""
+    parts = re.split(r"\{(\w+)\}", template)
+    return re.compile("".join(re.escape(part) if at % 2 == 0 else f"(?P<{part}>.*?)" for at, part in enumerate(parts)))
+
+
+PATTERNS = [(_pattern(english), chinese) for english, chinese in TEMPLATES.items()]
+
+
+def in_language(text: str, language: str) -> str:
+    """Return what the live plan says, line by line, in the front end's language; English for all but Chinese.
+
+    Args:
+        text: English, as wan_core says it.
+        language: the front end's locale, "zh" for Chinese.
+    """
+    return "\n".join(map(_in_chinese, text.splitlines())) if language == CHINESE else text
+
+
+def _in_chinese(text: str) -> str:
+    """Return a sentence in Chinese, its changing parts too where they are words; itself where no template fits."""
+    for pattern, chinese in PATTERNS:
+        found = pattern.fullmatch(text)
+        if found:
+            return chinese.format(**{name: _in_chinese(part) for name, part in found.groupdict().items()})
+    return text

@@ -1,0 +1,56 @@
+"""ComfyUI's front end in headless Chromium: opened, ready for a workflow. For the tests and the screenshots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+NO_BROWSER = "no Chromium found: install one, or name it in CHROMIUM_PATH"
+READY = "window.app && window.app.graph && window.app.extensionManager"
+OURS = "window.LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined"
+
+
+def browser_path() -> str | None:
+    """Return a Chromium of this machine: CHROMIUM_PATH, or one on the PATH."""
+    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def wait_until_ready(page: Any) -> None:
+    """Return when the front end knows the pack's nodes, with the template browser of a first visit out of the way."""
+    page.wait_for_function(READY, timeout=180_000)
+    page.wait_for_function(OURS, timeout=120_000)
+    page.wait_for_timeout(3000)
+    page.keyboard.press("Escape")
+
+
+@contextmanager
+def open_page(url: str, width: int = 1800, height: int = 1000) -> Iterator[Any]:
+    """Open the front end of a server in a browser of its own; yields playwright's page, ready for a workflow.
+
+    Args:
+        url: of the server.
+        width: pixels of the window.
+        height: pixels of the window.
+
+    Raises:
+        RuntimeError: this machine has no Chromium.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = browser_path()
+    if program is None:
+        raise RuntimeError(NO_BROWSER)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.goto(url, wait_until="load", timeout=120_000)
+            wait_until_ready(page)
+            yield page
+        finally:
+            browser.close()

@@ -1,0 +1,133 @@
+"""Take pictures of the pack in ComfyUI's real front end, in headless Chromium, to be looked at by a person.
+
+usage: python -m tools.screenshots FOLDER [--url http://127.0.0.1:8188]
+
+Without --url a ComfyUI is started (SKYREELS_HOSTS, COMFYUI_PATH or ~/ComfyUI). The Chinese ones need a font with
+Chinese characters on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tools.browser import open_page, wait_until_ready
+from tools.host import REPO, Host, find_hosts, why_no_host
+from tools.host_demo import start
+from tools.workflow_prompt import load_workflow
+
+OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"
+FIT = """async () => {
+    window.app.canvas.selectItems(window.app.graph.nodes)
+    await window.app.extensionManager.command.execute('Comfy.Canvas.FitView')
+    window.app.canvas.deselectAll()
+}"""
+COMMAND = "(name) => window.app.extensionManager.command.execute(name)"
+SELECT = """(kind) => {
+    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
+    window.app.canvas.selectItems([node])
+}"""
+SET = """([kind, name, value]) => {
+    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
+    const widget = node.widgets.find((widget) => widget.name === name)
+    widget.value = value
+    widget.callback?.(value)
+}"""
+LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', language)"
+SETTLE = 3000  # milliseconds for the front end to draw
+LONG = "SkyReelsV2LongVideo"
+
+
+def open_workflow(page: Any, name: str) -> None:
+    """Open an example workflow and bring all of it into view."""
+    page.evaluate(OPEN, load_workflow(REPO / "example_workflows" / f"{name}.json"))
+    page.wait_for_timeout(SETTLE)
+    page.evaluate(FIT)
+    page.wait_for_timeout(SETTLE)
+    page.keyboard.press("Escape")
+
+
+def templates(page: Any) -> None:
+    """Show the pack's workflows in the template browser."""
+    page.evaluate(COMMAND, "Comfy.BrowseTemplates")
+    page.wait_for_timeout(SETTLE)
+    page.get_by_text("Extensions", exact=True).first.click()
+    page.wait_for_timeout(2 * SETTLE)
+
+
+def english_graph(page: Any) -> None:
+    """Show a graph with the live plan."""
+    open_workflow(page, "skyreels_v2_demo_long_video")
+
+
+def refused(page: Any) -> None:
+    """Show the live plan of a setting that will be refused."""
+    open_workflow(page, "skyreels_v2_demo_long_video")
+    page.evaluate(SET, [LONG, "overlap_history", 37])
+    page.wait_for_timeout(SETTLE)
+
+
+def help_page(page: Any) -> None:
+    """Show the help page of the Long Video node."""
+    open_workflow(page, "skyreels_v2_demo_long_video")
+    page.evaluate(SELECT, LONG)
+    page.wait_for_timeout(500)
+    page.evaluate(COMMAND, "Comfy.Canvas.ShowNodeInfo") if has_command(page) else page.locator(".p-button").first
+    page.wait_for_timeout(SETTLE)
+
+
+def has_command(page: Any) -> bool:
+    """Say whether the front end can be told to show a node's help."""
+    return page.evaluate(
+        "() => window.app.extensionManager.command.commands.some((one) => one.id === 'Comfy.Canvas.ShowNodeInfo')"
+    )
+
+
+ENGLISH: dict[str, Callable[[Any], None]] = {
+    "templates": templates, "graph": english_graph, "refused": refused, "help": help_page
+}  # fmt: skip
+CHINESE: dict[str, Callable[[Any], None]] = {"graph": english_graph, "refused": refused, "help": help_page}
+
+
+def take(url: str, folder: Path) -> None:
+    """Take every picture of a running front end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_page(url, 1600, 1000) as page:
+        for language, pictures in (("en", ENGLISH), ("zh", CHINESE)):
+            page.evaluate(LOCALE, language)
+            page.wait_for_timeout(SETTLE)
+            for name, show in pictures.items():
+                page.reload(wait_until="load")  # nothing of the picture before; names change at the next visit
+                wait_until_ready(page)
+                show(page)
+                path = folder / f"{name}.{language}.png"
+                page.screenshot(path=path)
+                print(path)
+        page.evaluate(LOCALE, "en")
+
+
+def main() -> None:
+    """Read the command line and take the pictures."""
+    parser = argparse.ArgumentParser(prog="python -m tools.screenshots", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--url", help="of a ComfyUI that runs already, with this pack")
+    options = parser.parse_args()
+    if options.url:
+        take(options.url, options.folder)
+        return
+    hosts = find_hosts()
+    if not hosts:
+        sys.exit(why_no_host())
+    host = Host(hosts[0])
+    try:
+        start(host)
+        take(host.url, options.folder)
+    finally:
+        host.stop()
+
+
+if __name__ == "__main__":
+    main()
