@@ -13,6 +13,7 @@ from .loaders import SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
+from .step_cache import SkyReelsV2StepCache
 
 NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2ModelLoader,
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2Plan,
     SkyReelsV2Jobs,
     SkyReelsV2DemoModels,
+    SkyReelsV2StepCache,
 ]
 
 

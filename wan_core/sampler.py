@@ -28,6 +28,9 @@ class Row:
         sigma: one noise level for the whole row, falling strictly from row to row.
         finished: all latent frames of the clip before this one are finished or known, at their last noise level.
         busy_end: latent frame behind the last that this row denoises.
+        sigmas: noise level of every visible frame, 0..1.
+        busy: visible frames that this row denoises.
+        last: those of them that it finishes.
     """
 
     index: int
@@ -37,6 +40,9 @@ class Row:
     sigma: float
     finished: int
     busy_end: int
+    sigmas: tuple[float, ...]
+    busy: tuple[bool, ...]
+    last: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -145,12 +151,14 @@ def plan(
     """Put all that depends on the schedule onto the device before the loop, so that the loop never waits for it."""
     levels = noise_levels(sigmas.float().cpu())[schedule.step_index]  # [R, F]
     levels[:, known] = known_level
+    sigma_rows = levels.tolist()
     levels = levels.to(device)
     steps = (schedule.step_index - 1).clamp(0, schedule.steps - 1).to(device)
     update = schedule.update_mask & ~known
     row_levels = row_sigmas(sigmas, schedule.step_index, known).tolist()
     settled = (schedule.step_index == schedule.steps + 1) | known
     finished = settled.long().cumprod(dim=1).sum(dim=1).tolist()
+    last = (update & (schedule.step_index == schedule.steps)).tolist()
     jobs = []
     for index, ((start, end), changes) in enumerate(zip(schedule.intervals, update.tolist(), strict=True)):
         busy = true_runs(changes[start:end], start)
@@ -159,7 +167,10 @@ def plan(
             for first, behind in busy
         )
         busy_end = busy[-1][1] if busy else end
-        row = Row(index, schedule.num_rows, start, end, row_levels[index], finished[index], busy_end)
+        row = Row(
+            index, schedule.num_rows, start, end, row_levels[index], finished[index], busy_end,
+            *(tuple(values[start:end]) for values in (sigma_rows[index], changes, last[index])),
+        )  # fmt: skip
         jobs.append(Job(row, levels[index, start:end], runs))
     return jobs
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -19,7 +20,10 @@ from ..forcing import ForcingSchedule
 from ..kv_cache import CausalRun
 from ..sampler import Row
 from .frame_noise import take_frame_sigmas
-from .transformer import CAUSAL_RUN
+from .step_cache import reuse_steps
+from .transformer import CAUSAL_RUN, WANTED_FRAMES
+
+OUR_WRAPPERS = (take_frame_sigmas, reuse_steps)  # these look at nothing but the frames that are at work
 
 # options of a run that hand the whole clip to a function of somebody else
 LOOKING_AT_THE_CLIP = (
@@ -54,13 +58,16 @@ class HostCausalRun:
         """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own."""
         assert self.row is not None, "ask takes() first"
         parts = len(options["uuids"])
+        row = self.row
+        if WANTED_FRAMES in options:  # the step cache forecasts the blocks behind
+            row = replace(row, busy_end=min(row.busy_end, row.start + options[WANTED_FRAMES]))
         cut = {
             name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
             for name, value in inputs.items()
         }
         return torch.cat([
             self.run(
-                video, times, self.row, uuid, transformer_options=options,
+                video, times, row, uuid, transformer_options=options,
                 **{name: values[number] for name, values in cut.items()},
             )
             for number, (uuid, video, times) in enumerate(
@@ -118,7 +125,7 @@ def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
     options = model_options["transformer_options"]
     kinds = comfy.patcher_extension.WrappersMP
     wrapped = any(
-        wrapper is not take_frame_sigmas
+        wrapper not in OUR_WRAPPERS
         for kind in (kinds.APPLY_MODEL, kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
         for wrapper in comfy.patcher_extension.get_all_wrappers(kind, options)
     )

@@ -22,7 +22,7 @@ from ..sampling import FULL_NOISE, row_sigmas
 from .causal_cache import HostCausalRun, causal_cache
 from .checks import check_model
 from .frame_noise import frame_noise, set_frame_sigmas
-from .transformer import CAUSAL_BLOCK_SIZE
+from .transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,7 @@ class GuiderRun:
     def denoise(self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
         """Return x0 [B, C, F, H, W] from the guider for one row of the schedule."""
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
+        self.extra_args["model_options"]["transformer_options"][FORCING_ROW] = row
         if self.cache is not None:
             self.cache.row = row
         sigma = x.new_full((x.shape[0],), row.sigma)
