@@ -33,6 +33,22 @@ SAME_LEVEL = 1e-3  # of log(alpha / sigma): computed again there, a velocity tak
 MAX_REUSED = 4  # forecasts in a row: the error of longer ones is not known from what was tested
 
 
+def log_snr(sigmas: Sequence[float]) -> Tensor:
+    """Return log(alpha / sigma) of noise levels 0..1, float32 [F]."""
+    levels = torch.tensor(sigmas).clamp(*SIGMA_RANGE)
+    return torch.log((1 - levels) / levels)
+
+
+def leeway(sigmas: Sequence[float]) -> Tensor:
+    """Return how large an error may be at noise levels [F], against sigma 2/3, where it may be largest: 1.
+
+    Early, what is decided of the video is little, and every later step builds on it; late, a step takes a frame far.
+    Leaving out single steps cost the finished video about as much as this says.
+    """
+    levels = torch.tensor(sigmas).clamp(*SIGMA_RANGE)
+    return 27 / 4 * (1 - levels) * levels.square()
+
+
 @dataclass(frozen=True)
 class Moment:
     """Where a clip stands when the model is called.
@@ -158,6 +174,7 @@ class StepCache:
         self.report = Report()
         self.histories: dict[Hashable, History] = {}
         self.reused = torch.zeros(0, dtype=torch.int64)  # [F], forecasts in a row
+        self.spent = torch.zeros(0)  # [F], the expected errors of these forecasts, added up
         self.moment: Moment | None = None
         self.seen: set[Hashable] = set()  # the conditions that were asked for at this moment
         self.due: list[slice] = []
@@ -191,11 +208,12 @@ class StepCache:
             Velocity [conditions * B, C, F, H, W].
         """
         self.meet(keys, moment)
-        sigmas = torch.tensor(moment.sigmas).clamp(*SIGMA_RANGE)
-        levels = torch.log((1 - sigmas) / sigmas)
+        levels = log_snr(moment.sigmas)
         blocks, frames = moment.blocks(), len(moment.sigmas)
         known = [self.histories[key] for key in keys if key in self.histories]
-        end = self.end_of_work(moment) if len(known) == len(keys) else frames
+        end = self.end_of_work(moment)
+        if len(known) < len(keys):  # a condition that joins now: nothing of it can be forecast
+            end = blocks[-1].stop if moment.causal and blocks else frames
         self.report.calls += len(keys)
         self.report.blocks += len(keys) * len(blocks)
         self.report.reused += len(keys) * sum(block.start >= end for block in blocks)
@@ -205,10 +223,9 @@ class StepCache:
         parts = []
         for key, part in zip(keys, compute(end).chunk(len(keys)), strict=True):
             history = self.histories.setdefault(key, History(part))
-            merged = part if end == frames else torch.cat((part[:, :, :end], history.forecast(levels)[:, :, end:]), 2)
-            kept = blocks[-1].stop if moment.causal and blocks else end  # behind, a causal model may compute nothing
-            history.keep(part, levels, slice(min(end, kept)))
-            parts.append(merged)
+            behind = history.forecast(levels)[:, :, end:]
+            history.keep(part, levels, slice(end))
+            parts.append(torch.cat((part[:, :, :end], behind), dim=2) if end < frames else part)
         return torch.cat(parts)
 
     def meet(self, keys: Sequence[Hashable], moment: Moment) -> None:
@@ -220,12 +237,10 @@ class StepCache:
             self.histories.clear()  # the window has moved on: its frames are others
         if len(self.reused) != len(moment.sigmas) or not self.histories:
             self.reused = torch.zeros(len(moment.sigmas), dtype=torch.int64)
+            self.spent = torch.zeros(len(moment.sigmas))
         if moment != self.moment or not self.seen.isdisjoint(keys):
             self.moment, self.seen = moment, set()
-            self.due = self.due_blocks(moment)
-            computed = torch.zeros(len(moment.sigmas), dtype=torch.bool)
-            computed[: self.end_of_work(moment)] = True
-            self.reused = torch.where(computed, 0, self.reused + 1)
+            self.decide(moment)
         self.seen.update(keys)
 
     def end_of_work(self, moment: Moment) -> int:
@@ -234,20 +249,28 @@ class StepCache:
             return 0
         return self.due[-1].stop if moment.causal else len(moment.sigmas)
 
-    def due_blocks(self, moment: Moment) -> list[slice]:
-        """Return the busy blocks whose expected error reaches the threshold for some condition."""
-        sigmas = torch.tensor(moment.sigmas).clamp(*SIGMA_RANGE)
-        levels = torch.log((1 - sigmas) / sigmas)
-        estimates = [history.expected_error(levels) for history in self.histories.values()]
-        return [
+    def decide(self, moment: Moment) -> None:
+        """Find the busy blocks whose expected errors would add up to the threshold, and account for the others."""
+        expected = self.expected_errors(moment)
+        self.due = [
             block
             for block in moment.blocks()
             if moment.last[block.start]
-            or bool((self.reused[block] >= MAX_REUSED).any())
-            or not estimates
-            or any(not self.small(error[block], power[block]) for error, power in estimates)
+            or int(self.reused[block].max()) >= MAX_REUSED
+            or not float((self.spent + expected)[block].max()) < self.threshold
         ]
+        forecast = torch.tensor(moment.busy)
+        forecast[: self.end_of_work(moment)] = False
+        self.reused = torch.where(forecast, self.reused + 1, 0)
+        self.spent = torch.where(forecast, self.spent + expected, 0.0)
 
-    def small(self, error: Tensor, power: Tensor) -> bool:
-        """Say whether mean square errors [f] of a block are below the threshold, relative to its velocity's."""
-        return float(error.mean()) < self.threshold**2 * float(power.mean())
+    def expected_errors(self, moment: Moment) -> Tensor:
+        """Return for every frame what a forecast would add to its block's error, [F]; the worst condition counts."""
+        expected = torch.zeros(len(moment.sigmas)) if self.histories else torch.full((len(moment.sigmas),), math.inf)
+        levels, leeways = log_snr(moment.sigmas), leeway(moment.sigmas)
+        for history in self.histories.values():
+            error, power = history.expected_error(levels)
+            for block in moment.blocks():
+                relative = (error[block].mean() / power[block].mean()).sqrt().nan_to_num(nan=0.0, posinf=math.inf)
+                expected[block] = torch.maximum(expected[block], relative / leeways[block])
+        return expected
