@@ -29,8 +29,8 @@ class SkyReelsV2StepCache(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="Error that a forecast may be expected to have, relative to what is forecast. Higher is "
-                    "faster and less exact; 0 computes everything.",
+                    tooltip="How far the expected errors of a block's forecasts may add up before it is computed "
+                    "again, relative to what is forecast. Higher is faster and less exact; 0 computes everything.",
                 ),
             ],
             outputs=[

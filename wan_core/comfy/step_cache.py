@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import comfy.model_patcher
@@ -23,6 +22,7 @@ from .transformer import CAUSAL_RUN, FORCING_ROW, WANTED_FRAMES
 
 WRAPPER_KEY = "skyreels_v2_step_cache"
 STEP_CACHE = "skyreels_step_cache"  # the key in a run's transformer_options
+THRESHOLD = "skyreels_step_cache_threshold"  # the key in a MODEL's, where the identity of a long video's job sees it
 OPTIONS_ARGUMENT = 5  # of a Wan transformer: x, timestep, context, clip_fea, time_dim_concat, transformer_options
 
 
@@ -39,21 +39,23 @@ def step_cached(model: Any, threshold: float) -> Any:
     check_model(model.model, causal_attention=False)
     StepCache(threshold)  # refuses it now, not when sampling begins
     model = model.clone()
+    model.model_options.setdefault("transformer_options", {})[THRESHOLD] = threshold
     kinds = comfy.patcher_extension.WrappersMP
-    for kind, wrapper in ((kinds.OUTER_SAMPLE, partial(one_run, threshold)), (kinds.DIFFUSION_MODEL, reuse_steps)):
+    for kind, wrapper in ((kinds.OUTER_SAMPLE, one_run), (kinds.DIFFUSION_MODEL, reuse_steps)):
         model.remove_wrappers_with_key(kind, WRAPPER_KEY)  # of a step cache node before this one
         model.add_wrapper_with_key(kind, WRAPPER_KEY, wrapper)
     return model
 
 
-def one_run(threshold: float, executor: Any, *args: Any, **kwargs: Any) -> Any:
+def one_run(executor: Any, *args: Any, **kwargs: Any) -> Any:
     """Sample with a cache that lives as long as the run, and log what it left out; an OUTER_SAMPLE wrapper."""
     guider = executor.class_obj
     model_options = guider.model_options
     guider.model_options = comfy.model_patcher.create_model_options_clone(model_options)
     try:
-        with StepCache(threshold) as cache:
-            guider.model_options["transformer_options"][STEP_CACHE] = cache
+        options = guider.model_options["transformer_options"]
+        with StepCache(options[THRESHOLD]) as cache:
+            options[STEP_CACHE] = cache
             made = executor(*args, **kwargs)
         logging.info("SkyReels-V2: %s", cache.report.words())
         return made

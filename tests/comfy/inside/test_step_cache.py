@@ -190,6 +190,12 @@ def test_cores_easycache_still_works_with_our_sampler(
     assert any("EasyCache - skipped" in message for message in caplog.messages)
 
 
+def test_another_threshold_is_another_long_video(model: Any) -> None:
+    identity = module("comfy.identity").model_identity
+    seen = [identity(each) for each in (model, patched(model, 0.1), patched(model, 0.2))]
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
 def test_another_model_and_a_negative_threshold_are_refused(model: Any) -> None:
     class Other:
         model = object()
