@@ -40,7 +40,8 @@ USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with 
        python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags
                                                (with --comfyui PATH: run an example workflow in that ComfyUI)
        python dev.py score [flags]             score the embedded models on pixels; --long: over a minute of video
-       python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags"""
+       python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags;
+                                               --step-cache: what the step cache saves, and what it costs"""
 
 
 class DevError(Exception):
@@ -67,7 +68,8 @@ def main(arguments: list[str]) -> int:
             module = "demo.score_long" if "--long" in rest else "demo.score"
             return run([python, "-m", module, *(flag for flag in rest if flag != "--long")])
         if command == "bench":
-            return run([python, "-m", "benchmarks.run", *rest], host_variables())
+            module = "benchmarks.step_cache" if "--step-cache" in rest else "benchmarks.run"
+            return run([python, "-m", module, *(flag for flag in rest if flag != "--step-cache")], host_variables())
         return lint(python)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
+from .step_cache import SkyReelsV2StepCache
 
 NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2ModelLoader,
@@ -35,6 +36,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2ModelInfo,
     SkyReelsV2AttachFPS,
     SkyReelsV2LoraLoader,
+    SkyReelsV2StepCache,
 ]
 
 

@@ -28,6 +28,9 @@ class Row:
         sigma: one noise level for the whole row, falling strictly from row to row.
         finished: all latent frames of the clip before this one are finished or known, at their last noise level.
         busy_end: latent frame behind the last that this row denoises.
+        sigmas: noise level of every visible frame, 0..1.
+        busy: visible frames that this row denoises.
+        last: those of them that it finishes.
     """
 
     index: int
@@ -37,6 +40,9 @@ class Row:
     sigma: float
     finished: int
     busy_end: int
+    sigmas: tuple[float, ...]
+    busy: tuple[bool, ...]
+    last: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -143,12 +149,10 @@ def plan(
     schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor, known_level: float, device: torch.device
 ) -> list[Job]:
     """Put all that depends on the schedule onto the device before the loop, so that the loop never waits for it."""
-    levels = noise_levels(sigmas.float().cpu())[schedule.step_index]  # [R, F]
-    levels[:, known] = known_level
-    levels = levels.to(device)
+    levels = levels_of(schedule, sigmas, known, known_level).to(device)
     steps = (schedule.step_index - 1).clamp(0, schedule.steps - 1).to(device)
     jobs = []
-    for row, busy in rows_of(schedule, sigmas, known):
+    for row, busy in rows_of(schedule, sigmas, known, known_level):
         runs = tuple(
             (slice(first, behind), slice(first - row.start, behind - row.start), steps[row.index, first:behind])
             for first, behind in busy
@@ -157,8 +161,17 @@ def plan(
     return jobs
 
 
+def levels_of(
+    schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor, known_level: float
+) -> torch.Tensor:
+    """Return the noise level of every latent frame in every row [R, F], 0..1, on the CPU."""
+    levels = noise_levels(sigmas.float().cpu())[schedule.step_index]
+    levels[:, known] = known_level
+    return levels
+
+
 def rows_of(
-    schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor
+    schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor, known_level: float = 0.0
 ) -> list[tuple[Row, list[tuple[int, int]]]]:
     """Return every row of a schedule with the runs (start, end) of latent frames that it denoises.
 
@@ -166,16 +179,22 @@ def rows_of(
         schedule: who is denoised when.
         sigmas: [steps + 1], falling to 0.
         known: bool [F], frames that are never updated.
+        known_level: their noise level, 0..1.
     """
+    levels = levels_of(schedule, sigmas, known, known_level).tolist()
     update = schedule.update_mask & ~known
     row_levels = row_sigmas(sigmas, schedule.step_index, known).tolist()
     settled = (schedule.step_index == schedule.steps + 1) | known
     finished = settled.long().cumprod(dim=1).sum(dim=1).tolist()
+    last = (update & (schedule.step_index == schedule.steps)).tolist()
     rows = []
     for index, ((start, end), changes) in enumerate(zip(schedule.intervals, update.tolist(), strict=True)):
         busy = true_runs(changes[start:end], start)
-        busy_end = busy[-1][1] if busy else end
-        rows.append((Row(index, schedule.num_rows, start, end, row_levels[index], finished[index], busy_end), busy))
+        row = Row(
+            index, schedule.num_rows, start, end, row_levels[index], finished[index], busy[-1][1] if busy else end,
+            *(tuple(values[start:end]) for values in (levels[index], changes, last[index])),
+        )  # fmt: skip
+        rows.append((row, busy))
     return rows
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
@@ -20,7 +21,8 @@ from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
 from .cfg_range import predict_in_range
 from .frame_noise import take_frame_sigmas
-from .transformer import CAUSAL_RUN
+from .step_cache import reuse_steps
+from .transformer import CAUSAL_RUN, WANTED_FRAMES
 
 if TYPE_CHECKING:
     from .sampler import RunPlan
@@ -34,7 +36,8 @@ LOOKING_AT_THE_CLIP = (
     "sampler_post_cfg_function",
     "sampler_pre_cfg_function",
 )
-OUR_OWN = (take_frame_sigmas, predict_in_range)  # wrappers that know which frames are not computed
+# wrappers that know which frames are not computed
+OUR_OWN = (take_frame_sigmas, predict_in_range, reuse_steps)
 
 
 class HostCausalRun:
@@ -59,13 +62,16 @@ class HostCausalRun:
         """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own."""
         assert self.row is not None, "ask takes() first"
         parts = len(options["uuids"])
+        row = self.row
+        if WANTED_FRAMES in options:  # the step cache forecasts the blocks behind
+            row = replace(row, busy_end=min(row.busy_end, row.start + options[WANTED_FRAMES]))
         cut = {
             name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
             for name, value in inputs.items()
         }
         return torch.cat([
             self.run(
-                video, times, self.row, uuid, transformer_options=options,
+                video, times, row, uuid, transformer_options=options,
                 **{name: values[number] for name, values in cut.items()},
             )
             for number, (uuid, video, times) in enumerate(

@@ -24,7 +24,7 @@ from .cfg_range import FRAME_PROGRESS
 from .checks import check_model
 from .frame_noise import frame_noise, set_frame_sigmas
 from .memory_ladder import MemoryLadder
-from .transformer import CAUSAL_BLOCK_SIZE
+from .transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,7 @@ class GuiderRun:
     def denoise(self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
         """Return x0 [B, C, F, H, W] from the guider for one row of the schedule."""
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
+        self.extra_args["model_options"]["transformer_options"][FORCING_ROW] = row
         if self.cache is not None:
             self.cache.row = row
         self.extra_args["model_options"][FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]

@@ -17,6 +17,8 @@ CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
 CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # keys in transformer_options
 CAUSAL_RUN = "skyreels_causal_run"
 PIECES = "skyreels_pieces"
+FORCING_ROW = "skyreels_forcing_row"  # the wan_core.sampler.Row that a call belongs to
+WANTED_FRAMES = "skyreels_wanted_frames"  # the frame behind the last one whose velocity is asked for
 
 
 class HostWanModel(WanModel):

@@ -1,0 +1,206 @@
+"""The step cache through ComfyUI's guider: fewer calls, nothing left behind, and core's own cache beside it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import comfy.samplers
+import pytest
+import torch
+
+FRAMES, BLOCK, STEPS = 6, 2, 12
+SYNC: dict[str, Any] = {}
+ASYNC = {"ar_step": 2, "causal_block_size": BLOCK}
+CAUSAL = {**ASYNC, "causal_attention": True}
+MODES = pytest.mark.parametrize("mode", [SYNC, ASYNC, CAUSAL], ids=["sync", "async", "causal"])
+LOOSE = 1000.0  # every forecast is good enough
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
+
+
+@pytest.fixture
+def model(pack: ModuleType, models: Path) -> Any:
+    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
+
+
+@pytest.fixture
+def cores_model(pack: ModuleType, models: Path) -> Any:
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "tiny_df.safetensors"))
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> list[int]:
+    """Frames times videos of every forward pass, of our transformer and of core's."""
+    import comfy.ldm.wan.model
+
+    seen: list[int] = []
+    for kind, name in ((module("model").WanModel, "forward"), (comfy.ldm.wan.model.WanModel, "_forward")):
+        forward = getattr(kind, name)
+
+        def counted(self: Any, x: torch.Tensor, *args: Any, forward: Any = forward, **kwargs: Any) -> torch.Tensor:
+            seen.append(x.shape[0] * x.shape[2])
+            return forward(self, x, *args, **kwargs)
+
+        monkeypatch.setattr(kind, name, counted)
+    return seen
+
+
+def patched(model: Any, threshold: float) -> Any:
+    return module("comfy.step_cache").step_cached(model, threshold)
+
+
+def sample(model: Any, mode: dict[str, Any] | None = None, callback: Any = None, cfg: float = 4.0) -> torch.Tensor:
+    """Sample with diffusion forcing, or without a mode with core's Euler."""
+    bridge = module("comfy.sampler")
+    if mode is None:
+        sampler = comfy.samplers.ksampler("euler")
+    else:
+        sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**mode))
+    guider = comfy.samplers.CFGGuider(model)
+    positive, negative = (
+        [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, {}]] for seed in (1, 2)
+    )
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    shape = (1, 16, FRAMES, 4, 4)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    sigmas = module("sampling").flow_sigmas(STEPS, 3.0)
+    with torch.inference_mode():
+        return guider.sample(noise, torch.zeros(shape), sampler, sigmas, disable_pbar=True, seed=3, callback=callback)
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@MODES
+def test_threshold_0_changes_neither_the_work_nor_the_video(
+    model: Any, computed: list[int], mode: dict[str, Any]
+) -> None:
+    expected = sample(model, mode)
+    work = list(computed)
+    computed.clear()
+    assert torch.equal(sample(patched(model, 0.0), mode), expected)
+    assert computed == work
+
+
+@MODES
+def test_a_threshold_saves_work_and_says_so(
+    model: Any, computed: list[int], mode: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = sample(model, mode)
+    whole = sum(computed)
+    computed.clear()
+    with caplog.at_level(logging.INFO):
+        made = sample(patched(model, LOOSE), mode)
+    assert sum(computed) < 0.8 * whole
+    assert torch.isfinite(made).all() and relative_error(made, expected) < 0.5
+    (line,) = (message for message in caplog.messages if "step cache" in message)
+    assert "block-forwards reused" in line and " 0 of" not in line.split(",")[0]
+
+
+def test_under_causal_attention_blocks_are_left_out_one_by_one(model: Any, computed: list[int]) -> None:
+    sample(patched(model, LOOSE), CAUSAL)
+    without = sum(computed)
+    assert all(frames % BLOCK == 0 for frames in computed) and len(set(computed)) > 1
+    computed.clear()
+    sample(model, CAUSAL)
+    assert len(set(computed)) > 1 and without < sum(computed)
+
+
+def test_one_condition_after_the_other_gives_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = sample(patched(model, LOOSE), ASYNC)
+    monkeypatch.setattr(comfy.samplers, "can_concat_cond", lambda one, other: one is other)
+    assert relative_error(sample(patched(model, LOOSE), ASYNC), together) < 1e-4
+
+
+@pytest.mark.parametrize("mode", [None, SYNC, ASYNC], ids=["euler of core", "sync", "async"])
+def test_it_works_on_cores_own_wan(cores_model: Any, computed: list[int], mode: dict[str, Any] | None) -> None:
+    expected = sample(cores_model, mode)
+    whole = sum(computed)
+    computed.clear()
+    made = sample(patched(cores_model, LOOSE), mode)
+    assert sum(computed) < 0.8 * whole and relative_error(made, expected) < 0.5
+
+
+def test_it_works_with_cores_sampler_on_our_model(model: Any, computed: list[int]) -> None:
+    sample(model)
+    whole = sum(computed)
+    computed.clear()
+    sample(patched(model, LOOSE))
+    assert sum(computed) < 0.8 * whole
+
+
+@MODES
+def test_nothing_is_left_after_a_run_however_it_ends(
+    model: Any, monkeypatch: pytest.MonkeyPatch, mode: dict[str, Any]
+) -> None:
+    caches: list[Any] = []
+    bridge = module("comfy.step_cache")
+    kind = bridge.StepCache
+    monkeypatch.setattr(bridge, "StepCache", lambda *args: caches.append(kind(*args)) or caches[-1])
+    held: list[int] = []
+
+    def stop(step: int, *_: Any) -> None:
+        held.append(caches[-1].num_bytes)
+        if step == STEPS - 2:
+            raise KeyboardInterrupt
+
+    cached = patched(model, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        sample(cached, mode, stop)
+    assert max(held) > 0 and caches[-1].num_bytes == 0
+    assert "skyreels_step_cache" not in cached.model_options["transformer_options"]
+    after = sample(cached, mode)
+    assert caches[-1].num_bytes == 0 and len(caches) == 3  # one to look at the threshold, one for every run
+    assert torch.equal(after, sample(patched(model, 0.1), mode))  # the broken run has left no trace
+
+
+def test_the_given_model_is_not_changed(model: Any) -> None:
+    patched(model, 0.1)
+    assert not model.get_all_wrappers("outer_sample") and not model.get_all_wrappers("diffusion_model")
+
+
+def test_the_last_of_two_nodes_counts(model: Any, computed: list[int]) -> None:
+    sample(patched(patched(model, LOOSE), 0.0))
+    assert sum(computed) == 2 * STEPS * FRAMES
+
+
+@MODES
+def test_cores_easycache_still_works_with_our_sampler(
+    model: Any, computed: list[int], mode: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    import comfy_extras.nodes_easycache as easycache
+
+    sample(model, mode)
+    whole = len(computed)
+    computed.clear()
+    node = easycache.EasyCacheNode.execute(model, 0.9, 0.1, 0.95, False)
+    with caplog.at_level(logging.INFO):
+        made = sample(node.result[0], mode)
+    assert len(computed) < whole and torch.isfinite(made).all()
+    assert any("EasyCache - skipped" in message for message in caplog.messages)
+
+
+def test_another_threshold_is_another_long_video(model: Any) -> None:
+    identity = module("comfy.identity").model_identity
+    seen = [identity(each) for each in (model, patched(model, 0.1), patched(model, 0.2))]
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+def test_another_model_and_a_negative_threshold_are_refused(model: Any) -> None:
+    class Other:
+        model = object()
+
+    with pytest.raises(ValueError, match=r"needs a SkyReels-V2 or Wan 2\.1"):
+        patched(Other(), 0.1)
+    with pytest.raises(ValueError, match="has to be 0 or more"):
+        patched(model, -0.1)
