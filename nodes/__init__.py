@@ -11,7 +11,7 @@ from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .live_plan import register
 from .loaders import SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
-from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
+from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptList, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
 
 NODES: list[type[io.ComfyNode]] = [
@@ -26,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2LongVideo,
     SkyReelsV2ExtendVideo,
     SkyReelsV2PromptScript,
+    SkyReelsV2PromptList,
     SkyReelsV2Plan,
     SkyReelsV2Jobs,
     SkyReelsV2DemoModels,
