@@ -151,9 +151,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                     tooltip="Size of the result; the video is scaled and cropped about its centre to it. As the video: "
                     "its own size, cut to multiples of 16 pixels.",
                 ),
-                io.Int.Input(
-                    "new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."
-                ),
+                io.Int.Input("new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."),
                 *window_inputs(),
                 seed,
                 steps,
@@ -184,7 +182,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         source = read_source(video, settings["overlap_history"])
-        width, height = SIZES.get(size, source.size)
+        width, height = SIZES.get(size) or source.size
         forcing = ForcingOptions(
             fps=source.model_fps, **{name: settings.pop(name) for name in FORCING if name != "fps"}
         )

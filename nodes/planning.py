@@ -15,7 +15,6 @@ from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.journal import show_jobs
 from .inputs import FORCING, Script, forcing_inputs, length_inputs, loop_input, size_inputs, steps_and_shift
 
-
 MOST_PROMPTS = 50
 
 
@@ -50,8 +49,8 @@ class SkyReelsV2PromptScript(io.ComfyNode):
                     multiline=True,
                     default="0s-4s: a white swan swims on a lake at dawn\n4s-: the swan takes off and flies away",
                     tooltip="One prompt per line and segment (a single line is for all), or time ranges: 0s-4s: "
-                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it. [seed 7] "
-                    "in front of a prompt gives its segments a seed of their own.",
+                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it. "
+                    "[seed 7] in front of a prompt gives its segments a seed of their own.",
                 ),
                 blend_input(),
             ],

@@ -15,7 +15,6 @@ and the ones behind it count as long as it comes out the same.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -34,6 +33,7 @@ import torch
 
 from .errors import InputError, SkyReelsError
 from .job_files import UNFINISHED, Lock, file_digest, folder_bytes, held, sync_file, sync_folder, write_whole
+from .job_records import canonical, digest_of, read_record, tensor_digest, write_record
 
 JOB_FILE, LOCK_FILE = "job.json", "lock"
 FRAMES = "frames"
@@ -366,39 +366,3 @@ def check_name(name: str) -> None:
             f"The name is {name!r}, but it has to be a plain file name that any system knows, without folders: use "
             "letters, digits, - and _."
         )
-
-
-def canonical(data: Mapping[str, Any]) -> bytes:
-    """Return data as JSON that is the same for equal data; `Raises: InputError` for what JSON does not know."""
-    try:
-        return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).encode()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"A setting cannot be written down ({error}): use numbers, text and lists of them.") from error
-
-
-def digest_of(data: Mapping[str, Any]) -> str:
-    """Return the sha256 of data as JSON."""
-    return hashlib.sha256(canonical(data)).hexdigest()
-
-
-def tensor_digest(tensor: torch.Tensor) -> str:
-    """Return the sha256 of a tensor's type, shape and values."""
-    tensor = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
-    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def write_record(path: Path, data: Mapping[str, Any]) -> None:
-    """Write data as a JSON file that holds its own checksum."""
-    write_whole(path, canonical({**data, "check": digest_of(data)}))
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return what `write_record` wrote, or None where there is nothing or it is torn."""
-    try:
-        data = json.loads(path.read_bytes())
-        check = data.pop("check")
-        return data if check == digest_of(data) else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return None

@@ -116,7 +116,9 @@ def split_seed(text: str) -> tuple[int | None, str]:
     match = SEED.match(text)
     seed, prompt = (None, text) if match is None else (match[1], text[match.end() :])
     if seed is not None and not (re.fullmatch(r"[0-9]{1,20}", seed) and int(seed) <= MOST_SEED):
-        raise InputError(f"The seed of {text[:60]!r} is {seed!r}, but has to be 0 to {MOST_SEED}: write it as [seed 7].")
+        raise InputError(
+            f"The seed of {text[:60]!r} is {seed!r}, but has to be 0 to {MOST_SEED}: write it as [seed 7]."
+        )
     if SEED.search(prompt):
         raise InputError(f"A seed stands inside {text[:60]!r}: write it once, right before the prompt.")
     if not prompt:

@@ -1,4 +1,4 @@
-"""Pixels to files with PyAV: a video, a contact sheet, a PNG and a sequence of them. No decoding of latents and no host here.
+"""Pixels to files with PyAV: a video, PNG files one by one or as a sequence, a contact sheet. No latents, no host here.
 
 Files appear whole or not at all: they are written under another name beside the target and renamed at the end.
 Source: PyAV's documentation of containers and codec contexts; the colour tags are those of ITU-T H.273 (1 = BT.709).

@@ -50,7 +50,9 @@ def main(frames: int, output: str) -> None:
     )  # fmt: skip
     started = time.monotonic()
     with torch.inference_mode():
-        made = bridge.make_long_video(given.Inputs(model, vae, prompts.Prompts([text]), text), settings, bridge.Job("memory"))
+        made = bridge.make_long_video(
+            given.Inputs(model, vae, prompts.Prompts([text]), text), settings, bridge.Job("memory")
+        )
     print(json.dumps({"peak": peak_bytes(), "seconds": time.monotonic() - started, "path": str(made.path)}))
 
 

@@ -120,7 +120,8 @@ def test_values_outside_the_range_are_clipped_and_nan_is_black() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "crf", "closest"), [("h264", 0, 12), ("hevc", 4, 12), ("av1", 10, 16), ("prores", 0, 12), ("ffv1", 0, 0), ("png", 0, 12)]
+    ("codec", "crf", "closest"),
+    [("h264", 0, 12), ("hevc", 4, 12), ("av1", 10, 16), ("prores", 0, 12), ("ffv1", 0, 0), ("png", 0, 12)],
 )
 def test_every_codec_gives_the_pictures_back(tmp_path: Path, codec: str, crf: int, closest: int) -> None:
     ramp = torch.linspace(0, 1, 96).expand(64, 96)

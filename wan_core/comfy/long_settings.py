@@ -12,7 +12,7 @@ from ..codecs import find_codec
 from ..errors import InputError
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
-from ..segments import SPATIAL, Plan, estimate, latent_frames, latent_of_frame, plan_segments, whole_frames
+from ..segments import PATCH, SPATIAL, Plan, estimate, latent_frames, latent_of_frame, plan_segments, whole_frames
 from .checks import LATENT_CHANNELS, check_conditioning, check_model
 from .identity import conditioning_tensors, model_identity, vae_identity
 from .prompts import Prompts
@@ -58,6 +58,13 @@ class LongVideoSettings:
     codec: str = "h264"
     crf: int = 18
     forcing: ForcingOptions = field(default_factory=ForcingOptions)
+
+    def __post_init__(self) -> None:
+        if any(size < 1 or size % (SPATIAL * PATCH) for size in (self.width, self.height)):
+            raise InputError(
+                f"The size is {self.width}x{self.height} pixels, but the model makes multiples of {SPATIAL * PATCH}: "
+                "choose the nearest that is one."
+            )
 
     def plan(self, known: tuple[int, ...] = ()) -> Plan:
         """Return the plan; `known`: given latent frames. `Raises: ScheduleError` for what cannot be planned."""

@@ -108,9 +108,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         return LongVideo(path, journal.load(len(plan.segments) - 1)["window"], text)
 
 
-def report(
-    plan: Plan, inputs: Inputs, settings: LongVideoSettings, journal: Journal, next_segment: int | None
-) -> str:
+def report(plan: Plan, inputs: Inputs, settings: LongVideoSettings, journal: Journal, next_segment: int | None) -> str:
     """Return the plan, and where this run begins, as text for a person."""
     lines = [describe(plan, settings)]
     if blending := inputs.prompts.about_blend():

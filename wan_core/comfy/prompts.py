@@ -1,4 +1,4 @@
-"""The prompts of a long video as CONDITIONING: which segment gets which, with which seed, and how one follows another."""
+"""The prompts of a long video as CONDITIONING: which segment gets which, its seed, and how one follows another."""
 
 from __future__ import annotations
 

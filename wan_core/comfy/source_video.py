@@ -45,8 +45,13 @@ class SourceVideo:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the video in pixels, cut to what the model can make."""
+        """Width and height of the video in pixels, cut to what the model can make; `Raises: InputError` for none."""
         height, width = self.tail.shape[1:3]
+        if min(height, width) < MODEL_ALIGNMENT:
+            raise InputError(
+                f"The video is {width}x{height} pixels, but can be extended at its own size from "
+                f"{MODEL_ALIGNMENT}x{MODEL_ALIGNMENT} on: choose another size, to which it is scaled."
+            )
         return width // MODEL_ALIGNMENT * MODEL_ALIGNMENT, height // MODEL_ALIGNMENT * MODEL_ALIGNMENT
 
     @property
