@@ -22,6 +22,7 @@ def blend_input() -> Any:
     """Return the input of how one prompt follows another."""
     return io.Float.Input(
         "blend",
+        optional=True,  # so prompts that were written down before it was there still run
         default=0.0,
         min=0.0,
         max=60.0,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -110,7 +110,7 @@ def _shifted(
 
 
 def _encoder(target: av.container.OutputContainer, rate: int, channels: int) -> av.AudioStream:
-    stream = target.add_stream(ENCODER, rate=rate if rate in RATES else RATES[0])
+    stream = cast(av.AudioStream, target.add_stream(ENCODER, rate=rate if rate in RATES else RATES[0]))
     stream.layout, stream.format, stream.bit_rate = _layout(channels), SAMPLES, BIT_RATE
     return stream
 
@@ -120,7 +120,7 @@ def _encoded(
 ) -> Iterator[av.Packet]:
     """Yield frames encoded, timed from the first picture; the encoder brings them to its rate and layout."""
     for frame in frames:
-        at = (frame.pts or 0) * Fraction(frame.time_base) - begin
+        at = (frame.pts or 0) * Fraction(frame.time_base or 1) - begin
         if at >= seconds:
             break
         if at + Fraction(frame.samples, frame.sample_rate) > 0:
