@@ -13,7 +13,7 @@ from .live_plan import register
 from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
-from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptScript
+from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptList, SkyReelsV2PromptScript
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
 from .step_cache import SkyReelsV2StepCache
 
@@ -29,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2LongVideo,
     SkyReelsV2ExtendVideo,
     SkyReelsV2PromptScript,
+    SkyReelsV2PromptList,
     SkyReelsV2Plan,
     SkyReelsV2Jobs,
     SkyReelsV2DemoModels,

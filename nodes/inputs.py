@@ -98,7 +98,8 @@ def quality_inputs() -> list[Any]:
             "codec",
             options=available_codecs(),
             default="h264",
-            tooltip="h264: plays everywhere. hevc and av1: smaller. prores: for editing (mov). ffv1: lossless (mkv).",
+            tooltip="h264: plays everywhere. hevc and av1: smaller. prores: for editing (mov). ffv1: lossless (mkv). "
+            "png: every frame as a lossless picture, with an h264 video to look at.",
         ),
         io.Int.Input(
             "crf",

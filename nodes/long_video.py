@@ -9,8 +9,9 @@ from comfy_api.latest import InputImpl, io
 
 from ..wan_core.comfy.job_progress import node_text
 from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at, positives_of
+from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at
 from ..wan_core.comfy.long_video import Job, make_long_video
+from ..wan_core.comfy.prompts import prompts_of
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
 from .inputs import (
@@ -109,9 +110,9 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = SIZES.get(size, (width, height))
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        positives, conditions = positives_of(positive, script, chosen)
+        prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
-        inputs = Inputs(model, vae, positives, negative, conditions, images)
+        inputs = Inputs(model, vae, prompts, negative, images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
 
 
@@ -150,9 +151,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                     tooltip="Size of the result; the video is scaled and cropped about its centre to it. As the video: "
                     "its own size, cut to multiples of 16 pixels.",
                 ),
-                io.Int.Input(
-                    "new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."
-                ),
+                io.Int.Input("new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."),
                 *window_inputs(),
                 seed,
                 steps,
@@ -183,13 +182,13 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         source = read_source(video, settings["overlap_history"])
-        width, height = SIZES.get(size, source.size)
+        width, height = SIZES.get(size) or source.size
         forcing = ForcingOptions(
             fps=source.model_fps, **{name: settings.pop(name) for name in FORCING if name != "fps"}
         )
         total = len(source.tail) + new_frames
         chosen = LongVideoSettings(**settings, total_frames=total, width=width, height=height, forcing=forcing)
-        positives, conditions = positives_of(positive, script, chosen)
+        prompts = prompts_of(positive, script, chosen)
         images = GivenImages(source.tail, end_image)
-        inputs = Inputs(model, vae, positives, negative, conditions, images, source)
+        inputs = Inputs(model, vae, prompts, negative, images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

@@ -10,9 +10,26 @@ from comfy_api.latest import io, ui
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import LongVideoSettings, show_plan
 from ..wan_core.comfy.long_video import jobs_root
+from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
 from ..wan_core.comfy.sampler import ForcingOptions
 from ..wan_core.journal import show_jobs
 from .inputs import FORCING, Script, forcing_inputs, length_inputs, loop_input, size_inputs, steps_and_shift
+
+MOST_PROMPTS = 50
+
+
+def blend_input() -> Any:
+    """Return the input of how one prompt follows another."""
+    return io.Float.Input(
+        "blend",
+        optional=True,  # so prompts that were written down before it was there still run
+        default=0.0,
+        min=0.0,
+        max=60.0,
+        step=0.25,
+        tooltip="Seconds over which a new prompt takes over from the one before. 0: at once. Both prompts are computed "
+        "there, which takes up to twice the time.",
+    )
 
 
 class SkyReelsV2PromptScript(io.ComfyNode):
@@ -33,16 +50,51 @@ class SkyReelsV2PromptScript(io.ComfyNode):
                     multiline=True,
                     default="0s-4s: a white swan swims on a lake at dawn\n4s-: the swan takes off and flies away",
                     tooltip="One prompt per line and segment (a single line is for all), or time ranges: 0s-4s: "
-                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it.",
+                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it. "
+                    "[seed 7] in front of a prompt gives its segments a seed of their own.",
                 ),
+                blend_input(),
             ],
             outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
         )
 
     @classmethod
-    def execute(cls, clip: Any, script: str) -> io.NodeOutput:
+    def execute(cls, clip: Any, script: str, blend: float = 0.0) -> io.NodeOutput:
         """Hand on encoder and text: which segment gets which prompt depends on the plan."""
-        return io.NodeOutput((clip, script))
+        return io.NodeOutput(PromptScript(clip, script, blend))
+
+
+class SkyReelsV2PromptList(io.ComfyNode):
+    """Prompts for the parts of a long video, each from an input of its own."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        prompt = io.String.Input("prompt", tooltip="A prompt; it may begin with a time range (0s-4s: ...) or a seed.")
+        names = [f"prompt_{number}" for number in range(1, MOST_PROMPTS + 1)]
+        return io.Schema(
+            node_id="SkyReelsV2PromptList",
+            display_name="SkyReels-V2 Prompt List",
+            category="SkyReels-V2",
+            description="Prompts that change over a long video, from other nodes: an input for each, which grow as you "
+            "connect them.",
+            inputs=[
+                io.Clip.Input("clip", tooltip='umt5_xxl, loaded with CLIPLoader and type "wan".'),
+                io.Autogrow.Input(
+                    "prompts",
+                    template=io.Autogrow.TemplateNames(prompt, names, min=2),
+                    tooltip="One text per segment, in order, or each with its time range as in SkyReels-V2 Prompt "
+                    "Script.",
+                ),
+                blend_input(),
+            ],
+            outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, prompts: dict[str, str], blend: float = 0.0) -> io.NodeOutput:
+        """Hand on encoder and text."""
+        return io.NodeOutput(PromptScript(clip, script_of_prompts(prompts), blend))
 
 
 class SkyReelsV2Plan(io.ComfyNode):

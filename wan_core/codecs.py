@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import av
 
@@ -25,6 +25,7 @@ class Codec:
         most_crf: the worst quality that the encoder knows, 0 where it has no such setting.
         options: fixed settings of the encoder.
         tag: four letters by which players of other makers know the stream, or "".
+        sequence: whether every frame is kept as a PNG file as well, and the video is there to look at.
     """
 
     encoder: str
@@ -33,6 +34,7 @@ class Codec:
     most_crf: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
     tag: str = ""
+    sequence: bool = False
 
     @property
     def is_rgb(self) -> bool:
@@ -48,12 +50,15 @@ class Codec:
 # made again after a crash must not do; without it all of 120 files were equal
 X264_EXACT = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x86_64", "amd64") else {}
 
+H264 = Codec("libx264", ".mp4", "yuv420p", 51, {"preset": "medium", **X264_EXACT})
+
 CODECS: dict[str, Codec] = {
-    "h264": Codec("libx264", ".mp4", "yuv420p", 51, {"preset": "medium", **X264_EXACT}),
+    "h264": H264,
     "hevc": Codec("libx265", ".mp4", "yuv420p", 51, {"preset": "medium", "x265-params": "log-level=error"}, "hvc1"),
     "av1": Codec("libsvtav1", ".mp4", "yuv420p10le", 63, {"preset": "6"}),
     "prores": Codec("prores_ks", ".mov", "yuv422p10le", 0, {"profile": "hq", "vendor": "apl0"}),
     "ffv1": Codec("ffv1", ".mkv", "bgr0", 0, {"level": "3"}),
+    "png": replace(H264, sequence=True),
 }
 
 

@@ -5,6 +5,7 @@
         segment-0000.safetensors    what the next segment needs
         segment-0000.json           written last: the segment is finished; sizes and checksums of its files
         part-0000.mp4               whatever else belongs to the segment
+        frames/                     pictures that belong to segments
         lock                        held while a process works on the job
 
 Each record names the checksum of the tensors it was made from. So if one segment is torn only that one is made again,
@@ -14,7 +15,6 @@ and the ones behind it count as long as it comes out the same.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -33,8 +33,11 @@ import torch
 
 from .errors import InputError, SkyReelsError
 from .job_files import UNFINISHED, Lock, file_digest, folder_bytes, held, sync_file, sync_folder, write_whole
+from .job_records import canonical, digest_of, read_record, tensor_digest, write_record
 
 JOB_FILE, LOCK_FILE = "job.json", "lock"
+FRAMES = "frames"
+LEFT_BEHIND = ("*" + UNFINISHED, ".*.part", f"{FRAMES}/.*.part")  # by a run that was killed while it wrote
 SHORT = 16  # characters of the fingerprint in a folder's name
 FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for devices
@@ -121,9 +124,10 @@ class Journal:
             raise
 
     def _open(self) -> None:
-        for path in self.folder.glob("*" + UNFINISHED):
-            with suppress(OSError):
-                path.unlink()
+        for pattern in LEFT_BEHIND:
+            for path in self.folder.glob(pattern):
+                with suppress(OSError):
+                    path.unlink()
         for index in range(self.segments):
             record = self._whole_record(index)
             if record is not None:
@@ -176,9 +180,16 @@ class Journal:
         """Return the tensors of a finished segment, on the CPU."""
         return safetensors.torch.load(self._tensor_path(index).read_bytes())
 
-    def parts(self) -> list[Path]:
-        """Return the parts of all finished segments, in order."""
-        return [self.folder / name for index in sorted(self._records) for name in self._records[index]["parts"]]
+    @property
+    def frames_folder(self) -> Path:
+        """Where parts belong that are pictures."""
+        return self.folder / FRAMES
+
+    def parts(self, suffix: str = "", before: int | None = None) -> list[Path]:
+        """Return the parts of all finished segments, or of those before one, in order; `suffix`: only such files."""
+        indices = sorted(self._records if before is None else range(before))
+        names = [name for index in indices for name in self._records[index]["parts"]]
+        return [self.folder / name for name in names if name.endswith(suffix)]
 
     def part_path(self, index: int, suffix: str) -> Path:
         """Return where a segment's part belongs (`suffix` such as ".mp4"); it counts once it is committed."""
@@ -190,13 +201,13 @@ class Journal:
         Args:
             index: which.
             tensors: what is needed to go on from it; equal tensors give an equal file.
-            parts: files that were written to `part_path`.
+            parts: files that were written to `part_path` or into `frames_folder`.
 
         Raises:
             JournalError: it could not be written; what was finished before is safe.
             InputError: a part lies outside the job's folder.
         """
-        if any(part.parent != self.folder for part in parts):
+        if any(part.parent not in (self.folder, self.frames_folder) for part in parts):
             raise InputError(f"A part lies outside {self.folder}: write it to part_path.")
         target = self._tensor_path(index)
         before = self._records[index - 1]["files"][self._tensor_path(index - 1).name][1] if index else ""
@@ -205,9 +216,13 @@ class Journal:
             write_whole(target, safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}))
             for part in parts:
                 sync_file(part)
-            sync_folder(self.folder)
-            files = {path.name: [path.stat().st_size, file_digest(path)] for path in (target, *parts)}
-            record = {"job": self.fingerprint, "after": before, "files": files, "parts": [part.name for part in parts]}
+            for folder in {self.folder, *(part.parent for part in parts)}:
+                sync_folder(folder)
+            names = {path: path.relative_to(self.folder).as_posix() for path in (target, *parts)}
+            files = {name: [path.stat().st_size, file_digest(path)] for path, name in names.items()}
+            record = {
+                "job": self.fingerprint, "after": before, "files": files, "parts": [names[part] for part in parts]
+            }  # fmt: skip
             write_record(self._record_path(index), record)
         self._records[index] = record
 
@@ -351,39 +366,3 @@ def check_name(name: str) -> None:
             f"The name is {name!r}, but it has to be a plain file name that any system knows, without folders: use "
             "letters, digits, - and _."
         )
-
-
-def canonical(data: Mapping[str, Any]) -> bytes:
-    """Return data as JSON that is the same for equal data; `Raises: InputError` for what JSON does not know."""
-    try:
-        return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).encode()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"A setting cannot be written down ({error}): use numbers, text and lists of them.") from error
-
-
-def digest_of(data: Mapping[str, Any]) -> str:
-    """Return the sha256 of data as JSON."""
-    return hashlib.sha256(canonical(data)).hexdigest()
-
-
-def tensor_digest(tensor: torch.Tensor) -> str:
-    """Return the sha256 of a tensor's type, shape and values."""
-    tensor = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
-    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def write_record(path: Path, data: Mapping[str, Any]) -> None:
-    """Write data as a JSON file that holds its own checksum."""
-    write_whole(path, canonical({**data, "check": digest_of(data)}))
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return what `write_record` wrote, or None where there is nothing or it is torn."""
-    try:
-        data = json.loads(path.read_bytes())
-        check = data.pop("check")
-        return data if check == digest_of(data) else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return None

@@ -18,6 +18,7 @@ import torch
 from .errors import InputError
 from .journal import Journal
 from .noise import seeded_noise
+from .prompt_blend import prompt_weights
 from .sampler import PinnedFrames
 from .sampling import TRAIN_STEPS
 from .segments import Plan, Segment, video_frames
@@ -37,12 +38,14 @@ class Task:
         noise: unit normal float32 [B, C, F, H, W] on the CPU.
         pinned: the known frames, or None where there are none.
         condition: number of the prompt.
+        weights: where prompts blend, how much each counts: number -> [F]; else empty.
     """
 
     segment: Segment
     noise: torch.Tensor
     pinned: PinnedFrames | None
     condition: int
+    weights: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
 
 SampleSegment = Callable[[Task], torch.Tensor]
@@ -121,6 +124,7 @@ class Rollout:
         conditions: number of the prompt of every segment; empty = 0 for all.
         addnoise_condition: noise that the model sees on known frames, 0..1000 timesteps.
         drift_control: how far latents are matched to the statistics of the first segment, 0 (not) to 1.
+        blend: latent frames over which a new prompt takes over, 0 = at once; see `prompt_weights`.
     """
 
     plan: Plan
@@ -130,6 +134,7 @@ class Rollout:
     conditions: tuple[int, ...] = ()
     addnoise_condition: int = 20
     drift_control: float = 0.0
+    blend: int = 0
 
     def __post_init__(self) -> None:
         segments, frames = len(self.plan.segments), self.plan.latent_frames
@@ -145,6 +150,8 @@ class Rollout:
             )
         if not 0 <= self.drift_control <= 1:
             raise InputError(f"drift_control is {self.drift_control}, but it has to be 0 to 1: 0 turns it off.")
+        if self.blend < 0:
+            raise InputError(f"The blend of prompts is {self.blend} latent frames, but has to be 0 or more.")
         batch, channels, height, width = self.shape
         for index, latent in self.known.items():
             if not 0 <= index < frames:
@@ -268,9 +275,11 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
     shape = (batch, channels, segment.length, height, width)
     noise = check_shape(rollout.noise(segment, "noise", shape), shape, "The noise")
     condition = rollout.conditions[segment.index] if rollout.conditions else 0
+    weights = prompt_weights(rollout.plan, rollout.conditions, segment, rollout.blend) if rollout.conditions else {}
+    weights = weights if len(weights) > 1 else {}
     mask = torch.tensor(segment.known(rollout.known))
     if not mask.any():
-        return Task(segment, noise, None, condition)
+        return Task(segment, noise, None, condition, weights)
     latents = torch.zeros_like(noise)
     first, behind = segment.latents
     for index in range(first, behind):
@@ -282,7 +291,7 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
         latents[:, :, closing : closing + segment.closing] = carry.head[:, :, : segment.closing].to(latents)
     level = rollout.addnoise_condition / TRAIN_STEPS
     condition_noise = check_shape(rollout.noise(segment, "condition", shape), shape, "The noise") if level else None
-    return Task(segment, noise, PinnedFrames(latents, mask, level, condition_noise), condition)
+    return Task(segment, noise, PinnedFrames(latents, mask, level, condition_noise), condition, weights)
 
 
 def next_carry(

@@ -8,6 +8,7 @@ Either one prompt per line, one line per segment (a single line is for all), or 
     1m10s-: it jumps down
 
 A line without a time goes on with the prompt above it. Each segment gets the prompt that holds most of its new frames.
+A prompt may begin with the seed of its segments: `4s-: [seed 7] it wakes up`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ TIME = r"(?:(\d+)\s*m)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?"
 RANGE = re.compile(rf"{TIME}\s*[-–]\s*{TIME}\s*[:：]\s*(.*)", re.IGNORECASE)
 # a slip, not a prompt such as "90s-style neon"
 ALMOST_RANGE = re.compile(r"\d+(\.\d+)?\s*[sm](\d+(\.\d+)?s)?\s*([:：]|([-–]|to\b)\s*\d)", re.IGNORECASE)
+SEED = re.compile(r"\[\s*(?:seed|种子)\b\s*[:：=]?\s*([^\]]*?)\s*\]\s*", re.IGNORECASE)
+MOST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,17 @@ class Script:
     Attributes:
         prompts: in the order of the text.
         conditions: for every segment the number of its prompt, as `Rollout.conditions` wants it.
+        seeds: of every prompt, None where the script names none.
     """
 
     prompts: tuple[str, ...]
     conditions: tuple[int, ...]
+    seeds: tuple[int | None, ...]
+
+    def segment_seeds(self, seed: int) -> tuple[int, ...]:
+        """Return the seed of every segment; `seed`: for prompts that name none."""
+        own = [self.seeds[number] for number in self.conditions]
+        return tuple(seed if one is None else one for one in own)
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,14 @@ def parse_script(text: str, plan: Plan, fps: float) -> Script:
 
     Raises:
         InputError: no prompt, as many prompts as do not fit the segments, or times that overlap, leave a gap, lie
-            behind the end or leave a prompt without a segment.
+            behind the end or leave a prompt without a segment; a seed that is no number or not in front.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError("The prompt script is empty: write one prompt, or one per segment or time range.")
+    for line in lines:
+        if (match := SEED.match(line)) and RANGE.fullmatch(line[match.end() :]):
+            raise InputError(f"The line {line[:60]!r} has its seed before its time: write it behind the colon.")
     if not any(RANGE.fullmatch(line) or ALMOST_RANGE.match(line) for line in lines):
         return one_per_line(lines, len(plan.segments))
     cues = read_cues(lines, fps)
@@ -77,19 +90,40 @@ def parse_script(text: str, plan: Plan, fps: float) -> Script:
                 f"No segment lies mostly in {cue.label!r}, so its prompt would never be used: make the range longer, "
                 f"or the segments shorter (they finish up to {max(s.num_frames for s in plan.segments)} frames each)."
             )
-    return Script(tuple(cue.prompt for cue in cues), conditions)
+    return with_seeds([cue.prompt for cue in cues], conditions)
 
 
 def one_per_line(lines: list[str], segments: int) -> Script:
     """Give every segment its line, or all of them the only one; `Raises: InputError`."""
     if len(lines) == 1:
-        return Script(tuple(lines), (0,) * segments)
+        return with_seeds(lines, (0,) * segments)
     if len(lines) != segments:
         raise InputError(
             f"There are {len(lines)} prompts, one per line, but the video has {segments} segments: write "
             f"{segments} lines or 1, or time ranges such as '0s-4s: ...'."
         )
-    return Script(tuple(lines), tuple(range(segments)))
+    return with_seeds(lines, tuple(range(segments)))
+
+
+def with_seeds(texts: list[str], conditions: tuple[int, ...]) -> Script:
+    """Take the seeds off the prompts that begin with one; `Raises: InputError`."""
+    seeds, prompts = zip(*(split_seed(text) for text in texts), strict=True)
+    return Script(prompts, conditions, seeds)
+
+
+def split_seed(text: str) -> tuple[int | None, str]:
+    """Return the seed that a prompt begins with, or None, and the rest; `Raises: InputError`."""
+    match = SEED.match(text)
+    seed, prompt = (None, text) if match is None else (match[1], text[match.end() :])
+    if seed is not None and not (re.fullmatch(r"[0-9]{1,20}", seed) and int(seed) <= MOST_SEED):
+        raise InputError(
+            f"The seed of {text[:60]!r} is {seed!r}, but has to be 0 to {MOST_SEED}: write it as [seed 7]."
+        )
+    if SEED.search(prompt):
+        raise InputError(f"A seed stands inside {text[:60]!r}: write it once, right before the prompt.")
+    if not prompt:
+        raise InputError(f"There is no prompt behind {text[:60]!r}: write one.")
+    return None if seed is None else int(seed), prompt
 
 
 def read_cues(lines: list[str], fps: float) -> list[Cue]:

@@ -1,4 +1,4 @@
-"""Pixels to files with PyAV: a video, a contact sheet and a PNG. No decoding of latents and no host here.
+"""Pixels to files with PyAV: a video, PNG files one by one or as a sequence, a contact sheet. No latents, no host here.
 
 Files appear whole or not at all: they are written under another name beside the target and renamed at the end.
 Source: PyAV's documentation of containers and codec contexts; the colour tags are those of ITU-T H.273 (1 = BT.709).
@@ -24,6 +24,7 @@ from .codecs import Codec, find_codec
 from .errors import InputError
 
 BT709 = 1
+SEQUENCE_SUFFIX = ".png"
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -44,7 +45,7 @@ def write_video(
         frames: tensor [F, H, W, 3] or an iterable of [H, W, 3]; float 0..1 or uint8.
         fps: frames per second.
         crf: quality, 0 (best) to 51 (worst); 63 is the worst of av1, and prores and ffv1 have no such setting.
-        codec: one of `codecs.available_codecs()`.
+        codec: one of `codecs.available_codecs()`; of one that is a sequence only the video is written here.
 
     Returns:
         The number of frames written.
@@ -102,6 +103,27 @@ def save_png(path: str | os.PathLike[str], image: Tensor) -> None:
     packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *encoder.encode(None)]
     with replacing(Path(path)) as unfinished:
         unfinished.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+def write_sequence(folder: str | os.PathLike[str], frames: Iterable[Tensor], first: int = 0) -> list[Path]:
+    """Write every frame as a PNG file, one at a time.
+
+    Args:
+        folder: where; it is made, older files of the same numbers are replaced.
+        frames: [H, W, 3] each, float 0..1 or uint8.
+        first: number of the first one.
+
+    Returns:
+        The files: frame_000000.png and so on.
+
+    Raises:
+        InputError: a frame that is no RGB picture.
+    """
+    files = []
+    for number, frame in enumerate(frames, first):
+        files.append(Path(folder) / f"frame_{number:06}{SEQUENCE_SUFFIX}")
+        save_png(files[-1], frame)
+    return files
 
 
 def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2) -> Tensor:

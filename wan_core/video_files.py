@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from .video import CONTAINERS, replacing
 WHOLE_SHARE = 0.95  # of the promised frames; edit lists hide a few in files that are whole
 
 Source = str | os.PathLike[str] | bytes
+Sound = Callable[[av.container.OutputContainer], Iterator[av.Packet]]  # adds its stream before its first packet
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class VideoStream:
 
 def describe_video(source: Source) -> VideoStream:
     """Return size and rate of a video, from a file or its bytes; `Raises: InputError` for what is no video."""
-    with _opened(source) as container:
+    with opened(source) as container:
         stream = container.streams.video[0]
         if not stream.average_rate or not stream.width:
             raise InputError(f"{_name(source)} does not say its size and frame rate: convert it to mp4 first.")
@@ -52,7 +54,7 @@ def read_frames(source: Source) -> Iterator[np.ndarray]:
     Raises:
         InputError: what is no video, is broken, or ends long before the number of frames it promises.
     """
-    with _opened(source) as container:
+    with opened(source) as container:
         stream, count = container.streams.video[0], 0
         stream.thread_type = "AUTO"
         try:
@@ -94,6 +96,7 @@ def join_videos(
     path: str | os.PathLike[str],
     parts: Sequence[str | os.PathLike[str]],
     metadata: Mapping[str, str] | None = None,
+    sound: Sound | None = None,
 ) -> int:
     """Put video files of one kind behind one another, without encoding them again.
 
@@ -101,6 +104,7 @@ def join_videos(
         path: the file to write, with the parts' suffix; its folder is made, an older file is replaced.
         parts: files that `write_video` wrote with the same settings, in order.
         metadata: texts to keep in the file, by name.
+        sound: what is heard from the first frame on; None = nothing.
 
     Returns:
         The number of frames written.
@@ -119,19 +123,36 @@ def join_videos(
     count = 0
     with replacing(Path(path)) as unfinished, _writable(unfinished, Path(path).suffix) as container:
         container.metadata.update(metadata or {})
-        target: av.VideoStream | None = None
-        for part in parts:
-            begins = count
-            with av.open(str(part)) as source:
-                target = target or container.add_stream_from_template(source.streams.video[0], opaque=True)
-                base = Fraction(source.streams.video[0].time_base or 1)
-                for packet, number in _packets(source, rate):
-                    # decoding times run on over all parts, each of which would begin before the one before it ends
-                    packet.pts, packet.dts = (round(at / rate / base) for at in (begins + number, count - delay))
-                    packet.stream = target
-                    container.mux(packet)
-                    count += 1
+        with av.open(str(parts[0])) as source:
+            target = container.add_stream_from_template(source.streams.video[0], opaque=True)
+        pictures = _packets_behind_one_another(parts, target, rate, delay)
+        heard = sound(container) if sound else iter(())
+        # in the order of time: or the container would hold one of the two in memory
+        for packet in heapq.merge(pictures, heard, key=_decoding_time):
+            count += packet.stream is target
+            container.mux(packet)
     return count
+
+
+def _packets_behind_one_another(
+    parts: Sequence[str | os.PathLike[str]], target: av.VideoStream, rate: Fraction, delay: int
+) -> Iterator[av.Packet]:
+    """Yield the packets of all parts for one stream; `delay`: frames that are decoded before the first is shown."""
+    count = 0
+    for part in parts:
+        begins = count
+        with av.open(str(part)) as source:
+            base = Fraction(source.streams.video[0].time_base or 1)
+            for packet, number in _packets(source, rate):
+                # decoding times run on over all parts, each of which would begin before the one before it ends
+                packet.pts, packet.dts = (round(at / rate / base) for at in (begins + number, count - delay))
+                packet.stream = target
+                count += 1
+                yield packet
+
+
+def _decoding_time(packet: av.Packet) -> Fraction:
+    return (packet.dts or 0) * Fraction(packet.time_base or 1)
 
 
 def _writable(path: Path, suffix: str) -> av.container.OutputContainer:
@@ -140,7 +161,8 @@ def _writable(path: Path, suffix: str) -> av.container.OutputContainer:
     return av.open(str(path), "w", format=CONTAINERS[suffix], options=options)
 
 
-def _opened(source: Source) -> av.container.InputContainer:
+def opened(source: Source) -> av.container.InputContainer:
+    """Open a file or its bytes for reading; `Raises: InputError` for what holds no pictures."""
     try:
         container = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
     except (av.FFmpegError, OSError) as error:

@@ -36,9 +36,9 @@ def main(frames: int, output: str) -> None:
     import torch
 
     folder_paths.set_output_directory(output)
-    bridge, given, loader, sampler = (
+    bridge, given, loader, prompts, sampler = (
         importlib.import_module(f"skyreels_v2.wan_core.comfy.{name}")
-        for name in ("long_video", "long_settings", "loader", "sampler")
+        for name in ("long_video", "long_settings", "loader", "prompts", "sampler")
     )
     models = Path(folder_paths.models_dir)
     model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
@@ -50,7 +50,9 @@ def main(frames: int, output: str) -> None:
     )  # fmt: skip
     started = time.monotonic()
     with torch.inference_mode():
-        made = bridge.make_long_video(given.Inputs(model, vae, [text], text), settings, bridge.Job("memory"))
+        made = bridge.make_long_video(
+            given.Inputs(model, vae, prompts.Prompts([text]), text), settings, bridge.Job("memory")
+        )
     print(json.dumps({"peak": peak_bytes(), "seconds": time.monotonic() - started, "path": str(made.path)}))
 
 

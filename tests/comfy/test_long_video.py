@@ -69,6 +69,31 @@ def test_a_script_of_three_prompts_makes_another_video_than_one(host: Host) -> N
     assert (pixels(plain) != pixels(changed)).any()
 
 
+def test_a_list_of_prompts_is_a_script_and_a_blend_and_a_seed_change_the_video(host: Host) -> None:
+    def made(name: str, node: str, **given: Any) -> np.ndarray:
+        scene = Scene()
+        script = scene.add(node, clip=scene.clip, **given)
+        return pixels(saved(host, scene, long_video(scene, script=script, job_name=name, codec="ffv1")))
+
+    texts = ("a red ball", "[seed 7] a blue cube", "a green star")
+    listed = {f"prompts.prompt_{number}": text for number, text in enumerate(texts, 1)}
+    script = made("script", "SkyReelsV2PromptScript", script="\n".join(texts))
+    assert (made("list", "SkyReelsV2PromptList", **listed) == script).all()
+    first = slice(0, 17)  # all that the first segment finishes and the decoder can show
+    blended = made("blended", "SkyReelsV2PromptList", **listed, blend=0.5)
+    assert (blended[first] == script[first]).all() and (blended != script).any()
+    unseeded = made("unseeded", "SkyReelsV2PromptScript", script="\n".join(texts).replace("[seed 7] ", ""))
+    assert (unseeded[first] == script[first]).all() and (unseeded != script).any()
+
+
+def test_frames_are_kept_as_pictures_beside_a_video_that_plays(host: Host) -> None:
+    scene = Scene()
+    facts = probe(saved(host, scene, long_video(scene, job_name="pictures", codec="png")))
+    assert (facts.width, facts.frames, facts.fps) == (64, 45, 24)
+    (folder,) = (host.base / "output" / "skyreels_v2_jobs").glob("pictures-*/frames")
+    assert sorted(path.name for path in folder.iterdir()) == [f"frame_{number:06}.png" for number in range(45)]
+
+
 def test_the_workflow_is_in_the_job_s_own_file_and_in_the_saved_one(host: Host) -> None:
     scene = Scene()
     copy = saved(host, scene, long_video(scene, job_name="metadata"))
@@ -142,6 +167,7 @@ def test_jobs_are_listed_and_removed(host: Host) -> None:
         ({"script": "0s-9s: a\n9s-: b"}, ("'0s-9s'", "past the end")),
         ({"script": "a\nb"}, ("2 prompts", "3 segments")),
         ({"script": ""}, ("script is empty",)),
+        ({"script": "a\n[seed x] b\nc"}, ("'x'", "0 to 18446744073709551615")),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_first_step(

@@ -19,7 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wan_core import job_files, journal
+from wan_core import job_files, job_records
 from wan_core.errors import InputError
 from wan_core.journal import Journal, JournalError, limit_size, list_jobs, remove_job
 from wan_core.rollout import Rollout, continue_job, seeded
@@ -352,7 +352,7 @@ def test_the_digest_of_a_tensor_tells_type_shape_and_value_apart():
         torch.zeros(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.int32), torch.tensor([0.0, 0, 0, -0.0]),
         torch.zeros(0), torch.tensor(0.0), torch.zeros(4, dtype=torch.bool), torch.zeros(8, dtype=torch.bfloat16),
     ]  # fmt: skip
-    assert len({journal.tensor_digest(tensor) for tensor in tensors}) == len(tensors)
-    assert journal.tensor_digest(torch.arange(6.0).view(2, 3).T) == journal.tensor_digest(
+    assert len({job_records.tensor_digest(tensor) for tensor in tensors}) == len(tensors)
+    assert job_records.tensor_digest(torch.arange(6.0).view(2, 3).T) == job_records.tensor_digest(
         torch.arange(6.0).view(2, 3).T.contiguous()
     )

@@ -58,6 +58,48 @@ def test_a_minute_follows_its_script():
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "a cat\n[seed 7] a dog\n a bird",
+        "0s-4s: a cat\n4s-7.4s: [Seed: 7]a dog\n7.4s-: a bird",
+        "0s-4s: a cat\n4s-7.4s:\n  [seed = 7]\n a dog\n7.4s-: a bird",
+        "a cat\n[种子 7] a dog\na bird",
+    ],
+)
+def test_a_prompt_may_begin_with_the_seed_of_its_segments(text):
+    script = parse_script(text, PLAN, 24)
+    assert script.prompts == ("a cat", "a dog", "a bird") and script.seeds == (None, 7, None)
+    assert script.segment_seeds(3) == (3, 7, 3)
+
+
+def test_a_seed_of_zero_or_for_all_segments_counts_and_brackets_are_no_seed():
+    assert parse_script("[seed 0] a cat", PLAN, 24).segment_seeds(3) == (0, 0, 0)
+    assert parse_script(f"[seed {2**64 - 1}] a cat", PLAN, 24).seeds == (2**64 - 1,)
+    assert parse_script("a [seedling] in [soft light]", PLAN, 24).seeds == (None,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[seed -1] a cat", "The seed of '[seed -1] a cat' is '-1', but has to be 0 to 18446744073709551615"),
+        ("[seed] a cat", "The seed of '[seed] a cat' is ''"),
+        ("[seed 1.5] a cat", "is '1.5'"),
+        (f"[seed {2**64}] a cat", f"is '{2**64}'"),
+        ("a cat [seed 7]", "A seed stands inside 'a cat [seed 7]': write it once, right before the prompt"),
+        ("[seed 1] [seed 2] a cat", "A seed stands inside '[seed 1] [seed 2] a cat'"),
+        ("0s-4s: a\n[seed 7] 4s-: b", "The line '[seed 7] 4s-: b' has its seed before its time"),
+        ("[seed 7] 0s-: b", "The line '[seed 7] 0s-: b' has its seed before its time"),
+        ("[seed 7]", "There is no prompt behind '[seed 7]'"),
+        ("0s-: [seed 7]", "There is no prompt behind '[seed 7]'"),
+    ],
+)
+def test_seeds_that_cannot_be_followed_are_refused_in_one_sentence(text, message):
+    with pytest.raises(InputError, match=re.escape(message)) as refusal:
+        parse_script(text, PLAN, 24)
+    assert not re.search(r"\. [A-Z]|\n", str(refusal.value))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "script is empty"),
@@ -84,7 +126,7 @@ def test_scripts_that_cannot_be_followed_are_refused_in_one_sentence(text, messa
     assert not re.search(r"\. [A-Z]|\n", str(refusal.value))
 
 
-@given(st.text(alphabet="0123456789sm-: .ab\n", max_size=60))
+@given(st.text(alphabet="0123456789sm-: .ab\n[]ed", max_size=60))
 def test_any_text_is_read_or_refused(text):
     try:
         script = parse_script(text, PLAN, 24)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wan_core.codecs import CODECS
 from wan_core.errors import InputError
-from wan_core.video import contact_sheet, save_png, to_uint8, write_video
+from wan_core.video import contact_sheet, save_png, to_uint8, write_sequence, write_video
 
 
 def colour(red: float, green: float, blue: float, height: int = 32, width: int = 48) -> Tensor:
@@ -91,6 +91,15 @@ def test_a_png_holds_the_very_bytes(tmp_path: Path) -> None:
     assert np.array_equal(decoded[0], image.numpy())
 
 
+def test_a_sequence_holds_the_very_bytes_of_every_frame(tmp_path: Path) -> None:
+    frames = torch.randint(0, 256, (3, 33, 35, 3), dtype=torch.uint8)
+    files = write_sequence(tmp_path / "frames", iter(frames), first=7)
+    assert [file.name for file in files] == ["frame_000007.png", "frame_000008.png", "frame_000009.png"]
+    assert sorted((tmp_path / "frames").iterdir()) == files
+    for file, frame in zip(files, frames, strict=True):
+        assert (read(file)[1][0] == frame.numpy()).all()
+
+
 def test_a_contact_sheet_lays_frames_out_row_by_row() -> None:
     sheet = contact_sheet([colour(level / 255, 0, 0, 4, 6) for level in (10, 20, 30, 40, 50)], columns=3, gap=2)
     assert sheet.shape == (4 * 2 + 2, 6 * 3 + 2 * 2, 3)
@@ -111,7 +120,8 @@ def test_values_outside_the_range_are_clipped_and_nan_is_black() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "crf", "closest"), [("h264", 0, 12), ("hevc", 4, 12), ("av1", 10, 16), ("prores", 0, 12), ("ffv1", 0, 0)]
+    ("codec", "crf", "closest"),
+    [("h264", 0, 12), ("hevc", 4, 12), ("av1", 10, 16), ("prores", 0, 12), ("ffv1", 0, 0), ("png", 0, 12)],
 )
 def test_every_codec_gives_the_pictures_back(tmp_path: Path, codec: str, crf: int, closest: int) -> None:
     ramp = torch.linspace(0, 1, 96).expand(64, 96)

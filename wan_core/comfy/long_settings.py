@@ -12,13 +12,12 @@ from ..codecs import find_codec
 from ..errors import InputError
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
-from ..script import parse_script
-from ..segments import SPATIAL, Plan, estimate, latent_frames, latent_of_frame, plan_segments, whole_frames
+from ..segments import PATCH, SPATIAL, Plan, estimate, latent_frames, latent_of_frame, plan_segments, whole_frames
 from .checks import LATENT_CHANNELS, check_conditioning, check_model
 from .identity import conditioning_tensors, model_identity, vae_identity
+from .prompts import Prompts
 from .sampler import ForcingOptions
 from .source_video import SourceVideo
-from .text import encode_prompt
 from .vae import encode_images
 
 
@@ -59,6 +58,13 @@ class LongVideoSettings:
     codec: str = "h264"
     crf: int = 18
     forcing: ForcingOptions = field(default_factory=ForcingOptions)
+
+    def __post_init__(self) -> None:
+        if any(size < 1 or size % (SPATIAL * PATCH) for size in (self.width, self.height)):
+            raise InputError(
+                f"The size is {self.width}x{self.height} pixels, but the model makes multiples of {SPATIAL * PATCH}: "
+                "choose the nearest that is one."
+            )
 
     def plan(self, known: tuple[int, ...] = ()) -> Plan:
         """Return the plan; `known`: given latent frames. `Raises: ScheduleError` for what cannot be planned."""
@@ -152,42 +158,41 @@ class Inputs:
     Attributes:
         model: a MODEL.
         vae: a VAE of Wan 2.1 kind.
-        positives: one CONDITIONING for each prompt.
+        prompts: CONDITIONING of all prompts, and where they go.
         negative: CONDITIONING.
-        conditions: number of the prompt of every segment; empty = the first for all.
         images: given images.
         source: a video that is extended; its tail is the start of `images`.
     """
 
     model: Any
     vae: Any
-    positives: list[Any]
+    prompts: Prompts
     negative: list[Any]
-    conditions: tuple[int, ...] = ()
     images: GivenImages = field(default_factory=GivenImages)
     source: SourceVideo | None = None
 
     def check(self, causal_attention: bool) -> None:
         """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
         check_model(self.model.model, causal_attention)
-        for positive in self.positives:
+        for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")
 
     def identity(self) -> dict[str, Any]:
         """Return what decides about the result beside settings and tensors."""
         return {
-            "conditions": list(self.conditions),
+            **self.prompts.identity(),
             "model": model_identity(self.model),
             "vae": vae_identity(self.vae),
             "key_frames": list(self.images.key_frames),
             "video": self.source.digest if self.source else "",
+            **({"sound": True} if self.source and self.source.sound else {}),  # no name without: as in older jobs
         }
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every given tensor by name, for the journal."""
         found = conditioning_tensors("negative", self.negative)
-        for number, positive in enumerate(self.positives):
+        for number, positive in enumerate(self.prompts.positives):
             found |= conditioning_tensors(f"positive {number}", positive)
         images = {"start_image": self.images.start, "end_image": self.images.end, "key_images": self.images.keys}
         return found | {name: image for name, image in images.items() if image is not None}
@@ -231,29 +236,6 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
             raise InputError(f"The key time is {word!r}, but it has to be seconds like 2.5s or a frame like 60.")
         frames.append(round(float(found[1]) * fps) if found[2] else int(word))
     return tuple(frames)
-
-
-def positives_of(
-    positive: list[Any] | None, script: tuple[Any, str] | None, settings: LongVideoSettings
-) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the CONDITIONING of every prompt, and which segment gets which of them.
-
-    Args:
-        positive: one CONDITIONING for the whole video, or None.
-        script: text encoder and script of prompts, or None.
-        settings: they give the segments and the frame rate.
-
-    Raises:
-        InputError: neither or both are given, or the script does not fit the video.
-    """
-    if (positive is None) == (script is None):
-        seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
-        raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
-    if script is None:
-        return [positive], ()
-    clip, text = script
-    parsed = parse_script(text, settings.plan(), settings.forcing.fps)
-    return [encode_prompt(clip, prompt) for prompt in parsed.prompts], parsed.conditions
 
 
 def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:

@@ -6,7 +6,7 @@ decoder, written as a part of the file, and committed. A run that is stopped goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ import comfy.utils
 import folder_paths
 import torch
 
+from ..codecs import find_codec
 from ..journal import Journal, limit_size
 from ..rollout import Finished, Rollout, Task, continue_job, seeded
 from ..sampling import flow_sigmas
 from ..segments import SPATIAL, Plan
-from ..video import write_video
+from ..video import SEQUENCE_SUFFIX, write_sequence, write_video
 from ..video_files import join_videos
 from .checks import LATENT_CHANNELS
 from .job_progress import JobProgress
@@ -86,7 +87,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     """
     inputs.check(settings.forcing.causal_attention)
     decoder = StreamingDecoder(inputs.vae)
-    suffix = settings.suffix
+    find_codec(settings.codec, settings.crf)
     clips = inputs.images.placed(settings.total_frames)
     plan = settings.plan(known_frames(clips))
     about = settings.by_name() | inputs.identity()
@@ -94,22 +95,27 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         if job.keep_gb:
             limit_size(jobs_root(), int(job.keep_gb * GIGABYTE), IN_USE_SECONDS)
         before = journal.next_segment()
-        text = report(plan, settings, journal, before)
-        path = journal.folder / f"video{suffix}"
+        text = report(plan, inputs, settings, journal, before)
+        path = journal.folder / f"video{settings.suffix}"
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
             LongVideoRun(inputs, settings, plan, journal, decoder, known, progress).make()
         if before is not None or not path.exists():
             with journal.writing():
-                join_videos(path, journal.parts(), job.metadata)
+                sound = inputs.source.sound if inputs.source else None
+                join_videos(path, journal.parts(settings.suffix), job.metadata, sound)
             journal.finish()
         return LongVideo(path, journal.load(len(plan.segments) - 1)["window"], text)
 
 
-def report(plan: Plan, settings: LongVideoSettings, journal: Journal, next_segment: int | None) -> str:
+def report(plan: Plan, inputs: Inputs, settings: LongVideoSettings, journal: Journal, next_segment: int | None) -> str:
     """Return the plan, and where this run begins, as text for a person."""
     lines = [describe(plan, settings)]
+    if blending := inputs.prompts.about_blend():
+        lines.append(blending)
+    if find_codec(settings.codec, settings.crf).sequence:
+        lines.append(f"Every frame is a PNG file in {journal.frames_folder}, beside the video.")
     if next_segment is None:
         lines.append(f"All segments were finished by an earlier run, in {journal.folder.name}.")
     elif next_segment:
@@ -137,15 +143,17 @@ class LongVideoRun:
         self.inputs, self.settings, self.plan, self.progress = inputs, settings, plan, progress
         self.journal, self.decoder = journal, decoder
         self.sigmas = flow_sigmas(settings.steps, settings.shift)
+        self.seeds = inputs.prompts.seeds or (settings.seed,) * len(plan.segments)
         shape = (1, LATENT_CHANNELS, settings.height // SPATIAL, settings.width // SPATIAL)
         self.rollout = Rollout(
             plan,
             shape,
-            seeded((settings.seed,) * len(plan.segments)),
+            seeded(self.seeds),
             known,
-            inputs.conditions,
+            inputs.prompts.conditions,
             settings.forcing.addnoise_condition,
             settings.drift_control,
+            inputs.prompts.blend,
         )
         self.history = torch.zeros(1, LATENT_CHANNELS, 0, *shape[2:])  # the last latents that the decoder was given
         self.pushed = 0  # how many it was given in all
@@ -164,18 +172,22 @@ class LongVideoRun:
     def write(self, finished: Finished) -> list[Path]:
         """Write the video frames that can be shown now, and return the files; none where there are no new frames."""
         index, settings, source = finished.segment.index, self.settings, self.inputs.source
-        frames, parts = self.decode(finished), []
+        frames, parts, codec = self.decode(finished), [], find_codec(settings.codec, settings.crf)
         rate = float(source.rate) if source else settings.forcing.fps
+        clips: list[tuple[str, Callable[[], Iterable[torch.Tensor]]]] = []
         if source and index == 0:  # the video that is extended goes first, and its tail is not shown again
-            parts.append(self.journal.part_path(index, f"-source{settings.suffix}"))
-            with self.journal.writing():
-                whole = source.scaled(settings.width, settings.height)
-                write_video(parts[-1], whole, rate, settings.crf, settings.codec)
+            clips.append(("-source", lambda: source.scaled(settings.width, settings.height)))
             frames = frames[len(source.tail) :]
         if len(frames):
-            parts.append(self.journal.part_path(index, settings.suffix))
-            with self.journal.writing():
-                write_video(parts[-1], frames, rate, settings.crf, settings.codec)
+            clips.append(("", lambda: frames))
+        shown = len(self.journal.parts(SEQUENCE_SUFFIX, before=index))
+        with self.journal.writing():
+            for name, clip in clips:
+                parts.append(self.journal.part_path(index, f"{name}{codec.suffix}"))
+                count = write_video(parts[-1], clip(), rate, settings.crf, settings.codec)
+                if codec.sequence:
+                    parts += write_sequence(self.journal.frames_folder, clip(), shown)
+                shown += count
         return parts
 
     def take_up(self, index: int) -> None:
@@ -211,7 +223,7 @@ class LongVideoRun:
         """
         settings, pinned = self.settings, task.pinned
         guider = comfy.samplers.CFGGuider(self.inputs.model)
-        guider.set_conds(self.inputs.positives[task.condition], self.inputs.negative)
+        guider.set_conds(self.inputs.prompts.positive(task), self.inputs.negative)
         guider.set_cfg(settings.cfg)
         latent, mask = torch.zeros_like(task.noise), None
         if pinned is not None:
@@ -227,7 +239,7 @@ class LongVideoRun:
                 denoise_mask=mask,
                 callback=self.progress.begin(task.segment),
                 disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-                seed=settings.seed,
+                seed=self.seeds[task.segment.index],
             )
         except OutOfMemory as error:
             finished = task.segment.index

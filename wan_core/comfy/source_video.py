@@ -17,6 +17,7 @@ import torch
 from ..errors import InputError
 from ..job_files import file_digest
 from ..segments import whole_frames
+from ..sound import Sound, sound_of_file, sound_of_wave
 from ..video_files import describe_video, read_frames, read_tail
 
 MODEL_ALIGNMENT = 16  # pixels
@@ -31,7 +32,8 @@ class SourceVideo:
         count: how many there are.
         tail: the last of them [n, H, W, 3] in 0..1; n = 4k + 1.
         rate: frames per second.
-        digest: SHA-256 of the file, or of the frames where a trimmed part was given.
+        digest: SHA-256 of the file, or of the frames and the sound where a trimmed part was given.
+        sound: what it sounds like, or None.
     """
 
     frames: Callable[[], Iterable[Any]]
@@ -39,11 +41,17 @@ class SourceVideo:
     tail: torch.Tensor
     rate: Fraction
     digest: str
+    sound: Sound | None = None
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the video in pixels, cut to what the model can make."""
+        """Width and height of the video in pixels, cut to what the model can make; `Raises: InputError` for none."""
         height, width = self.tail.shape[1:3]
+        if min(height, width) < MODEL_ALIGNMENT:
+            raise InputError(
+                f"The video is {width}x{height} pixels, but can be extended at its own size from "
+                f"{MODEL_ALIGNMENT}x{MODEL_ALIGNMENT} on: choose another size, to which it is scaled."
+            )
         return width // MODEL_ALIGNMENT * MODEL_ALIGNMENT, height // MODEL_ALIGNMENT * MODEL_ALIGNMENT
 
     @property
@@ -79,7 +87,8 @@ def read_source(video: Any, overlap: int) -> SourceVideo:
     tail, count = read_tail(data, overlap)
     if is_trimmed(video, count, stream.rate):
         return from_components(video, overlap)
-    return SourceVideo(lambda: read_frames(data), count, whole_latents(tail), stream.rate, source_digest(data))
+    sound = sound_of_file(data, count / stream.rate)
+    return SourceVideo(lambda: read_frames(data), count, whole_latents(tail), stream.rate, source_digest(data), sound)
 
 
 def is_trimmed(video: Any, count: int, rate: Fraction) -> bool:
@@ -96,8 +105,12 @@ def from_components(video: Any, overlap: int) -> SourceVideo:
     digest = hashlib.sha256()
     for image in images:
         digest.update(image.cpu().numpy().astype(np.float32).tobytes())
-    tail = whole_latents(images[-overlap:, ..., :3])
-    return SourceVideo(lambda: images[..., :3], len(images), tail, Fraction(parts.frame_rate), digest.hexdigest())
+    tail, rate, sound = whole_latents(images[-overlap:, ..., :3]), Fraction(parts.frame_rate), None
+    if parts.audio is not None:
+        wave = parts.audio["waveform"][0].float().cpu().numpy()
+        digest.update(wave.tobytes())
+        sound = sound_of_wave(wave, int(parts.audio["sample_rate"]), len(images) / rate)
+    return SourceVideo(lambda: images[..., :3], len(images), tail, rate, digest.hexdigest(), sound)
 
 
 def whole_latents(tail: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,11 @@ Started by ../test_inside.py with SKYREELS_HOST_FOLDER and SKYREELS_MODELS set; 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +51,7 @@ def start_comfy() -> None:
 
 
 start_comfy()
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for long_scene
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +90,43 @@ def pack_nodes(pack: ModuleType) -> dict[str, Any]:
 def tiny_clip() -> Any:
     """The CLIP of the test nodes, width 4096."""
     return load_module("tiny_clip", TESTS / "host_nodes" / "tiny_clip.py").build_tiny_clip(4096)
+
+
+@pytest.fixture(scope="module")
+def bridge(pack: ModuleType) -> ModuleType:
+    """The module that makes long videos."""
+    assert pack
+    return importlib.import_module("skyreels_v2.wan_core.comfy.long_video")
+
+
+@pytest.fixture
+def output_folder(tmp_path: Path) -> Iterator[Path]:
+    """A host's output folder that is the test's own."""
+    import folder_paths
+
+    before = folder_paths.get_output_directory()
+    folder_paths.set_output_directory(str(tmp_path))
+    yield tmp_path
+    folder_paths.set_output_directory(before)
+
+
+@pytest.fixture(scope="module")
+def vae(models: Path) -> Any:
+    """The tiny VAE."""
+    import comfy.sd
+    import comfy.utils
+
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def model(bridge: ModuleType, models: Path) -> Any:
+    """The tiny DF model."""
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    return loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
+
+
+@pytest.fixture(scope="module")
+def given(bridge: ModuleType) -> ModuleType:
+    """The module of a long video's settings."""
+    return importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")

@@ -1,96 +1,20 @@
-"""Long video in the host's process, with the tiny models: the file, going on after a stop, scripts, given frames."""
+"""Long video in the host's process, with the tiny models: the file, going on after a stop, given frames, old jobs."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import av
 import comfy.model_management
-import comfy.sd
-import comfy.utils
-import folder_paths
-import numpy as np
 import pytest
 import torch
+from long_scene import Stopped, conditioning, frames_of, inputs, make, prompts, settings, stop_in_segment
 
-
-@pytest.fixture(scope="module")
-def bridge(pack: ModuleType) -> ModuleType:
-    assert pack
-    return importlib.import_module("skyreels_v2.wan_core.comfy.long_video")
-
-
-@pytest.fixture(autouse=True)
-def output_folder(tmp_path: Path) -> Iterator[Path]:
-    before = folder_paths.get_output_directory()
-    folder_paths.set_output_directory(str(tmp_path))
-    yield tmp_path
-    folder_paths.set_output_directory(before)
-
-
-@pytest.fixture(scope="module")
-def vae(models: Path) -> Any:
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
-
-
-@pytest.fixture(scope="module")
-def model(bridge: ModuleType, models: Path) -> Any:
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
-    return loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
-
-
-def conditioning(seed: int) -> list[Any]:
-    return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, {}]]
-
-
-def settings(bridge: ModuleType, **changes: Any) -> Any:
-    forcing = importlib.import_module("skyreels_v2.wan_core.comfy.sampler").ForcingOptions(**changes.pop("forcing", {}))
-    small = {
-        "total_frames": 46, "width": 32, "height": 32, "base_num_frames": 21, "overlap_history": 5, "steps": 2,
-        "cfg": 2.0, "forcing": forcing,
-    }  # fmt: skip
-    return bridge.LongVideoSettings(**{**small, **changes})
-
-
-@pytest.fixture(scope="module")
-def given(bridge: ModuleType) -> ModuleType:
-    return importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
-
-
-def inputs(bridge: ModuleType, model: Any, vae: Any, **changes: Any) -> Any:
-    plain = {"model": model, "vae": vae, "positives": [conditioning(1)], "negative": conditioning(2)}
-    return bridge.Inputs(**{**plain, **changes})
-
-
-def make(bridge: ModuleType, given: Any, chosen: Any, name: str = "test") -> Any:
-    with torch.inference_mode():
-        return bridge.make_long_video(given, chosen, bridge.Job(name))
-
-
-def frames_of(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-class Stopped(Exception):
-    """Stands for an interruption."""
-
-
-def stop_in_segment(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch, index: int) -> None:
-    sample = bridge.LongVideoRun.sample
-
-    def stopping(self: Any, task: Any) -> torch.Tensor:
-        if task.segment.index == index:
-            raise Stopped
-        return sample(self, task)
-
-    monkeypatch.setattr(bridge.LongVideoRun, "sample", stopping)
+pytestmark = pytest.mark.usefixtures("output_folder")
 
 
 def test_the_file_has_every_frame_asked_for_and_the_rate(bridge: ModuleType, model: Any, vae: Any) -> None:
@@ -201,7 +125,7 @@ def test_other_inputs_are_another_job_that_says_what_changed(bridge: ModuleType,
     first = make(bridge, inputs(bridge, model, vae), settings(bridge))
     other = make(bridge, inputs(bridge, model, vae), settings(bridge, seed=1))
     assert other.path != first.path and "seed" in other.text
-    again = make(bridge, inputs(bridge, model, vae, positives=[conditioning(9)]), settings(bridge))
+    again = make(bridge, inputs(bridge, model, vae, prompts=prompts([conditioning(9)])), settings(bridge))
     assert again.path not in (first.path, other.path)
 
 
@@ -245,68 +169,32 @@ def test_given_images_are_where_they_belong(bridge: ModuleType, given: ModuleTyp
     torch.testing.assert_close(made.latents[:, :, -4:-3], known[9], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("keys", "times", "words"),
-    [
-        (1, "2s 3s", "2 key times, but 1 key images"),
-        (1, "soon", "key time is 'soon'"),
-        (1, "2.5", "key time is '2.5'"),
-        (1, "9s", "frame 216, but the video has frames 0 to 45"),
-        (2, "21 22", "Two images are given for one place"),
-        (1, "45", "Two images are given for one place: the one for the end"),
-    ],
-)
-def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, times: str, words: str) -> None:
-    pictures = torch.rand(keys, 32, 32, 3)
-    with pytest.raises(ValueError, match=words):
-        given.GivenImages(None, pictures[:1], pictures, given.frames_at(times, pictures, 24)).placed(46)
-
-
-def test_a_script_gives_every_segment_its_prompt(bridge: ModuleType, given: ModuleType, tiny_clip: Any) -> None:
-    chosen = settings(bridge, forcing={"fps": 24})
-    positives, conditions = given.positives_of(None, (tiny_clip, "a red ball\na blue cube\na green star"), chosen)
-    assert len(positives) == 3 and conditions == (0, 1, 2)
-    assert positives[0][0][0].shape[-1] == 4096
-    with pytest.raises(ValueError, match="2 prompts, one per line, but the video has 3 segments"):
-        given.positives_of(None, (tiny_clip, "a red ball\na blue cube"), chosen)
-    with pytest.raises(ValueError, match="Neither positive nor script is connected"):
-        given.positives_of(None, None, chosen)
-
-
-def test_a_video_goes_on_from_its_last_frames(
-    bridge: ModuleType, given: ModuleType, model: Any, vae: Any, tmp_path: Path
+def test_every_frame_is_a_png_beside_the_video_and_a_stopped_run_makes_the_same_ones(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
-    video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
-    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
-    frames = torch.rand(50, 36, 52, 3, generator=torch.Generator().manual_seed(3))
-    write_video(tmp_path / "given.mkv", frames, 20, codec="ffv1")
-    source = source_video.read_source(video_input(str(tmp_path / "given.mkv")), 7)
-    assert (source.count, source.size, source.model_fps, len(source.tail)) == (50, (48, 32), 24, 5)
-    assert (source.tail - frames[-5:]).abs().max() <= 1 / 255
-    chosen = settings(bridge, total_frames=5 + 22, width=48, codec="ffv1")
-    images = given.GivenImages(source.tail)
-    made = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
-    with av.open(str(made.path)) as container:
-        assert float(container.streams.video[0].average_rate) == 20
-    whole = frames_of(made.path)
-    assert whole.shape == (50 + 22, 32, 48, 3)
-    expected = np.stack([frame.numpy() for frame in source.scaled(48, 32)])
-    assert (whole[:50] == expected).all()
-    again = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
-    assert "finished by an earlier run" in again.text
-
-
-def test_a_trimmed_video_is_what_its_host_says(bridge: ModuleType, tmp_path: Path) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
-    video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
-    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
-    write_video(tmp_path / "given.mp4", torch.rand(48, 32, 32, 3), 24)
-    whole = video_input(str(tmp_path / "given.mp4"))
-    assert source_video.read_source(whole, 17).count == 48
-    if hasattr(whole, "as_trimmed"):
-        source = source_video.read_source(whole.as_trimmed(start_time=0.5, duration=1.0), 17)
-        assert source.count == pytest.approx(24, abs=1) and len(source.tail) == 17
+    chosen = settings(bridge, codec="png")
+    lossless = frames_of(make(bridge, inputs(bridge, model, vae), settings(bridge, codec="ffv1"), "lossless").path)
+    whole = make(bridge, inputs(bridge, model, vae), chosen, "undisturbed")
+    folder = whole.path.parent / "frames"
+    names = [f"frame_{number:06}.png" for number in range(46)]
+    assert sorted(path.name for path in folder.iterdir()) == names and str(folder) in whole.text
+    assert all((frames_of(folder / name)[0] == lossless[number]).all() for number, name in enumerate(names))
+    with av.open(str(whole.path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) == 46
+    with monkeypatch.context() as patch:
+        stop_in_segment(bridge, patch, 2)
+        with pytest.raises(Stopped):
+            make(bridge, inputs(bridge, model, vae), chosen)
+    begun = next(bridge.jobs_root().glob("test-*"))
+    assert 17 <= len(list((begun / "frames").iterdir())) < 46
+    torn, left = begun / "frames" / names[2], begun / "frames" / f".{names[30]}.1.part"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    left.write_bytes(b"half a picture")
+    again = make(bridge, inputs(bridge, model, vae), chosen)
+    assert again.path.parent == begun and (frames_of(again.path) == frames_of(whole.path)).all()
+    assert sorted(path.name for path in (begun / "frames").iterdir()) == names
+    assert all((begun / "frames" / name).read_bytes() == (folder / name).read_bytes() for name in names)
 
 
 @pytest.mark.parametrize("codec", ["prores", "ffv1"])
@@ -356,73 +244,3 @@ def test_carrying_frames_instead_of_latents_runs_and_differs(bridge: ModuleType,
     by_frames = frames_of(make(bridge, inputs(bridge, model, vae), settings(bridge, carry_over="frames")).path)
     assert by_frames.shape == by_latents.shape
     assert (by_frames[:17] == by_latents[:17]).all() and (by_frames != by_latents).any()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"overlap_history": 21}, "leaves no room for new frames"),
-        ({"loop": True, "total_frames": 44}, "use 45"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_first(
-    bridge: ModuleType, model: Any, vae: Any, changes: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ValueError, match=words):
-        make(bridge, inputs(bridge, model, vae), settings(bridge, **changes))
-
-
-def test_a_name_with_folders_is_refused(bridge: ModuleType, model: Any, vae: Any, output_folder: Path) -> None:
-    with pytest.raises(ValueError, match="name"):
-        make(bridge, inputs(bridge, model, vae), settings(bridge), "../elsewhere")
-    assert list(output_folder.rglob("*elsewhere*")) == []
-
-
-@pytest.mark.parametrize(
-    ("values", "ok", "words"),
-    [
-        ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
-        ({"total_frames": 737, "cfg": 1.0, "width": 64, "height": 64}, True, "270 model calls"),
-        ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
-        ({"overlap_history": 97}, False, "overlap_history is 97"),
-        ({"codec": "h264", "crf": 60}, False, "crf is 60"),
-        ({"total_frames": "1,5"}, True, ""),
-        ({"size": ["12", 0]}, True, ""),
-    ],
-)
-def test_the_front_end_is_told_the_plan_or_why_there_is_none(
-    pack: ModuleType, values: dict[str, Any], ok: bool, words: str
-) -> None:
-    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
-    assert answer["ok"] is ok and answer["text"].startswith(words) if not words else words in answer["text"]
-
-
-SAID = [  # one for every sentence that the live plan can say
-    {"total_frames": 737, "width": 960, "height": 544},
-    {"new_frames": 80, "overlap_history": 17},
-    *({name: -1} for name in ("total_frames", "base_num_frames", "overlap_history", "causal_block_size", "ar_step")),
-    {"steps": 0},
-    {"overlap_history": 97},
-    {"overlap_history": 97, "base_num_frames": 1},
-    {"overlap_history": 49, "total_frames": 161, "loop": True},
-    {"total_frames": 161, "loop": True, "causal_attention": True},
-    {"total_frames": 162, "loop": True},
-    {"codec": "cinepak"},
-    {"crf": 60},
-]
-
-
-@pytest.mark.parametrize("values", SAID, ids=str)
-def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
-    pack: ModuleType, values: dict[str, Any]
-) -> None:
-    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
-    english, chinese = answer(values), answer(values | {"language": "zh"})
-    assert english["ok"] is chinese["ok"] and english == answer(values | {"language": "fr"})
-    lines = chinese["text"].splitlines()
-    assert len(lines) == len(english["text"].splitlines())
-    for line in lines:
-        left = re.sub(r"\b(token|PyAV|MB|[a-z]+_[a-z_]+|steps|crf|k|cinepak|h264|hevc|av1|prores|ffv1)\b", "", line)
-        assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
-    numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]
-    assert numbers[0] == numbers[1]

@@ -1,0 +1,162 @@
+"""What a long video refuses in the host's process, and what a full disk or a second run means for it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import folder_paths
+import pytest
+import torch
+from long_scene import frames_of, inputs, make, settings
+
+pytestmark = pytest.mark.usefixtures("output_folder")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overlap_history": 21}, "leaves no room for new frames"),
+        ({"loop": True, "total_frames": 44}, "use 45"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_first(
+    bridge: ModuleType, model: Any, vae: Any, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        make(bridge, inputs(bridge, model, vae), settings(bridge, **changes))
+
+
+@pytest.mark.parametrize("size", [(0, 32), (40, 32), (32, -16)])
+def test_a_size_that_the_model_cannot_make_is_refused(bridge: ModuleType, size: tuple[int, int]) -> None:
+    with pytest.raises(
+        ValueError, match=f"The size is {size[0]}x{size[1]} pixels, but the model makes multiples of 16"
+    ):
+        settings(bridge, width=size[0], height=size[1])
+
+
+def test_a_second_run_of_a_job_is_refused_while_the_first_one_works(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+    sample = bridge.LongVideoRun.sample
+
+    def meddling(self: Any, task: Any) -> torch.Tensor:
+        if not refused:
+            with pytest.raises(ValueError, match="is being worked on by") as refusal:
+                make(bridge, inputs(bridge, model, vae), settings(bridge))
+            refused.append(refusal)
+        return sample(self, task)
+
+    monkeypatch.setattr(bridge.LongVideoRun, "sample", meddling)
+    made = make(bridge, inputs(bridge, model, vae), settings(bridge))
+    assert refused and len(frames_of(made.path)) == 46
+
+
+@pytest.mark.parametrize("codec", ["h264", "png"])
+def test_a_disk_that_is_full_or_read_only_is_said_and_the_job_goes_on_later(
+    bridge: ModuleType, model: Any, vae: Any, output_folder: Path, codec: str
+) -> None:
+    """On a disk of its own that is really full, not with an error made up for the test."""
+    chosen = settings(bridge, codec=codec)
+    expected = frames_of(make(bridge, inputs(bridge, model, vae), chosen, "undisturbed").path)
+    disk = output_folder / "skyreels_v2_jobs" / "disk"
+    disk.mkdir()
+    if (
+        os.name != "posix"
+        or os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", disk]).returncode
+    ):
+        pytest.skip("needs the right to mount a tmpfs")
+    folder_paths.set_output_directory(str(disk))
+    try:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(1_000_000))
+        with pytest.raises(ValueError, match=r"The disk is full under .*start the same job again"):
+            make(bridge, inputs(bridge, model, vae), chosen)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with pytest.raises(ValueError, match="Nothing can be written to"):
+            make(bridge, inputs(bridge, model, vae), chosen)
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        ballast.unlink()
+        assert (frames_of(make(bridge, inputs(bridge, model, vae), chosen).path) == expected).all()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_name_with_folders_is_refused(bridge: ModuleType, model: Any, vae: Any, output_folder: Path) -> None:
+    with pytest.raises(ValueError, match="name"):
+        make(bridge, inputs(bridge, model, vae), settings(bridge), "../elsewhere")
+    assert list(output_folder.rglob("*elsewhere*")) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "times", "words"),
+    [
+        (1, "2s 3s", "2 key times, but 1 key images"),
+        (1, "soon", "key time is 'soon'"),
+        (1, "2.5", "key time is '2.5'"),
+        (1, "9s", "frame 216, but the video has frames 0 to 45"),
+        (2, "21 22", "Two images are given for one place"),
+        (1, "45", "Two images are given for one place: the one for the end"),
+    ],
+)
+def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, times: str, words: str) -> None:
+    pictures = torch.rand(keys, 32, 32, 3)
+    with pytest.raises(ValueError, match=words):
+        given.GivenImages(None, pictures[:1], pictures, given.frames_at(times, pictures, 24)).placed(46)
+
+
+@pytest.mark.parametrize(
+    ("values", "ok", "words"),
+    [
+        ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
+        ({"total_frames": 737, "cfg": 1.0, "width": 64, "height": 64}, True, "270 model calls"),
+        ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
+        ({"overlap_history": 97}, False, "overlap_history is 97"),
+        ({"codec": "h264", "crf": 60}, False, "crf is 60"),
+        ({"total_frames": "1,5"}, True, ""),
+        ({"size": ["12", 0]}, True, ""),
+    ],
+)
+def test_the_front_end_is_told_the_plan_or_why_there_is_none(
+    pack: ModuleType, values: dict[str, Any], ok: bool, words: str
+) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
+    assert answer["ok"] is ok and answer["text"].startswith(words) if not words else words in answer["text"]
+
+
+SAID = [  # one for every sentence that the live plan can say
+    {"total_frames": 737, "width": 960, "height": 544},
+    {"new_frames": 80, "overlap_history": 17},
+    *({name: -1} for name in ("total_frames", "base_num_frames", "overlap_history", "causal_block_size", "ar_step")),
+    {"steps": 0},
+    {"overlap_history": 97},
+    {"overlap_history": 97, "base_num_frames": 1},
+    {"overlap_history": 49, "total_frames": 161, "loop": True},
+    {"total_frames": 161, "loop": True, "causal_attention": True},
+    {"total_frames": 162, "loop": True},
+    {"codec": "cinepak"},
+    {"crf": 60},
+]
+
+
+@pytest.mark.parametrize("values", SAID, ids=str)
+def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
+    pack: ModuleType, values: dict[str, Any]
+) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    english, chinese = answer(values), answer(values | {"language": "zh"})
+    assert english["ok"] is chinese["ok"] and english == answer(values | {"language": "fr"})
+    lines = chinese["text"].splitlines()
+    assert len(lines) == len(english["text"].splitlines())
+    for line in lines:
+        left = re.sub(r"\b(token|PyAV|MB|[a-z]+_[a-z_]+|steps|crf|k|cinepak|h264|hevc|av1|prores|ffv1)\b", "", line)
+        assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
+    numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]
+    assert numbers[0] == numbers[1]
