@@ -63,6 +63,7 @@ class BlockInputs:
     block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
     transformer_options: dict[str, Any] = field(default_factory=dict)
     cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
+    cached_tokens: int = 0  # tokens of a block as the cache keeps it
 
 
 def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class WanSelfAttention(nn.Module):
         v = self.v(x)
         options = inputs.transformer_options
         if inputs.cache is not None:
-            k, v = inputs.cache.extend(k, v, inputs.block_tokens)
+            k, v = inputs.cache.extend(k, v, inputs.cached_tokens)
         if inputs.block_tokens:
             x = block_causal(self.attention, q, k, v, self.num_heads, inputs.block_tokens, options)
         else:
@@ -254,6 +255,7 @@ def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, i
             block_tokens=inputs.block_tokens,
             transformer_options=args["transformer_options"],
             cache=inputs.cache,
+            cached_tokens=inputs.cached_tokens,
         )
         return {"img": block(args["img"], changed)}
 

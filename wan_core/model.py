@@ -158,6 +158,7 @@ class WanModel(nn.Module):
             image_tokens=None if clip_fea is None else clip_fea.shape[-2],
             block_tokens=causal_block_size * grid[1] * grid[2],
             transformer_options=options,
+            cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
         )
         tokens = self.run_blocks(tokens, inputs, cache)
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
