@@ -11,6 +11,7 @@ from .clip import ClipResult
 from .contenders import COMFYUI, DIFFUSERS, FLOOR, OURS
 from .forward import Result, Settings
 from .machine import Machine
+from .rolling import RollResult
 from .solver import SolverResult
 
 CLOCK_WORDS = {
@@ -66,6 +67,21 @@ def solver_table(solver: SolverResult) -> str:
     ])  # fmt: skip
 
 
+def rolling_table(rolled: RollResult) -> str:
+    """Return what a block costs early and late in a rolling video."""
+    return "\n".join([
+        "| | time for a block | cache |",
+        "|---|---|---|",
+        f"| the first block, nothing before it | {rolled.seconds[0]:.3g} s | {rolled.cache_bytes[0] / 1e6:.1f} MB |",
+        f"| with a full window, first half | {rolled.first_full:.3g} s | "
+        f"{rolled.cache_bytes[rolled.full_after] / 1e6:.1f} MB |",
+        f"| with a full window, second half | {rolled.last:.3g} s (**{rolled.growth:.2f}** of the first) | "
+        f"{rolled.cache_bytes[-1] / 1e6:.1f} MB |",
+        "",
+        f"{rolled.title}. Medians over blocks.",
+    ])  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Report:
     """All that a run has measured; None for what it has not (yet)."""
@@ -76,6 +92,7 @@ class Report:
     forward: list[Result] = field(default_factory=list)
     clip: ClipResult | None = None
     solver: SolverResult | None = None
+    rolling: RollResult | None = None
 
 
 def page(report: Report) -> str:
@@ -92,6 +109,8 @@ def page(report: Report) -> str:
         parts += ["## Forward pass", forward_table(report.forward)]
     if report.clip is not None:
         parts += ["## A clip whose blocks follow each other", clip_table(report.clip)]
+    if report.rolling is not None:
+        parts += ["## A video that rolls on", rolling_table(report.rolling)]
     if report.solver is not None:
         parts += ["## Loop and solver alone", solver_table(report.solver)]
     return "\n\n".join(parts) + "\n"
@@ -105,6 +124,7 @@ def values(report: Report) -> dict[str, Any]:
         "forward": [{**asdict(result), "median": result.median} for result in report.forward],
         "clip": None if report.clip is None else {**asdict(report.clip), "ratio": report.clip.ratio},
         "solver": None if report.solver is None else asdict(report.solver),
+        "rolling": None if report.rolling is None else {**asdict(report.rolling), "growth": report.rolling.growth},
     }
 
 

@@ -16,6 +16,7 @@ from .hosts import host_of_environment
 from .machine import this_machine
 from .measure import CLOCKS
 from .report import Report, forward_table, page, write
+from .rolling import Roll, measure_rolling
 from .solver import measure_solver
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender gets its turn (5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that compute")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: for a machine that others use too")
-    parser.add_argument("--skip", nargs="+", choices=("forward", "memory", "clip", "solver"), default=[])
+    parser.add_argument("--skip", nargs="+", choices=("forward", "memory", "clip", "rolling", "solver"), default=[])
     parser.add_argument("--name", default="latest", help="name of the two files in benchmarks/results/")
     return parser
 
@@ -67,6 +68,8 @@ def main() -> None:
         report = add(solver=measure_solver("small" if given.quick else "large", 30, clock))
     if "clip" not in given.skip:
         report = add(clip=measure_clip(Clip(steps=6, ar_step=1) if given.quick else Clip(), clock))
+    if "rolling" not in given.skip:
+        report = add(rolling=measure_rolling(Roll(blocks=8) if given.quick else Roll(), clock))
     for case in cases if "forward" not in given.skip else ():
         report = add(forward=[*report.forward, *measure_case(case, settings, host)])
         print(forward_table(report.forward).splitlines()[-1], flush=True)

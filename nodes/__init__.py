@@ -14,6 +14,7 @@ from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
 from .planning import SkyReelsV2Jobs, SkyReelsV2Plan, SkyReelsV2PromptList, SkyReelsV2PromptScript
+from .rolling import SkyReelsV2RollingSampler
 from .sampling import SkyReelsV2Sampler, SkyReelsV2SamplerSelect, SkyReelsV2Sigmas
 from .step_cache import SkyReelsV2StepCache
 
@@ -38,6 +39,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2AttachFPS,
     SkyReelsV2LoraLoader,
     SkyReelsV2StepCache,
+    SkyReelsV2RollingSampler,
 ]
 
 

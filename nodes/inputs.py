@@ -11,6 +11,10 @@ from ..wan_core.comfy.latents import SIZES
 from ..wan_core.solvers import SOLVERS
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
+SOLVER_TOOLTIP = (
+    "unipc: the authors' for DF models (order 2). euler: order 1. unipc_plain: the authors' for T2V and I2V models, "
+    "whose second step differs. lcm: for models and LoRAs distilled to few steps; fresh noise after every step."
+)
 FORCING = ("solver", "fps", "ar_step", "causal_block_size", "causal_attention", "addnoise_condition")
 
 
@@ -181,15 +185,16 @@ def steps_and_shift() -> list[Any]:
     ]
 
 
+def timesteps_input(default: str, tooltip: str, optional: bool = False) -> Any:
+    """Return the input of a list of timesteps."""
+    return io.String.Input("timesteps", default=default, optional=optional, tooltip=tooltip)
+
+
 def forcing_inputs() -> list[Any]:
     """Return the inputs that diffusion forcing adds to an ordinary sampler."""
     return [
         io.Combo.Input(
-            "solver",
-            options=list(SOLVERS),
-            default="unipc",
-            tooltip="unipc: the authors' for DF models (order 2). euler: order 1. unipc_plain: the authors' for T2V "
-            "and I2V models, whose second step differs.",
+            "solver", options=list(SOLVERS), default="unipc", tooltip=SOLVER_TOOLTIP
         ),
         io.Int.Input(
             "fps",

@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.generate import generate
 from ..wan_core.comfy.sampler import DiffusionForcingSampler, ForcingOptions
-from ..wan_core.sampling import flow_sigmas
-from .inputs import forcing_inputs, seed_and_cfg, steps_and_shift
+from ..wan_core.sampling import flow_sigmas, parse_timesteps, warped_sigmas
+from .inputs import forcing_inputs, seed_and_cfg, steps_and_shift, timesteps_input
 
 
 class SkyReelsV2Sampler(io.ComfyNode):
@@ -89,11 +89,19 @@ class SkyReelsV2Sigmas(io.ComfyNode):
             display_name="SkyReels-V2 Sigmas",
             category="SkyReels-V2",
             description="The noise schedule of SkyReels-V2 for SamplerCustomAdvanced.",
-            inputs=steps_and_shift(),
+            inputs=[
+                *steps_and_shift(),
+                timesteps_input(
+                    "", "Timesteps before the shift, in place of steps: what a few-step model was distilled with, for "
+                    "example 1000, 750, 500, 250. Empty: as many as steps says.", optional=True
+                ),
+            ],
             outputs=[io.Sigmas.Output("sigmas", display_name="sigmas", tooltip="Falling from 1 to 0.")],
         )
 
     @classmethod
-    def execute(cls, steps: int, shift: float) -> io.NodeOutput:
+    def execute(cls, steps: int, shift: float, timesteps: str = "") -> io.NodeOutput:
         """Make the schedule."""
+        if timesteps.strip():
+            return io.NodeOutput(warped_sigmas(parse_timesteps(timesteps), shift))
         return io.NodeOutput(flow_sigmas(steps, shift))

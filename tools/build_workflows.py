@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.long_workflows import long_workflows
-from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, text_encode
+from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, Socket, text_encode
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 
@@ -69,6 +69,12 @@ def video_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
             graph.link(image, "IMAGE", latent_output, pin)
     else:
         (sampler,) = graph.column(sampler_node(kit, clip))
+    finish(graph, models, encode, latent_output, sampler)
+    return graph
+
+
+def finish(graph: Graph, models: dict[str, Socket], encode: int, latent: int, sampler: int) -> None:
+    """Link a sampler with models, text and latent, and add what decodes and saves the video."""
     decode, create = graph.column(
         Node(
             "SkyReelsV2VAEDecode", (280, 80), [("samples", "LATENT"), ("vae", "VAE")], [("images", "IMAGE")], ["auto"]
@@ -82,11 +88,33 @@ def video_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
     graph.link(*models["model"], sampler, "model")
     graph.link(encode, "positive", sampler, "positive")
     graph.link(encode, "negative", sampler, "negative")
-    graph.link(latent_output, "latent", sampler, "latent")
+    graph.link(latent, "latent", sampler, "latent")
     graph.link(sampler, "latent", decode, "samples")
     graph.link(*models["vae"], decode, "vae")
     graph.link(decode, "images", create, "images")
     graph.link(create, "VIDEO", save, "video")
+
+
+def rolling_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
+    """Build a graph that rolls; its model is not distilled, so it has an ordinary schedule and guidance."""
+    graph = Graph()
+    models = kit.place(graph, setting, chinese)
+    empty = Node(
+        "SkyReelsV2EmptyLatent", (430, 160), outputs=[("latent", "LATENT")], widgets=[*kit.size, clip.frames, 1]
+    )
+    encode, latent = graph.column(text_encode(clip.prompt, kit.demo), empty)
+    sigmas, sampler = graph.column(
+        Node("SkyReelsV2Sigmas", (330, 110), outputs=[("sigmas", "SIGMAS")], widgets=[kit.steps, clip.shift, ""]),
+        Node(
+            "SkyReelsV2RollingSampler", (330, 360),
+            [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT"),
+             ("sigmas", "SIGMAS")],
+            [("latent", "LATENT")],
+            [42, "fixed", "1000, 750, 500, 250", clip.shift, clip.cfg, clip.block, 2 * clip.block, 0, "unipc", 24],
+        ),
+    )  # fmt: skip
+    graph.link(sigmas, "sigmas", sampler, "sigmas")
+    finish(graph, models, encode, latent, sampler)
     return graph
 
 
@@ -149,6 +177,17 @@ def workflows() -> dict[str, Graph]:
             EMBEDDED, Clip(square, 37, both_ends, 4.0, 5.0),
             f"First and last frame are drawn by ComfyUI's own nodes. {demo}",
             f"首帧和尾帧由 ComfyUI 自带节点绘制。{demo_zh}",
+        ),
+        "skyreels_v2_demo_rolling": rolling_graph(
+            EMBEDDED, Clip("a red circle moving to the right on a black background", 77, (), 4.0, 5.0, block=5),
+            "Chunks of 5 latent frames in a window of 10, 25 steps, cfg 4, shift 5, 64x64 pixels, 77 frames (3.2 s). "
+            "Any length takes the memory of one window; colours drift after some seconds, since this model was trained "
+            "for short clips. A distilled model (Self Forcing, ...) needs no SIGMAS: timesteps 1000, 750, 500, 250, "
+            "solver lcm, cfg 1, chunks of 3, a window of 21.",
+            "每块 5 个潜帧，窗口 10 个潜帧，25 步，cfg 4，shift 5，64x64 像素，77 帧（3.2 秒）。"
+            "无论多长，显存只取决于窗口；"
+            "这个模型只用短片段训练过，几秒之后颜色会漂移。蒸馏模型（Self Forcing 等）无需连接 SIGMAS："
+            "timesteps 1000, 750, 500, 250，solver lcm，cfg 1，每块 3 帧，窗口 21 帧。",
         ),
         **long_workflows(),
     }  # fmt: skip

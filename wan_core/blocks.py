@@ -65,6 +65,7 @@ class BlockInputs:
     transformer_options: dict[str, Any] = field(default_factory=dict)
     cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
     pieces: int = 1  # parts of the tokens that are computed one after the other, where memory is short
+    cached_tokens: int = 0  # tokens of a block as the cache keeps it
 
 
 def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ class WanSelfAttention(nn.Module):
         q = None if in_pieces else self.rotated(self.q, self.norm_q, x, inputs.rotary)
         k, v = self.keys(x, inputs), self.v(x)
         if inputs.cache is not None:
-            k, v = inputs.cache.extend(k, v, inputs.block_tokens)
+            k, v = inputs.cache.extend(k, v, inputs.cached_tokens)
         if q is None:
             return self.in_pieces(x, k, v, inputs)
         if inputs.block_tokens:
@@ -296,6 +297,7 @@ def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, i
             transformer_options=args["transformer_options"],
             cache=inputs.cache,
             pieces=inputs.pieces,
+            cached_tokens=inputs.cached_tokens,
         )
         return {"img": block(args["img"], changed)}
 

@@ -88,7 +88,7 @@ class KVCache:
 
     Args:
         num_layers: attention blocks of the model.
-        block_size: latent frames of a causal block.
+        block_size: latent frames that are kept or forgotten together: a causal block, or a part of one.
         device: where keys and values are kept; None leaves them where they were computed.
     """
 

@@ -167,6 +167,7 @@ class WanModel(nn.Module):
             block_tokens=causal_block_size * grid[1] * grid[2],
             transformer_options=options,
             pieces=pieces,
+            cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
         )
         tokens = self.run_blocks(tokens, inputs, cache)
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]

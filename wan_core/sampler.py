@@ -102,6 +102,7 @@ def sample(
     solver: str = "unipc",
     pinned: PinnedFrames | None = None,
     callback: Callback | None = None,
+    fresh_noise: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Denoise a latent video.
 
@@ -110,9 +111,10 @@ def sample(
         noise: what the clip starts from [B, C, F, H, W], not changed.
         sigmas: [steps + 1], falling to 0.
         schedule: who is denoised when.
-        solver: "unipc" or "euler".
+        solver: one of `solvers.SOLVERS`.
         pinned: known frames.
         callback: `(row, x0, x)` after each row; x0 [B, C, F, H, W] is the newest prediction of every frame.
+        fresh_noise: unit normal [steps - 1, B, C, F, H, W] for the solver "lcm", which adds it between its steps.
 
     Returns:
         The clip [B, C, F, H, W]; known frames are their clean latents.
@@ -128,7 +130,7 @@ def sample(
     known = torch.zeros(schedule.num_frames, dtype=torch.bool) if pinned is None else pinned.mask.cpu()
     schedule = schedule.without_idle_rows(known)
     jobs = plan(schedule, sigmas, known, 0.0 if pinned is None else pinned.noise_level, noise.device)
-    state = SolverState(make_solver(solver, sigmas), noise)
+    state = SolverState(make_solver(solver, sigmas), noise, fresh_noise)
     x, clean = noise.clone(), noise.clone()
     if pinned is not None:
         where = known.to(noise.device)[:, None, None]

@@ -5,6 +5,9 @@ Source: Esser et al. 2024 (shifted rectified flow); numbers of the SkyReels-V2 r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 import torch
 
@@ -37,6 +40,56 @@ def flow_sigmas(steps: int, shift: float = 8.0) -> torch.Tensor:
     sigmas = np.linspace(float(np.float32(SIGMA_MAX)), 0.0, steps + 1)[:-1]
     sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
     return torch.from_numpy(np.append(sigmas, 0.0).astype(np.float32))
+
+
+def parse_timesteps(text: str) -> tuple[float, ...]:
+    """Return the timesteps of a text such as "1000, 750, 500, 250"; a 0 at the end, where every list ends, is dropped.
+
+    Raises:
+        ScheduleError: no numbers, or numbers that are no timesteps or do not fall.
+    """
+    asks = "write what the model was distilled with, from 1000 down, for example 1000, 750, 500, 250"
+    seen = f'timesteps is "{text[:60]}"'
+    try:
+        values = [float(part) for part in text.replace(",", " ").replace("\uff0c", " ").split()]
+    except ValueError:
+        raise ScheduleError(f"{seen}, but it has to be numbers separated by commas: {asks}.") from None
+    if values and values[-1] == 0:
+        values.pop()
+    if not values:
+        raise ScheduleError(f"timesteps is empty, but at least one step is needed: {asks}.")
+    if not all(0 < value <= TRAIN_STEPS for value in values):
+        raise ScheduleError(f"{seen}, but each has to be above 0 and at most {TRAIN_STEPS}: {asks}.")
+    if any(later >= earlier for earlier, later in pairwise(values)):
+        raise ScheduleError(f"{seen}, but they have to fall from step to step: {asks}.")
+    return tuple(values)
+
+
+def warped_sigmas(timesteps: Sequence[float], shift: float = 5.0) -> torch.Tensor:
+    """Return the noise levels of a list of timesteps, as few-step models are distilled with.
+
+    Args:
+        timesteps: falling from at most 1000, before the shift; without the 0 at the end.
+        shift: 1 = the timesteps as they are.
+
+    Returns:
+        float32 [steps + 1], falling to 0.
+
+    Raises:
+        ScheduleError: a shift that is not positive.
+
+    Source: the warped `denoising_step_list` of Self Forcing (Huang et al. 2025): 1000, 750, 500, 250 with shift 5 are
+        the timesteps 1000, 937.5, 833.3, 625.
+    """
+    if not shift > 0:
+        raise ScheduleError(f"shift is {shift}, but it has to be above 0: few-step Wan models use 5.")
+    sigmas = torch.tensor([*timesteps, 0.0], dtype=torch.float64) / TRAIN_STEPS
+    return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
+
+
+def exact_timesteps(sigmas: torch.Tensor) -> torch.Tensor:
+    """Return the timesteps (0..1000, float32, not rounded) of sigmas (0..1), as few-step models are distilled with."""
+    return sigmas.float() * TRAIN_STEPS
 
 
 def timesteps_of(sigmas: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ makes it: the update of a whole clip is one gather of coefficients and a handful
 frame and nothing read back from the device.
 
 Sources: Zhao et al. 2023, UniPC (order 2, B(h) = expm1(h), data prediction) as used for flow matching by the
-SkyReels-V2 release; Euler as in Karras et al. 2022.
+SkyReels-V2 release; Euler as in Karras et al. 2022; consistency sampling as in Song et al. 2023 and Luo et al. 2023
+(LCM), with flow matching's noising: x0 is predicted, and fresh noise brings it to the next level.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from .errors import ScheduleError
 
-SOLVERS = ("unipc", "euler", "unipc_plain")
+SOLVERS = ("unipc", "euler", "unipc_plain", "lcm")
 ORDER = 2
 LAST_ALPHA = 1e-12  # at sigma 1 nothing of the video is left: the limit of the formulas is taken here
 
@@ -29,15 +30,17 @@ class Solver:
     A step corrects the sample once the model has seen it, then predicts the next one:
 
         corrected = c0 * sample + c1 * last_sample + c2 * x0 + c3 * x0[-1] + c4 * x0[-2]
-        next      = p0 * corrected + p1 * x0 + p2 * x0[-1]
+        next      = p0 * corrected + p1 * x0 + p2 * x0[-1] + renoise * fresh noise
 
     Attributes:
         corrector: [steps, 5]; (1, 0, 0, 0, 0) leaves the sample as it is.
         predictor: [steps, 3].
+        renoise: [steps], how much fresh noise is added after a step; None for the solvers of the ODE, which add none.
     """
 
     corrector: torch.Tensor
     predictor: torch.Tensor
+    renoise: torch.Tensor | None = None
 
 
 def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
@@ -59,7 +62,12 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
         )
     table = sigmas.cpu().double().tolist()  # in this order: not every device has float64
     steps = len(table) - 1
-    if name == "euler":
+    renoise = None
+    if name == "lcm":
+        predictor = [(0.0, 1 - sigma, 0.0) for sigma in table[1:]]
+        corrector = [UNCHANGED] * steps
+        renoise = torch.tensor(table[1:], dtype=torch.float32)
+    elif name == "euler":
         predictor = [euler_predictor(table, step) for step in range(steps)]
         corrector = [UNCHANGED] * steps
     else:
@@ -68,7 +76,7 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
         if name == "unipc_plain" and steps > 1:
             from_itself, _, a, b, c = corrector[1]
             corrector[1] = (0.0, from_itself, a, b, c)  # from the last sample, as the release's T2V and I2V programs do
-    return Solver(torch.tensor(corrector, dtype=torch.float32), torch.tensor(predictor, dtype=torch.float32))
+    return Solver(torch.tensor(corrector, dtype=torch.float32), torch.tensor(predictor, dtype=torch.float32), renoise)
 
 
 UNCHANGED = (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -136,9 +144,28 @@ class SolverState:
     Args:
         solver: the tables.
         like: the latent video [B, C, F, H, W] that is solved; gives shape, dtype and device.
+        fresh_noise: unit normal [steps - 1, B, C, F, H, W], what "lcm" adds after each step but the last; other
+            solvers need none.
+
+    Raises:
+        ScheduleError: fresh noise of another shape, or none where the solver adds some.
     """
 
-    def __init__(self, solver: Solver, like: torch.Tensor):
+    def __init__(self, solver: Solver, like: torch.Tensor, fresh_noise: torch.Tensor | None = None):
+        self.renoise: torch.Tensor | None = None
+        self.fresh_noise = like.new_zeros(0)
+        steps = len(solver.predictor)
+        if solver.renoise is not None and steps > 1:  # the only step of one ends at x0
+            wanted = [steps - 1, *like.shape]
+            if fresh_noise is None or list(fresh_noise.shape) != wanted:
+                given = "none" if fresh_noise is None else f"some of the shape {list(fresh_noise.shape)}"
+                raise ScheduleError(
+                    f"This solver adds fresh noise of the shape {wanted} between its steps, but there is {given}: draw "
+                    "it with the noise of the run."
+                )
+            self.renoise = solver.renoise.to(like)
+            self.fresh_noise = fresh_noise.to(like)
+        self.frame_numbers = torch.arange(like.shape[2], device=like.device)
         self.corrector = solver.corrector.to(like)
         self.predictor = solver.predictor.to(like)
         self.last_sample = torch.zeros_like(like)
@@ -160,6 +187,11 @@ class SolverState:
         x0_1, x0_2 = self.x0_1[:, :, frames], self.x0_2[:, :, frames]
         corrected = c0 * now + c1 * last + c2 * x0 + c3 * x0_1 + c4 * x0_2
         now.copy_(p0 * corrected + p1 * x0 + p2 * x0_1)
+        if self.renoise is not None:
+            (amount,) = per_frame(self.renoise[index][:, None])
+            rows = index.clamp(max=len(self.fresh_noise) - 1)  # the amount after the last step is 0
+            fresh = self.fresh_noise[rows, :, :, self.frame_numbers[frames]]  # [f, B, C, H, W]
+            now.add_(amount * fresh.movedim(0, 2))
         last.copy_(corrected)
         x0_2.copy_(x0_1)
         x0_1.copy_(x0)

@@ -17,6 +17,8 @@ from benchmarks.clip import Clip, measure_clip
 from benchmarks.contenders import DIFFUSERS, FLOOR, OURS, build, our_model
 from benchmarks.machine import this_machine
 from benchmarks.measure import interleaved, median_ratio, peak_extra_bytes
+from benchmarks.report import rolling_table
+from benchmarks.rolling import Roll, measure_rolling
 from benchmarks.solver import loop_per_frame, measure_solver
 from wan_core.config import WanConfig
 from wan_core.forcing import forcing_schedule
@@ -79,6 +81,14 @@ def test_a_clip_is_the_same_with_the_cache_and_fewer_blocks_are_computed() -> No
     assert result.blocks_with == 3 * 4 + 2
 
 
+def test_a_rolling_video_is_measured_block_by_block() -> None:
+    result = measure_rolling(Roll("tiny", window_blocks=3, sink_blocks=1, blocks=8))
+    assert len(result.seconds) == 8 and result.growth > 0
+    assert len(set(result.cache_bytes[result.full_after :])) == 1 and result.cache_bytes[0] == 0
+    table = rolling_table(result)
+    assert f"**{result.growth:.2f}** of the first" in table and result.title in table
+
+
 def test_both_solver_loops_run_and_are_timed() -> None:
     result = measure_solver("tiny", 4)
     assert result.ours > 0 and result.per_frame > 0
@@ -103,7 +113,7 @@ def test_the_command_writes_a_table_and_json(
     monkeypatch.setattr(run, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", [
         "bench", "--sizes", "tiny", "--rounds", "2", "--threads", str(torch.get_num_threads()), "--clock", "processor",
-        "--name", "here", "--skip", "memory", "clip",
+        "--name", "here", "--skip", "memory", "clip", "rolling",
     ])  # fmt: skip
     monkeypatch.delenv("SKYREELS_HOSTS", raising=False)
     run.main()
@@ -112,4 +122,4 @@ def test_the_command_writes_a_table_and_json(
     assert "processor time" in table and "| cannot |" in table
     assert {result["name"] for result in data["forward"]} == {FLOOR, OURS, DIFFUSERS}
     assert len(data["forward"]) == 6 * 3 and all(len(result["seconds"]) == 2 for result in data["forward"])
-    assert data["clip"] is None and data["solver"]["ours"] > 0
+    assert data["clip"] is None and data["rolling"] is None and data["solver"]["ours"] > 0

@@ -19,6 +19,7 @@ from wan_core.forcing import forcing_schedule
 from wan_core.model import WanModel
 from wan_core.sampler import PinnedFrames, Row, leading_pinned, sample
 from wan_core.sampling import flow_sigmas, timesteps_of
+from wan_core.solvers import SOLVERS
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=2, inject_sample_info=True)
 FRAMES, HEIGHT, WIDTH = 10, 32, 48  # latent frames, pixels
@@ -201,13 +202,13 @@ def test_two_clips_at_once_equal_two_runs(model, solver):
         torch.testing.assert_close(together[index : index + 1], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", ["unipc", "euler"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_a_perfect_model_gives_its_clip_whatever_the_schedule(solver):
     clip = torch.randn(LATENT)
     for ar_step, block, window in [(0, 1, None), (3, 2, None), (2, 1, 4)]:
         schedule = forcing_schedule(FRAMES, 6, ar_step, block, window=window)
         got = sample(lambda x, s, row: clip[:, :, row.start : row.end], torch.randn(LATENT), flow_sigmas(6), schedule,
-                     solver)  # fmt: skip
+                     solver, fresh_noise=torch.randn(5, *LATENT))  # fmt: skip
         torch.testing.assert_close(got, clip)
 
 
@@ -252,10 +253,12 @@ def run_on_the_device(solver: str, ar_step: int, window: int | None, meddle=lamb
             if row.index == row.num_rows - 1:
                 stack.close()
 
-        sample(denoise, noise, flow_sigmas(5), schedule, solver, PinnedFrames(noise, mask, 0.02, noise), callback)
+        pinned = PinnedFrames(noise, mask, 0.02, noise)
+        fresh = torch.randn(4, *noise.shape, device="meta") if solver == "lcm" else None
+        sample(denoise, noise, flow_sigmas(5), schedule, solver, pinned, callback, fresh)
 
 
-@pytest.mark.parametrize("solver", ["unipc", "euler"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(("ar_step", "window"), [(0, None), (2, None), (2, 6)])
 def test_the_loop_moves_nothing_to_or_from_the_device(solver, ar_step, window):
     run_on_the_device(solver, ar_step, window)

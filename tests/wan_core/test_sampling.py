@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
 from wan_core.forcing import forcing_schedule
-from wan_core.sampling import flow_sigmas, noise_levels, row_sigmas, timesteps_of
+from wan_core.sampling import (
+    exact_timesteps,
+    flow_sigmas,
+    noise_levels,
+    parse_timesteps,
+    row_sigmas,
+    timesteps_of,
+    warped_sigmas,
+)
 
 # read off the release's FlowUniPCMultistepScheduler
 RELEASE = {
@@ -89,3 +97,39 @@ def test_row_sigmas_fall_from_row_to_row_whatever_is_known(steps, ar_step, block
 def test_impossible_settings_are_refused(steps, shift, words):
     with pytest.raises(ScheduleError, match=words):
         flow_sigmas(steps, shift)
+
+
+def test_a_warped_list_has_the_timesteps_that_self_forcing_was_distilled_with():
+    sigmas = warped_sigmas((1000, 750, 500, 250), 5.0)
+    # its scheduler: 1000 sigmas from 1 down, shifted; the list picks every 250th
+    table = torch.linspace(1, 0, 1001, dtype=torch.float64)[:-1]
+    table = 5 * table / (1 + 4 * table)
+    expected = [float(table[1000 - t]) * 1000 for t in (1000, 750, 500, 250)]
+    assert exact_timesteps(sigmas).tolist() == pytest.approx([*expected, 0.0], rel=1e-6)
+    assert expected[1] == pytest.approx(937.5)
+
+
+def test_with_shift_1_a_list_is_taken_as_it_is():
+    assert exact_timesteps(warped_sigmas((1000, 757, 522), 1.0)).tolist() == pytest.approx([1000, 757, 522, 0])
+
+
+@pytest.mark.parametrize("text", ["1000, 750, 500, 250", "1000 750 500 250", "1000\uff0c750,500 , 250, 0"])
+def test_a_list_of_timesteps_is_read(text):
+    assert parse_timesteps(text) == (1000, 750, 500, 250)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"), ("0", "is empty"), ("four", "numbers separated by commas"), ("1001, 500", "at most 1000"),
+        ("500, -1", "above 0"), ("500, 500", "have to fall"), ("250, 500", "have to fall"), ("nan", "above 0"),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_no_timesteps_is_refused(text, words):
+    with pytest.raises(ScheduleError, match=words):
+        parse_timesteps(text)
+
+
+def test_a_warped_list_needs_a_shift_above_0():
+    with pytest.raises(ScheduleError, match="shift is 0"):
+        warped_sigmas((1000,), 0)

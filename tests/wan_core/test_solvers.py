@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler, UniPCMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
-from wan_core.sampling import flow_sigmas
+from wan_core.sampling import flow_sigmas, warped_sigmas
 from wan_core.solvers import SOLVERS, SolverState, make_solver
 
 SHAPE = (2, 3, 4, 2, 2)  # four frames
+OF_THE_ODE = [name for name in SOLVERS if name != "lcm"]
 
 
 def velocities(steps: int) -> torch.Tensor:
     return torch.randn(steps, *SHAPE, generator=torch.Generator().manual_seed(steps), dtype=torch.float64)
 
 
+def fresh(steps: int) -> torch.Tensor:
+    return torch.randn(steps - 1, *SHAPE, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
+
+
 def solved(name: str, sigmas: torch.Tensor, starts: list[int]) -> torch.Tensor:
     """Run every frame from its own first row (rising) on, so that frames are at different steps in one call."""
     steps = len(sigmas) - 1
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    state = SolverState(make_solver(name, sigmas), x)
+    state = SolverState(make_solver(name, sigmas), x, fresh(steps) if name == "lcm" else None)
     at = torch.arange(len(starts))
     for row in range(steps + max(starts)):
         index = row - torch.tensor(starts)
@@ -90,6 +95,29 @@ def test_euler_equals_diffusers_euler(steps):
     torch.testing.assert_close(solved("euler", sigmas, [0, 0, 1, 2]), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_lcm_equals_diffusers_lcm(steps, monkeypatch):
+    sigmas = warped_sigmas([1000, 750, 500, 250][:steps], 5.0)
+    drawn = iter([noise[:, :, frame].float() for frame in range(SHAPE[2]) for noise in [*fresh(steps), fresh(2)[0]]])
+    module = "diffusers.schedulers.scheduling_flow_match_lcm.randn_tensor"
+    monkeypatch.setattr(module, lambda *args, **kwargs: next(drawn))
+
+    def scheduler() -> FlowMatchLCMScheduler:
+        scheduler = FlowMatchLCMScheduler()
+        scheduler.set_timesteps(sigmas=sigmas[:-1].tolist())
+        return scheduler
+
+    expected = by_objects(scheduler, sigmas)
+    torch.testing.assert_close(solved("lcm", sigmas, [0, 0, 1, 2]), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [None, torch.zeros(2, *SHAPE)])
+def test_lcm_without_its_noise_is_refused(given):
+    seen = "there is none" if given is None else r"some of the shape \[2, 2, 3, 4, 2, 2\]"
+    with pytest.raises(ScheduleError, match=r"fresh noise of the shape \[3, 2, 3, 4, 2, 2\] between .* " + seen):
+        SolverState(make_solver("lcm", flow_sigmas(4)), torch.zeros(SHAPE), given)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(SOLVERS), st.integers(1, 20), st.floats(0.5, 12), st.booleans())
 def test_a_constant_prediction_is_reached_exactly(name, steps, shift, from_one):
@@ -99,13 +127,13 @@ def test_a_constant_prediction_is_reached_exactly(name, steps, shift, from_one):
     solver = make_solver(name, sigmas)
     assert solver.corrector.isfinite().all() and solver.predictor.isfinite().all()
     x, target = torch.randn(1, 2, 3, 2, 2), torch.full((1, 2, 3, 2, 2), 0.7)
-    state = SolverState(solver, x)
+    state = SolverState(solver, x, torch.randn(steps - 1, *x.shape) if name == "lcm" else None)
     for step in range(steps):
         state.step(x, target, torch.full((3,), step), slice(0, 3))
     torch.testing.assert_close(x, target)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", OF_THE_ODE)
 def test_more_steps_come_nearer_to_the_true_flow(name):
     """The velocity of a Gaussian of width s at the origin is known, and so is where its flow ends."""
     width = 0.5

@@ -7,7 +7,7 @@ neighbours may look at the whole clip: with them every block is computed in ever
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -61,23 +61,30 @@ class HostCausalRun:
     def __call__(self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], **inputs: Any) -> torch.Tensor:
         """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own."""
         assert self.row is not None, "ask takes() first"
-        parts = len(options["uuids"])
         row = self.row
         if WANTED_FRAMES in options:  # the step cache forecasts the blocks behind
             row = replace(row, busy_end=min(row.busy_end, row.start + options[WANTED_FRAMES]))
-        cut = {
-            name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
-            for name, value in inputs.items()
-        }
-        return torch.cat([
-            self.run(
-                video, times, row, uuid, transformer_options=options,
-                **{name: values[number] for name, values in cut.items()},
-            )
-            for number, (uuid, video, times) in enumerate(
-                zip(options["uuids"], x.chunk(parts), t.chunk(parts), strict=True)
-            )
-        ])  # fmt: skip
+        return by_condition(self.run, x, t, row, options, **inputs)
+
+
+def by_condition(
+    run: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, row: Any, options: dict[str, Any], **inputs: Any
+) -> torch.Tensor:
+    """Call `run(x, t, row, uuid, ...)` for each condition of a batch; velocity [B, C, F, H, W] of all."""
+    parts = len(options["uuids"])
+    cut = {
+        name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
+        for name, value in inputs.items()
+    }
+    return torch.cat([
+        run(
+            video, times, row, uuid, transformer_options=options,
+            **{name: values[number] for name, values in cut.items()},
+        )
+        for number, (uuid, video, times) in enumerate(
+            zip(options["uuids"], x.chunk(parts), t.chunk(parts), strict=True)
+        )
+    ])  # fmt: skip
 
 
 @contextmanager
@@ -103,7 +110,8 @@ def causal_cache(
     options = model_options["transformer_options"]
     place = None
     if can_cache(plan, block_size, guider.conds, model_options):
-        wanted = cache_bytes(guider.inner_model, guider.conds, tuple(latents.shape), block_size)
+        frames = latents.shape[2] - block_size
+        wanted = cache_bytes(guider.inner_model, guider.conds, latents.shape, frames)
         place = free_place(guider, wanted, latents, frames_at_work(plan.rows, block_size))
     if place is None:
         yield None
@@ -142,19 +150,19 @@ def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
     return wrapped or hooked or patched or any(model_options.get(name) for name in LOOKING_AT_THE_CLIP)
 
 
-def cache_bytes(model: Any, conds: dict[str, Any], shape: tuple[int, ...], block_size: int) -> int:
-    """Return what the keys and values of all blocks but the last one will take, for every condition.
+def cache_bytes(model: Any, conds: dict[str, Any], shape: Sequence[int], frames: int) -> int:
+    """Return what keys and values take.
 
     Args:
         model: the BaseModel.
-        conds: the guider's conds.
-        shape: of the padded latents [B, C, F, H, W].
-        block_size: latent frames of a causal block.
+        conds: a guider's conditions; each has keys and values of its own.
+        shape: [B, C, F, H, W] of the latents.
+        frames: latent frames that are kept.
     """
     transformer = model.diffusion_model
-    batch, _, frames, height, width = shape
+    batch, _, _, height, width = shape
     _, patch_height, patch_width = transformer.patch_size
-    tokens = (frames - block_size) * -(-height // patch_height) * -(-width // patch_width)
+    tokens = frames * -(-height // patch_height) * -(-width // patch_width)
     values = 2 * batch * tokens * transformer.config.dim * len(transformer.blocks)
     conditions = sum(len(conditions or ()) for conditions in conds.values())
     dtype = model.manual_cast_dtype or model.get_dtype()
@@ -178,5 +186,4 @@ def free_place(guider: Any, wanted: int, latents: torch.Tensor, at_work: int) ->
     if device != cpu and comfy.model_management.get_free_memory(cpu) > 2 * wanted:
         logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", wanted / 1e9)
         return cpu
-    logging.info("SkyReels-V2: no room for the cache of finished blocks (%.1f GB): slower, same video.", wanted / 1e9)
     return None

@@ -34,6 +34,23 @@ def check_model(model: Any, causal_attention: bool) -> None:
         )
 
 
+def check_rolling_model(model: Any) -> None:
+    """Refuse a BaseModel that cannot make block after block from a cache; `Raises: InputError`."""
+    check_model(model, causal_attention=False)
+    if not isinstance(model, SkyReelsV2):
+        raise InputError(
+            "This model runs on ComfyUI's own transformer, which cannot keep finished frames in a cache: load the same "
+            "file (Self Forcing, CausVid, Causal Forcing, LongLive or SkyReels-V2-DF) with SkyReels-V2 Model Loader."
+        )
+    channels = model.diffusion_model.patch_embedding.weight.shape[1]
+    if channels != LATENT_CHANNELS:
+        raise InputError(
+            f"This is an image-to-video model ({channels} input channels), but rolling needs a causal text-to-video "
+            f"model ({LATENT_CHANNELS} channels): load one, and give it its first frame with SkyReels-V2 Start/End/Key "
+            "Frames."
+        )
+
+
 def check_latent(latent: dict[str, Any]) -> torch.Tensor:
     """Return the samples [B, 16, F, H, W] of a LATENT; `Raises: InputError` for any other shape."""
     samples = latent["samples"]

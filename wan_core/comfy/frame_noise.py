@@ -23,13 +23,17 @@ from ..sampling import timesteps_of
 FRAME_SIGMAS = "skyreels_frame_sigmas"  # the key in model_conds
 WRAPPER_KEY = "skyreels_v2"
 
+Timesteps = Callable[[torch.Tensor], torch.Tensor]
+
 
 class FrameSampling:
     """Mixed into the model's own model_sampling class: sigmas of [B, F] beside the ordinary ones of [B]."""
 
+    timesteps_of_frames = staticmethod(timesteps_of)
+
     def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Return timesteps of the same shape; whole numbers for [B, F], as the models were sampled by their authors."""
-        return timesteps_of(sigma) if sigma.ndim == 2 else super().timestep(sigma)  # type: ignore[misc]
+        """Return timesteps of the same shape; for [B, F] as the models were sampled by their authors."""
+        return self.timesteps_of_frames(sigma) if sigma.ndim == 2 else super().timestep(sigma)  # type: ignore[misc]
 
     def calculate_denoised(
         self, sigma: torch.Tensor, model_output: torch.Tensor, model_input: torch.Tensor
@@ -40,10 +44,11 @@ class FrameSampling:
         return model_input - model_output * sigma[:, None, :, None, None]
 
 
-def frame_sampling(model_sampling: Any) -> Any:
+def frame_sampling(model_sampling: Any, timesteps: Timesteps = timesteps_of) -> Any:
     """Return a copy of a model's model_sampling (the user's shift node included) that also reads sigmas of [B, F]."""
     framed = copy.copy(model_sampling)
-    framed.__class__ = type("FrameModelSampling", (FrameSampling, type(model_sampling)), {})
+    how = {"timesteps_of_frames": staticmethod(timesteps)}
+    framed.__class__ = type("FrameModelSampling", (FrameSampling, type(model_sampling)), how)
     return framed
 
 
@@ -58,12 +63,15 @@ def take_frame_sigmas(
 
 
 @contextmanager
-def frame_noise(model: Any, model_options: dict[str, Any]) -> Iterator[None]:
+def frame_noise(
+    model: Any, model_options: dict[str, Any], timesteps: Timesteps = timesteps_of
+) -> Iterator[None]:
     """Make a loaded model understand `set_frame_sigmas` while the context lasts.
 
     Args:
         model: the BaseModel that the guider samples with.
         model_options: the options of this sampling run (a copy that core makes for it).
+        timesteps: turns the frames' sigmas into timesteps: whole numbers as SkyReels-V2 wants them, or exact ones.
     """
     comfy.patcher_extension.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.APPLY_MODEL,
@@ -73,7 +81,7 @@ def frame_noise(model: Any, model_options: dict[str, Any]) -> Iterator[None]:
         is_model_options=True,
     )
     original = model.model_sampling
-    framed = frame_sampling(original)
+    framed = frame_sampling(original, timesteps)
     try:
         model.model_sampling = framed
         yield

@@ -229,7 +229,9 @@ class LongVideoRun:
         if pinned is not None:
             latent = pinned.latents
             mask = (~pinned.mask).float().view(1, 1, -1, 1, 1).expand(1, 1, *task.noise.shape[2:])
-        sampler = DiffusionForcingSampler(settings.forcing, None if pinned is None else pinned.noise)
+        sampler = DiffusionForcingSampler(
+            settings.forcing, None if pinned is None else pinned.noise, task.segment.start
+        )
         try:
             return guider.sample(
                 task.noise,

@@ -84,7 +84,7 @@ def needed(
     batch, channels, _, height, width = noise.shape
     model, device = guider.model_patcher.model, guider.model_patcher.load_device
     at_work = min(frames_at_work(plan.rows, block_size), frames)
-    cache = cache_bytes(model, guider.conds, (batch, channels, frames, height, width), block_size)
+    cache = cache_bytes(model, guider.conds, noise.shape, frames - block_size)
     call = model.memory_required([2 * batch, channels, at_work, height, width])
     fits = guider.model_patcher.model_size() + call + cache < comfy.model_management.get_total_memory(device)
     return Need(at_work, cache if fits else 0)

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..forcing import ForcingSchedule, forcing_schedule, padded_frames
-from ..noise import seeded_noise
+from ..noise import fresh_noise, seeded_noise
 from ..sampler import PinnedFrames, Row, leading_pinned, rows_of, sample
 from ..sampling import FULL_NOISE, row_sigmas
 from .causal_cache import HostCausalRun, causal_cache
@@ -32,7 +32,7 @@ class ForcingOptions:
     """What a person chooses for diffusion forcing beside steps, shift and guidance.
 
     Attributes:
-        solver: "unipc" or "euler".
+        solver: one of `solvers.SOLVERS`.
         fps: frames per second the model is told.
         ar_step: steps a block lags behind the one before it; 0 denoises all frames together.
         causal_block_size: latent frames of a block.
@@ -106,11 +106,13 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
     Args:
         options: the diffusion-forcing settings.
         condition_noise: noise on known frames [B, C, F, H, W]; None draws it from the run's seed.
+        first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
     """
 
-    def __init__(self, options: ForcingOptions, condition_noise: torch.Tensor | None = None):
+    def __init__(self, options: ForcingOptions, condition_noise: torch.Tensor | None = None, first_frame: int = 0):
         self.options = options
         self.condition_noise = condition_noise
+        self.first_frame = first_frame
 
     def sample(
         self,
@@ -176,7 +178,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
                     callback(row.index, run.preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
 
             x = start(noise, latent_image, sigmas)
-            x = sample(run.denoise, x, sigmas, schedule, options.solver, pinned, report)
+            fresh = None
+            if options.solver == "lcm":
+                fresh = fresh_noise(tuple(noise.shape), seed, len(sigmas) - 1, self.first_frame)
+            x = sample(run.denoise, x, sigmas, schedule, options.solver, pinned, report, fresh)
         return x[:, :, :frames]
 
 
@@ -205,10 +210,7 @@ class GuiderRun:
         transformer_options["sample_sigmas"] = torch.cat((rows, rows.new_zeros(1))).to(sigmas)
         if options.causal_attention:
             transformer_options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
-        fps = comfy.conds.CONDRegular(torch.tensor([options.fps], dtype=torch.long))
-        for conditions in guider.conds.values():
-            for condition in conditions or ():
-                condition["model_conds"] = {**condition["model_conds"], "fps": fps}
+        set_fps(guider.conds, options.fps)
 
     def preview(self, row: Row, x0: torch.Tensor) -> torch.Tensor:
         """Return the clip with the first frame that this row changed in front: previews show the first one only.
@@ -236,6 +238,14 @@ def frame_progress(schedule: ForcingSchedule, busy: torch.Tensor) -> list[list[f
         [(step - 1) / schedule.steps if works else None for step, works in zip(steps, row, strict=True)]
         for steps, row in zip(schedule.step_index.tolist(), busy.tolist(), strict=True)
     ]
+
+
+def set_fps(conds: dict[str, list[dict[str, Any]] | None], fps: int) -> None:
+    """Put the frame rate into every condition of a guider, in place."""
+    rate = comfy.conds.CONDRegular(torch.tensor([fps], dtype=torch.long))
+    for conditions in conds.values():
+        for condition in conditions or ():
+            condition["model_conds"] = {**condition["model_conds"], "fps": rate}
 
 
 def check_sigmas(sigmas: torch.Tensor) -> None:

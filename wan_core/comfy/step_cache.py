@@ -90,6 +90,8 @@ def moment_of(x: torch.Tensor, options: dict[str, Any]) -> Moment | None:
         if len(row.sigmas) != frames:
             return None
         return Moment(row.sigmas, row.busy, row.last, CAUSAL_RUN in options, row.start)
+    if CAUSAL_RUN in options:  # of a rolling sampler, whose next call may be about other frames
+        return None
     sigmas = options.get("sample_sigmas")
     if sigmas is None or len(sigmas) < 2:
         return None

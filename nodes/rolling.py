@@ -1,0 +1,131 @@
+"""The node that makes a video of any length block after block, with causal models of few steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..wan_core.comfy.rolling import RollingOptions, roll
+from ..wan_core.rolling import Window
+from ..wan_core.sampling import parse_timesteps, warped_sigmas
+from ..wan_core.solvers import SOLVERS
+from .inputs import SOLVER_TOOLTIP, seed_and_cfg, timesteps_input
+
+
+def window_inputs() -> list[Any]:
+    """Return the inputs of chunk, window and sink."""
+    return [
+        io.Int.Input(
+            "chunk_frames",
+            default=3,
+            min=1,
+            max=256,
+            tooltip="Latent frames (4 video frames each) that are made together: 3 for chunk-wise models, 1 for "
+            "frame-wise ones. As the model was trained.",
+        ),
+        io.Int.Input(
+            "window_frames",
+            default=21,
+            min=1,
+            max=4096,
+            tooltip="Latent frames that a chunk sees, itself and the sink included (local_attn_size): 21 for Self "
+            "Forcing, 12 for LongLive. Time and memory of a chunk depend on it, not on the length of the video.",
+        ),
+        io.Int.Input(
+            "sink_frames",
+            default=0,
+            min=0,
+            max=4096,
+            tooltip="Latent frames at the beginning of the video that stay in the window for ever (sink_size): 3 for "
+            "LongLive, 0 for others.",
+        ),
+    ]
+
+
+class SkyReelsV2RollingSampler(io.ComfyNode):
+    """A video of any length, chunk after chunk."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Name the inputs and outputs."""
+        seed, _ = seed_and_cfg()
+        return io.Schema(
+            node_id="SkyReelsV2RollingSampler",
+            display_name="SkyReels-V2 Rolling Sampler",
+            category="SkyReels-V2",
+            description="Makes a latent video of any length, chunk after chunk, with a causal model (Self Forcing, "
+            "CausVid, Causal Forcing, LongLive). Time and memory of a chunk stay the same however long it gets.",
+            inputs=[
+                io.Model.Input("model", tooltip="A causal Wan 2.1 model, from SkyReels-V2 Model Loader."),
+                io.Conditioning.Input("positive", tooltip="The encoded prompt."),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="The encoded negative prompt; only needed when cfg is not 1."
+                ),
+                io.Latent.Input(
+                    "latent", tooltip="Empty latent of any length; frames pinned at its beginning are gone on from."
+                ),
+                io.Sigmas.Input(
+                    "sigmas", optional=True, tooltip="A noise schedule of its own, in place of timesteps and shift."
+                ),
+                seed,
+                timesteps_input(
+                    "1000, 750, 500, 250",
+                    "The timesteps that the model was distilled with, before the shift; one step for each. CausVid: "
+                    "1000, 757, 522 with shift 1.",
+                ),
+                io.Float.Input(
+                    "shift",
+                    default=5.0,
+                    min=0.1,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Shift of the timesteps towards high noise: 5 for Self Forcing, Causal Forcing and "
+                    "LongLive; 1 takes them as they are.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance towards the prompt. 1 (off) for distilled models; others need about 4 to 6, "
+                    "which takes twice the time and a second cache.",
+                ),
+                *window_inputs(),
+                io.Combo.Input("solver", options=list(SOLVERS), default="lcm", tooltip=SOLVER_TOOLTIP),
+                io.Int.Input(
+                    "fps",
+                    default=24,
+                    min=1,
+                    max=120,
+                    tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, "
+                    "anything else counts as 24.",
+                ),
+            ],
+            outputs=[io.Latent.Output("latent", display_name="latent", tooltip="The finished latent video.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        latent: Any,
+        seed: int,
+        timesteps: str,
+        shift: float,
+        cfg: float,
+        chunk_frames: int,
+        window_frames: int,
+        sink_frames: int,
+        solver: str,
+        fps: int,
+        negative: Any = None,
+        sigmas: Any = None,
+    ) -> io.NodeOutput:
+        """Make the video."""
+        levels = warped_sigmas(parse_timesteps(timesteps), shift) if sigmas is None else sigmas
+        options = RollingOptions(levels, chunk_frames, Window(window_frames, sink_frames), solver, fps)
+        return io.NodeOutput(roll(model, positive, negative, latent, seed, cfg, options))
