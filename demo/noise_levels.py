@@ -49,30 +49,29 @@ def draw_levels(count: int, frames: int, generator: torch.Generator) -> tuple[Te
         known[row] = known_frames(frames, generator)
         stairs[row] = bool(torch.rand((), generator=generator) < STAIRS_BEHIND_KNOWN)
     for row in stairs.nonzero()[:, 0].tolist():
-        leading = int(known[row].long().cumprod(0).sum())
-        u[row] = stairs_of(frames, leading, generator)
+        u[row] = stairs_of(known[row], generator)
     levels = shifted(u.clamp(0, 1)).clamp(max=SIGMA_MAX)
     trace = KNOWN_LEVEL * torch.randint(2, (count, 1), generator=generator)
     levels = torch.where(known, trace, levels)
     return levels, ~known & (levels > 0)
 
 
-def stairs_of(frames: int, leading: int, generator: torch.Generator) -> Tensor:
+def stairs_of(known: Tensor, generator: torch.Generator) -> Tensor:
     """Return non-decreasing numbers [frames], some below 0 (finished) or above 1 (not begun).
 
     Args:
-        frames: latent frames.
-        leading: known frames, before the first block.
+        known: bool [frames]; the first block begins behind those at the start. Not all of them are.
         generator: on the CPU.
     """
     block = int(torch.randint(1, LARGEST_BLOCK + 1, (), generator=generator))
     low, high = STAIR_HEIGHT
     rise, where, start = torch.rand(3, generator=generator).tolist()
     rise = low + (high - low) * rise**2
-    number = torch.div(torch.arange(frames) - leading, block, rounding_mode="floor")
-    # one block, wherever it is, lies between finished and not begun; so at least one frame is always being made
-    blocks = int(number[-1]) + 1
-    return start + rise * (number - int(where * blocks))
+    leading = int(known.long().cumprod(0).sum())
+    number = torch.div(torch.arange(len(known)) - leading, block, rounding_mode="floor")
+    # one block with a frame to make lies between finished and not begun; so one frame at least is always being made
+    blocks = number[~known].unique()
+    return start + rise * (number - blocks[int(where * len(blocks))])
 
 
 def known_frames(frames: int, generator: torch.Generator) -> Tensor:

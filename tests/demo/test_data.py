@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from demo.captions import LANGUAGES, SENTENCES, VOCABULARY, caption, parse
@@ -67,6 +67,7 @@ def test_a_bouncing_shape_stays_inside() -> None:
 
 
 @settings(max_examples=30, deadline=None)
+@example(524, 11)  # stairs whose block in work held nothing but the known last frame
 @given(st.integers(0, 2**31), st.integers(2, 20))
 def test_noise_levels_are_levels_and_always_leave_something_to_make(seed: int, frames: int) -> None:
     levels, made = draw_levels(16, frames, torch.Generator().manual_seed(seed))
