@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.long_workflows import long_workflows
+from tools.model_workflows import model_workflows
 from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, text_encode
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
@@ -151,6 +152,7 @@ def workflows() -> dict[str, Graph]:
             f"首帧和尾帧由 ComfyUI 自带节点绘制。{demo_zh}",
         ),
         **long_workflows(),
+        **model_workflows(),
     }  # fmt: skip
 
 
