@@ -187,8 +187,8 @@ def forcing_inputs() -> list[Any]:
             "solver",
             options=list(SOLVERS),
             default="unipc",
-            tooltip="unipc: the authors' for DF models (order 2). euler: order 1. unipc_plain: the authors' for T2V and "
-            "I2V models, whose second step differs.",
+            tooltip="unipc: the authors' for DF models (order 2). euler: order 1. unipc_plain: the authors' for T2V "
+            "and I2V models, whose second step differs.",
         ),
         io.Int.Input(
             "fps",

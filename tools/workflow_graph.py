@@ -138,7 +138,8 @@ def file_lines(*names: str) -> str:
 def files_note(setting: str, chinese: str) -> str:
     """Return the note on files and settings."""
     return (
-        f"## Files\n{file_lines(TRANSFORMER, TEXT_ENCODER, VAE)}\n\nDF-14B goes into the same folder; for DF-14B-720P choose a 720P size and 121 frames.\n\n"
+        f"## Files\n{file_lines(TRANSFORMER, TEXT_ENCODER, VAE)}\n\n"
+        "DF-14B goes into the same folder; for DF-14B-720P choose a 720P size and 121 frames.\n\n"
         f"## Settings\n{setting}\n\n## 文件\n上面三个文件放入 `models/` 下对应的文件夹。"
         "DF-14B 用法相同；DF-14B-720P 请选 720P 尺寸和 121 帧。\n\n"
         f"## 设置\n{chinese}\n"

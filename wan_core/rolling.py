@@ -63,7 +63,7 @@ def roll_out(
         noise: unit normal [B, C, block size, H, W], one tensor per block, as many as wanted.
         sigmas: [steps + 1], falling to 0.
         window: how far back a block sees.
-        solver: "euler" or "unipc".
+        solver: a name in SOLVERS (solvers.py).
         inputs: handed to the model (context, fps, ...).
 
     Yields:

@@ -104,7 +104,7 @@ def sample(
         noise: what the clip starts from [B, C, F, H, W], not changed.
         sigmas: [steps + 1], falling to 0.
         schedule: who is denoised when.
-        solver: "unipc" or "euler".
+        solver: a name in SOLVERS (solvers.py).
         pinned: known frames.
         callback: `(row, x0, x)` after each row; x0 [B, C, F, H, W] is the newest prediction of every frame.
 

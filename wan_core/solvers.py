@@ -66,8 +66,9 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
         predictor = [unipc_predictor(table, step) for step in range(steps)]
         corrector = [UNCHANGED, *(unipc_corrector(table, step) for step in range(1, steps))]
         if name == "unipc_plain" and steps > 1:
-            from_itself, _, *rest = corrector[1]
-            corrector[1] = (0.0, from_itself, *rest)  # from the last sample, as the release's T2V and I2V programs do
+            from_itself, _, *x0s = corrector[1]
+            # from the last sample, as the release's T2V and I2V programs do
+            corrector[1] = (0.0, from_itself, x0s[0], x0s[1], x0s[2])
     return Solver(torch.tensor(corrector, dtype=torch.float32), torch.tensor(predictor, dtype=torch.float32))
 
 

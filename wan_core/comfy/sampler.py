@@ -30,7 +30,7 @@ class ForcingOptions:
     """What a person chooses for diffusion forcing beside steps, shift and guidance.
 
     Attributes:
-        solver: "unipc" or "euler".
+        solver: a name in SOLVERS.
         fps: frames per second the model is told.
         ar_step: steps a block lags behind the one before it; 0 denoises all frames together.
         causal_block_size: latent frames of a block.

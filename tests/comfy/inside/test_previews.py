@@ -57,7 +57,12 @@ def check(pictures: list[np.ndarray], count: int, side: int) -> None:
 
 @pytest.mark.parametrize(("ar_step", "count"), [(0, STEPS), (1, CALLS)], ids=["in step", "out of step"])
 def test_latent2rgb_shows_a_picture_for_each_model_call(
-    pack: ModuleType, models: Path, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, ar_step: int, count: int
+    pack: ModuleType,
+    models: Path,
+    pictures: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    ar_step: int,
+    count: int,
 ) -> None:
     monkeypatch.setattr(latent_preview.args, "preview_method", LatentPreviewMethod.Latent2RGB)
     sample(pack, models, ar_step)
