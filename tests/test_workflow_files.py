@@ -45,4 +45,4 @@ def test_every_link_of_a_workflow_joins_two_sockets_that_know_of_it() -> None:
             assert nodes[target]["inputs"][in_slot]["link"] == number
             assert nodes[source]["outputs"][out_slot]["type"] == kind
             assert nodes[target]["inputs"][in_slot]["type"] in (kind, "*")
-        assert re.fullmatch(r"skyreels_v2_[a-z_]+", name)
+        assert re.fullmatch(r"skyreels_v2_[a-z0-9_]+", name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.long_workflows import long_workflows
+from tools.model_workflows import model_workflows
 from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, Socket, text_encode
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
@@ -190,6 +191,7 @@ def workflows() -> dict[str, Graph]:
             "timesteps 1000, 750, 500, 250，solver lcm，cfg 1，每块 3 帧，窗口 21 帧。",
         ),
         **long_workflows(),
+        **model_workflows(),
     }  # fmt: skip
 
 

@@ -62,8 +62,8 @@ def scheduler(shift: float) -> UniPCMultistepScheduler:
 def run_theirs(pipeline: Any, steps: int, cfg: float, text_len: int, **inputs: Any) -> torch.Tensor:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
-        prompt=None,
-        prompt_embeds=randn(1, text_len, 32, seed=5), negative_prompt_embeds=randn(1, text_len, 32, seed=6),
+        prompt=None, prompt_embeds=randn(1, text_len, 32, seed=5),
+        negative_prompt_embeds=randn(1, text_len, 32, seed=6),
         height=HEIGHT, width=WIDTH, num_frames=VIDEO_FRAMES, num_inference_steps=steps, guidance_scale=cfg,
         latents=randn(*LATENT, seed=3), output_type="latent", return_dict=False, **inputs,
     )[0]  # fmt: skip

@@ -102,10 +102,10 @@ def test_a_model_from_cores_loader_takes_the_node_too(
     pack_nodes: dict[str, Any], models: Path, lora: dict[str, torch.Tensor]
 ) -> None:
     core = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "tiny_df_nofps.safetensors"))
-    renamed = {f"transformer.{diffusers(key)}": value for key, value in lora.items()}
-    save_file(renamed, models / "loras" / "d.safetensors")
+    file = models / "loras" / "d.safetensors"
+    save_file({f"transformer.{diffusers(key)}": value for key, value in lora.items()}, file)
     node = pack_nodes["SkyReelsV2LoraLoader"]
-    patched, report = node.execute(core, "d.safetensors", 1.0).result
+    patched, report = node.execute(core, file.name, 1.0).result
     assert len(patched.patches) == len(lora) // 2 and f"{len(lora)} of {len(lora)} keys used" in report
 
 
