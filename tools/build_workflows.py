@@ -182,12 +182,12 @@ def workflows() -> dict[str, Graph]:
         "skyreels_v2_demo_rolling": rolling_graph(
             EMBEDDED, Clip("a red circle moving to the right on a black background", 77, (), 4.0, 5.0, block=5),
             "Chunks of 5 latent frames in a window of 10, 25 steps, cfg 4, shift 5, 64x64 pixels, 77 frames (3.2 s). "
-            "Any length takes the memory of one window; colours drift after some seconds, since this model was trained "
-            "for short clips. A distilled model (Self Forcing, ...) needs no SIGMAS: timesteps 1000, 750, 500, 250, "
-            "solver lcm, cfg 1, chunks of 3, a window of 21.",
+            "Any length takes the memory of one window; colours drift after some seconds, since this model was "
+            "trained for short clips. A distilled model (Self Forcing, ...) needs no SIGMAS: timesteps 1000, 750, 500, "
+            "250, solver lcm, cfg 1, chunks of 3, a window of 21.",
             "每块 5 个潜帧，窗口 10 个潜帧，25 步，cfg 4，shift 5，64x64 像素，77 帧（3.2 秒）。"
-            "无论多长，显存只取决于窗口；"
-            "这个模型只用短片段训练过，几秒之后颜色会漂移。蒸馏模型（Self Forcing 等）无需连接 SIGMAS："
+            "无论多长，显存只取决于窗口；这个模型只用短片段训练过，几秒之后颜色会漂移。"
+            "蒸馏模型（Self Forcing 等）无需连接 SIGMAS："
             "timesteps 1000, 750, 500, 250，solver lcm，cfg 1，每块 3 帧，窗口 21 帧。",
         ),
         **long_workflows(),
