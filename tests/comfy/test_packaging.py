@@ -20,7 +20,8 @@ from tools.workflow_prompt import changed, load_workflow, to_prompt
 DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requirements-dev.txt"}
 NEEDED = ("__init__.py", "demo/weights", "example_workflows", "locales", "nodes", "subgraphs", "wan_core", "web")
 IMPORTABLE = {"av", "einops", "numpy", "safetensors"}  # requirements.txt
-OF_THE_HOST = {"torch", "tqdm", "comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "aiohttp", "server"}
+COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
+OF_THE_HOST = {*COMFYUI, "aiohttp", "torch", "tqdm"}  # the last three are in ComfyUI's requirements.txt
 
 
 def listed(*options: str) -> set[str]:
