@@ -6,8 +6,13 @@ import ast
 import re
 from pathlib import Path
 
+import av
 import pytest
+import torch
 
+from demo.shapes import SIZE
+from tools import build_subgraphs
+from tools.build_thumbnails import GAP, SCALE, thumbnail, twins
 from tools.build_workflows import FOLDER, text_of, workflows
 from tools.workflow_graph import NEGATIVE_PROMPT
 
@@ -22,12 +27,6 @@ def test_a_workflow_file_is_what_the_builder_makes(name: str) -> None:
 
 def test_no_workflow_file_is_left_over() -> None:
     assert {file.stem for file in FOLDER.glob("*.json")} == set(workflows())
-
-
-def test_every_workflow_has_its_picture_for_the_template_browser() -> None:
-    pictures = {file.stem for file in FOLDER.glob("*.jpg")}
-    assert pictures == set(workflows()), "run python -m tools.build_thumbnails"
-    assert all(file.read_bytes()[:3] == b"\xff\xd8\xff" for file in FOLDER.glob("*.jpg"))
 
 
 def test_the_workflows_carry_the_nodes_own_negative_prompt() -> None:
@@ -46,3 +45,59 @@ def test_every_link_of_a_workflow_joins_two_sockets_that_know_of_it() -> None:
             assert nodes[source]["outputs"][out_slot]["type"] == kind
             assert nodes[target]["inputs"][in_slot]["type"] in (kind, "*")
         assert re.fullmatch(r"skyreels_v2_[a-z0-9_]+", name)
+
+
+def test_every_template_has_a_picture_of_the_size_that_the_builder_makes_and_no_picture_is_left_over() -> None:
+    pictures = {file.stem: file for file in FOLDER.glob("*.jpg")}
+    assert set(pictures) == set(workflows()), "run python -m tools.build_thumbnails"
+    assert sum(file.stat().st_size for file in pictures.values()) < 10**6
+    edge = 2 * SCALE * SIZE + GAP
+    for file in pictures.values():
+        with av.open(str(file)) as container:
+            frame = next(container.decode(video=0))
+        assert (frame.width, frame.height) == (edge, edge)
+        assert frame.to_ndarray(format="rgb24").std() > 5, f"{file.name} shows nothing"
+
+
+def test_a_template_shows_the_picture_of_its_demo_twin() -> None:
+    names = set(workflows())
+    shown = {name for demo in names if "_demo_" in demo for name in twins(demo)}
+    assert shown == names
+    for demo in (name for name in names if "_demo_" in name):
+        first, second = ((FOLDER / f"{name}.jpg").read_bytes() for name in twins(demo))
+        assert first == second, demo
+
+
+def test_a_picture_holds_first_and_last_frame_and_two_between(tmp_path: Path) -> None:
+    greys = torch.linspace(40, 220, 7).round().to(torch.uint8)
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(thumbnail(greys[:, None, None, None].expand(7, SIZE, SIZE, 3).contiguous()))
+    with av.open(str(file)) as container:
+        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    step = SCALE * SIZE + GAP
+    middles = [pixels[row * step + 90, column * step + 90] for row in (0, 1) for column in (0, 1)]
+    for middle, at in zip(middles, (0, 2, 4, 6), strict=True):
+        assert abs(middle - int(greys[at])).max() <= 3
+
+
+@pytest.mark.parametrize("name", build_subgraphs.BLUEPRINTS)
+def test_a_blueprint_file_is_what_the_builder_makes(name: str) -> None:
+    file = build_subgraphs.FOLDER / f"{name}.json"
+    assert file.read_text("utf-8") == build_subgraphs.text_of(name), "run python -m tools.build_subgraphs"
+    assert {path.stem for path in build_subgraphs.FOLDER.glob("*.json")} == set(build_subgraphs.BLUEPRINTS)
+
+
+@pytest.mark.parametrize("name", build_subgraphs.BLUEPRINTS)
+def test_every_link_of_a_blueprint_joins_two_sockets_that_know_of_it(name: str) -> None:
+    file = build_subgraphs.build(name, build_subgraphs.BLUEPRINTS[name])
+    (subgraph,) = file["definitions"]["subgraphs"]
+    nodes = {node["id"]: node for node in subgraph["nodes"]}
+    ends = {
+        (build_subgraphs.INPUTS, at): socket["linkIds"] for at, socket in enumerate(subgraph["inputs"])
+    } | {(build_subgraphs.OUTPUTS, at): socket["linkIds"] for at, socket in enumerate(subgraph["outputs"])}
+    for link in subgraph["links"]:
+        source, target = (link["origin_id"], link["origin_slot"]), (link["target_id"], link["target_slot"])
+        assert link["id"] in (ends.get(source) or nodes[source[0]]["outputs"][source[1]]["links"])
+        assert link["id"] in (ends.get(target) or [nodes[target[0]]["inputs"][target[1]]["link"]])
+    (shown,) = file["nodes"]
+    assert {int(node) for node, _ in shown["properties"]["proxyWidgets"]} <= set(nodes)

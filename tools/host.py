@@ -23,8 +23,7 @@ from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 LAUNCHER = Path(__file__).resolve().parent / "launch_host.py"
-# dots and dashes, as a person's unzipped download has them: no import may depend on the folder's name
-PACK_FOLDER = "comfyui-skyreels-v2.test"
+PACK_FOLDER = "comfyui-skyreels-v2"
 MODEL_FOLDERS = ("checkpoints", "clip_vision", "diffusion_models", "loras", "text_encoders", "vae")
 NEVER_COPIED = shutil.ignore_patterns(".git", ".venv*", "venv", "__pycache__", "*.pyc", ".*_cache", "node_modules")
 HOW_TO_RUN = (
@@ -190,6 +189,7 @@ class Host:
         install: the ComfyUI and its Python.
         extra_arguments: of ComfyUI's command line.
         put_pack: what puts the pack into a folder; the repository's files unless given.
+        pack_folder: the name of that folder in custom_nodes.
         extra_nodes: more node packs: folder name and where it is copied from.
     """
 
@@ -198,6 +198,7 @@ class Host:
         install: HostInstall,
         extra_arguments: tuple[str, ...] = (),
         put_pack: Callable[[Path], None] = copy_pack,
+        pack_folder: str = PACK_FOLDER,
         extra_nodes: Mapping[str, Path] | None = None,
     ) -> None:
         self.install = install
@@ -205,7 +206,7 @@ class Host:
         self.base = Path(tempfile.mkdtemp(prefix="skyreels-host-"))
         for name in ("custom_nodes", "input", "output", "user", "temp", *(f"models/{name}" for name in MODEL_FOLDERS)):
             (self.base / name).mkdir(parents=True)
-        put_pack(self.base / "custom_nodes" / PACK_FOLDER)
+        put_pack(self.base / "custom_nodes" / pack_folder)
         for name, source in (extra_nodes or {}).items():
             shutil.copytree(source, self.base / "custom_nodes" / name, ignore=NEVER_COPIED)
         self.log_file = self.base / "server.log"

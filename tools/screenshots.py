@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.browser import open_page, wait_until_ready
-from tools.host import REPO, Host, find_hosts, why_no_host
+from tools.host import PACK_FOLDER, REPO, Host, find_hosts, why_no_host
 from tools.host_demo import start
 from tools.workflow_prompt import load_workflow
 
@@ -54,7 +54,10 @@ def templates(page: Any) -> None:
     """Show the pack's workflows in the template browser."""
     page.evaluate(COMMAND, "Comfy.BrowseTemplates")
     page.wait_for_timeout(SETTLE)
-    page.get_by_text("Extensions", exact=True).first.click()
+    packs = page.get_by_text(PACK_FOLDER, exact=True)
+    if packs.count() == 0:  # the list of extensions is folded
+        page.get_by_text("Extensions", exact=True).click()
+    packs.first.click()
     page.wait_for_timeout(2 * SETTLE)
 
 
@@ -75,15 +78,8 @@ def help_page(page: Any) -> None:
     open_workflow(page, "skyreels_v2_demo_long_video")
     page.evaluate(SELECT, LONG)
     page.wait_for_timeout(500)
-    page.evaluate(COMMAND, "Comfy.Canvas.ShowNodeInfo") if has_command(page) else page.locator(".p-button").first
-    page.wait_for_timeout(SETTLE)
-
-
-def has_command(page: Any) -> bool:
-    """Say whether the front end can be told to show a node's help."""
-    return page.evaluate(
-        "() => window.app.extensionManager.command.commands.some((one) => one.id === 'Comfy.Canvas.ShowNodeInfo')"
-    )
+    page.get_by_test_id("info-button").click()
+    page.wait_for_timeout(2 * SETTLE)
 
 
 ENGLISH: dict[str, Callable[[Any], None]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.host import (
-    PACK_FOLDER,
     REPO,
     ExecutionFailed,
     Finished,
@@ -37,10 +36,13 @@ __all__ = [
 
 HERE = Path(__file__).resolve().parent
 TEST_NODES_FOLDER = "skyreels_v2_test_nodes"
+# dots and dashes, as a person's unzipped download has them: no import may depend on the folder's name
+PACK_FOLDER = "comfyui-skyreels-v2.test"
 
 
 class Host(PlainHost):
     """A server with the tests' own nodes."""
 
     def __init__(self, install: HostInstall, extra_arguments: tuple[str, ...] = ()) -> None:
-        super().__init__(install, extra_arguments, extra_nodes={TEST_NODES_FOLDER: HERE / "host_nodes"})
+        extra_nodes = {TEST_NODES_FOLDER: HERE / "host_nodes"}
+        super().__init__(install, extra_arguments, pack_folder=PACK_FOLDER, extra_nodes=extra_nodes)

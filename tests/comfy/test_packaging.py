@@ -21,7 +21,7 @@ DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requ
 NEEDED = ("__init__.py", "demo/weights", "example_workflows", "locales", "nodes", "subgraphs", "wan_core", "web")
 IMPORTABLE = {"av", "einops", "numpy", "safetensors"}  # requirements.txt
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
-OF_THE_HOST = {*COMFYUI, "torch", "tqdm", "aiohttp"}
+OF_THE_HOST = {*COMFYUI, "aiohttp", "torch", "tqdm"}  # the last three are in ComfyUI's requirements.txt
 
 
 def listed(*options: str) -> set[str]:

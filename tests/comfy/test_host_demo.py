@@ -1,0 +1,79 @@
+"""`dev.py demo --comfyui`: a template run by a real host, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dev
+from tests.comfy.host import REPO, HostInstall
+from tests.comfy.videos import probe
+from tools.host import HostInstall as Install
+from tools.host_demo import demo_names, main, run_demo, why_not, workflow_file
+
+
+def test_a_template_becomes_a_video_and_a_contact_sheet(install: HostInstall, tmp_path: Path) -> None:
+    changes = {"steps": 2, "frames": 9, "prompt": "a green star standing still on a white background"}
+    video, sheet = run_demo(install, workflow_file("text_to_video"), changes, tmp_path / "out")
+    facts = probe(video)
+    assert (facts.width, facts.height, facts.frames) == (64, 64, 9)
+    picture = probe(sheet)
+    assert (picture.width, picture.height) == (4 * 256 + 3 * 2, 3 * 256 + 2 * 2)
+
+
+def test_a_python_without_the_packages_of_comfyui_is_named(
+    install: HostInstall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    python = dev.program(bare, "python")
+    monkeypatch.setenv("SKYREELS_HOSTS", str(install.folder))
+    monkeypatch.setenv("SKYREELS_HOST_PYTHON", str(python))
+    assert main(["--comfyui", str(install.folder), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("demo: ComfyUI ") and str(python) in said and "no package torch" in said
+    assert "COMFYUI_PYTHON" in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_log_does_not_explain_is_shown_as_it_is() -> None:
+    install = Install(Path("ComfyUI"), Path("python"), "0.0")
+    assert why_not(install, "ModuleNotFoundError: No module named 'av.video'", "ended").count("no package av.video,")
+    assert why_not(install, "address already in use", "ended:\nlog") == "ended:\nlog"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"), [(["--workflow", "nonsense"], "text_to_video_async"), (["--seed", "-1"], "seed is -1")]
+)
+def test_a_wrong_flag_is_one_sentence_and_starts_nothing(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--comfyui", "nowhere", *flags]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and words in said.err and len(said.err.splitlines()) == 1
+
+
+def test_the_templates_are_those_that_need_no_download() -> None:
+    assert workflow_file("skyreels_v2_demo_loop.json") == workflow_file("loop")
+    assert len(demo_names()) == len(list((REPO / "example_workflows").glob("*_demo_*.json")))
+
+
+def test_a_folder_that_is_no_comfyui_is_refused_and_another_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+    monkeypatch.setenv("COMFYUI_PATH", "")
+    with pytest.raises(dev.DevError, match=r"--comfyui is .*no ComfyUI folder"):
+        dev.one_host(tmp_path)
+    (tmp_path / "comfy").mkdir()
+    for name in ("main.py", "requirements.txt"):
+        (tmp_path / name).touch()
+    wanted = {"SKYREELS_HOSTS": str(tmp_path.resolve()), "SKYREELS_HOST_PYTHON": sys.executable}
+    assert dev.one_host(tmp_path) == wanted
+    assert dev.comfyui_of(["--seed", "3", f"--comfyui={tmp_path}"]) == tmp_path
+    assert dev.comfyui_of(["--seed", "3"]) is None
+    assert os.pathsep not in wanted["SKYREELS_HOSTS"]
