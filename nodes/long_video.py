@@ -150,9 +150,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                     tooltip="Size of the result; the video is scaled and cropped about its centre to it. As the video: "
                     "its own size, cut to multiples of 16 pixels.",
                 ),
-                io.Int.Input(
-                    "new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."
-                ),
+                io.Int.Input("new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."),
                 *window_inputs(),
                 seed,
                 steps,
