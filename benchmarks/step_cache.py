@@ -31,7 +31,7 @@ from .machine import this_machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FIRST_SEED = 7_000_000  # of prompts and noise; the method was chosen on others
-THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 1.0)
 FEWER_STEPS = (0.67, 0.5)
 MODES = {
     "sync, 20 steps": (Settings(), 10),
@@ -164,8 +164,11 @@ def main() -> None:
             lines.append(line)
             print(line.text(), flush=True)
             (RESULTS / "step-cache.md").write_text(page(lines, given.clips), "utf-8")
-            rows = [asdict(line) for line in lines]
-            values = {"machine": this_machine().values(), "clips": given.clips, "lines": rows}
+            values = {
+                "machine": this_machine().values(),
+                "clips": given.clips,
+                "lines": [asdict(line) for line in lines],
+            }
             (RESULTS / "step-cache.json").write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
 

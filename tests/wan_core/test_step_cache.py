@@ -77,10 +77,11 @@ class Twin:
             worst = max(worst, relative / leeway([sigma]).item())
         return worst
 
-    def step(self, busy: list[bool], last: list[bool], sigmas: list[float], truth: torch.Tensor, causal: bool):
+    def step(
+        self, busy: list[bool], last: list[bool], sigmas: list[float], truth: torch.Tensor, causal: bool
+    ) -> tuple[range, torch.Tensor]:
         """Return who is computed, and the velocities with the others forecast."""
-        at = zip(busy, sigmas, strict=True)
-        expected = [self.expected(n, sigma) if on else 0.0 for n, (on, sigma) in enumerate(at)]
+        expected = [self.expected(n, sigma) if busy[n] else 0.0 for n, sigma in enumerate(sigmas)]
         due = [
             n for n, on in enumerate(busy)
             if on and (last[n] or self.reused[n] >= MAX_REUSED or self.spent[n] + expected[n] >= self.threshold)

@@ -200,7 +200,7 @@ def test_another_model_and_a_negative_threshold_are_refused(model: Any) -> None:
     class Other:
         model = object()
 
-    with pytest.raises(ValueError, match=r"needs a SkyReels-V2 or Wan 2\.1"):
+    with pytest.raises(ValueError, match="needs a SkyReels-V2 or Wan"):
         patched(Other(), 0.1)
     with pytest.raises(ValueError, match="has to be 0 or more"):
         patched(model, -0.1)
