@@ -64,8 +64,7 @@ def test_a_template_shows_the_picture_of_its_demo_twin() -> None:
     shown = {name for demo in names if "_demo_" in demo for name in twins(demo)}
     assert shown == names
     for demo in (name for name in names if "_demo_" in name):
-        first, second = ((FOLDER / f"{name}.jpg").read_bytes() for name in twins(demo))
-        assert first == second, demo
+        assert len({(FOLDER / f"{name}.jpg").read_bytes() for name in twins(demo)}) == 1, demo
 
 
 def test_a_picture_holds_first_and_last_frame_and_two_between(tmp_path: Path) -> None:

@@ -51,9 +51,17 @@ def thumbnail(frames: Tensor) -> bytes:
     return jpeg(contact_sheet(shown, 2, GAP))
 
 
+# templates of models of a kind that is not embedded
+ALSO = {
+    "skyreels_v2_demo_text_to_video": "skyreels_v2_t2v_model",
+    "skyreels_v2_demo_image_to_video": "skyreels_v2_i2v_model",
+}
+
+
 def twins(demo: str) -> list[str]:
-    """Return the names of the templates that show a demo run: its own and that of the released models."""
-    return [demo, demo.replace("_demo_", "_")]
+    """Return the names of the templates that show a demo run: its own and those of the released models."""
+    names = [demo, demo.replace("_demo_", "_"), ALSO.get(demo, demo)]
+    return [name for name in dict.fromkeys(names) if (FOLDER / f"{name}.json").is_file()]
 
 
 def main() -> None:

@@ -165,8 +165,11 @@ def test_nothing_is_left_after_a_run_however_it_ends(
 
 
 def test_the_given_model_is_not_changed(model: Any) -> None:
-    patched(model, 0.1)
-    assert not model.get_all_wrappers("outer_sample") and not model.get_all_wrappers("diffusion_model")
+    kinds = ("outer_sample", "diffusion_model")
+    before = [list(model.get_all_wrappers(kind)) for kind in kinds]
+    cached = patched(model, 0.1)
+    assert [list(model.get_all_wrappers(kind)) for kind in kinds] == before
+    assert [len(cached.get_all_wrappers(kind)) for kind in kinds] == [len(wrappers) + 1 for wrappers in before]
 
 
 def test_the_last_of_two_nodes_counts(model: Any, computed: list[int]) -> None:
