@@ -101,7 +101,7 @@ def long_graph(
             Node(
                 "SkyReelsV2PromptScript", (430, 240), [("clip", "CLIP")], [("script", "SKYREELS_V2_SCRIPT")],
                 [prompt, 0.0],
-            )  # fmt: skip
+            )
         )
     encode, *script = graph.column(*texts)
     loaded = settings.kit.place_images(graph, list(images))
