@@ -58,7 +58,7 @@ BLUEPRINTS: dict[str, Blueprint] = {
         ),
         (("CreateVideo", "VIDEO"),),
     ),
-    "SkyReels-V2 Long Video": Blueprint(
+    "SkyReels-V2 Text to Long Video": Blueprint(
         long_graph(WAVES, LongSettings(RELEASED, 257, "long_video"), "", ""),
         (
             ("SkyReelsV2TextEncode", "prompt"),

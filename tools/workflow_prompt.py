@@ -86,7 +86,7 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
     return prompt
 
 
-def changed(prompt: dict[str, dict[str, Any]], **values: Any) -> dict[str, dict[str, Any]]:
+def changed(prompt: dict[str, dict[str, Any]], /, **values: Any) -> dict[str, dict[str, Any]]:
     """Return a prompt with some widgets changed wherever they are; links stay what they are."""
     return {
         number: {
