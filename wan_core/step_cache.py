@@ -5,7 +5,7 @@ noise level: the whole clip where all frames go together, a block of the schedul
 For every block the velocities of the last two computed steps are kept, and the next ones are forecast along a straight
 line over log(alpha / sigma). Whenever a block is computed, the forecast that could have been used instead is compared
 with it; the difference, grown with the distance as the remainder of the interpolation says, is the error to be expected
-of the next forecasts. A block is due when this error reaches the threshold.
+of the next forecasts. A block is due when the expected errors since it was computed would add up to the threshold.
 
 What a due block costs depends on attention. Bidirectional: every frame is seen by the others, so one due block computes
 the call, all blocks are fresh after it, and a call is left out when no block is due. Causal: nobody before a block sees
@@ -164,7 +164,8 @@ class StepCache:
     """The step cache of one sampling run; a context, so that nothing of it outlives the run.
 
     Args:
-        threshold: error that a forecast velocity may be expected to have, relative to the velocity; 0 computes all.
+        threshold: what the expected errors of a block's forecasts may add up to, relative to its velocity and to the
+            `leeway` of its noise level; 0 computes all.
     """
 
     def __init__(self, threshold: float):
