@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -220,16 +221,30 @@ def lint(python: Path) -> int:
 
 def check_style(python: Path) -> int:
     """Run ruff on everything."""
-    return run([python, "-m", "ruff", "check", "."])
+    checks = (["check", "."], ["format", "--check", "."])
+    return max(run([python, "-m", "ruff", *check]) for check in checks)
 
 
 def check_types(python: Path) -> int:
-    """Run mypy on wan_core."""
-    return run([python, "-m", "mypy", "wan_core"])
+    """Run mypy on all that is not a test."""
+    plain = run([python, "-m", "mypy", "wan_core", "demo", "benchmarks", "tools", "dev.py"])
+    with named_copy() as folder:
+        where = {"MYPYPATH": os.pathsep.join((str(folder), str(ROOT)))}
+        config = ("--config-file", ROOT / "pyproject.toml")
+        nodes = run([python, "-m", "mypy", *config, "-p", "skyreels_v2.nodes"], where, folder)
+    return plain or nodes
 
 
 def check_imports(python: Path) -> int:
-    """Run import-linter on a copy with a fixed name: the pack's own folder may have any, its imports are relative."""
+    """Run import-linter."""
+    linter = program(python.parent.parent, "lint-imports")
+    with named_copy() as folder:
+        return run([linter, "--config", ROOT / "pyproject.toml", "--no-cache", "--no-logo"], cwd=folder)
+
+
+@contextmanager
+def named_copy() -> Iterator[Path]:
+    """Give a folder with a copy of the pack of a fixed name: its own folder may have any, and imports are relative."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "skyreels_v2"
         package.mkdir()
@@ -238,8 +253,7 @@ def check_imports(python: Path) -> int:
             target = package / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-        linter = program(python.parent.parent, "lint-imports")
-        return run([linter, "--config", ROOT / "pyproject.toml", "--no-cache", "--no-logo"], cwd=Path(folder))
+        yield Path(folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -63,11 +65,11 @@ def measure_case(case: Case, settings: Settings, host: Host | None) -> list[Resu
     given = inputs(case)
     with torch.no_grad():
         model = our_model(case)
-        calls = {}
+        calls: dict[str, Callable[[], object]] = {}
         for name in names(case, host):
             call = build(name, case, model, host)
             call(given)  # warm up
-            calls[name] = lambda call=call: call(given)
+            calls[name] = partial(call, given)
         seconds = interleaved(calls, settings.rounds, clock)
         machine_peak = matrix_product_peak(DTYPES[case.dtype], clock)
     operations = floating_point_operations(case)

@@ -10,13 +10,14 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 from tqdm import tqdm
 
-from demo.shapes import Clips, draw_clips, render
+from demo.shapes import FPS, Clips, draw_clips, render, with_surges
 from demo.training import half_precision
 from demo.vae import encode
 
 CLIP_LATENTS = 12  # latent frames of a clip
 CLIP_FRAMES = 4 * (CLIP_LATENTS - 1) + 1
 CLIPS_PER_CALL = 4
+SURGE_SHARE = 1 / 3  # of the straight motions that change their pace
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def make_pool(vae: AutoencoderKLWan, count: int, seed: int, device: str = "cpu",
         device: where to encode.
         kept: file for the latents, read when it is there.
     """
-    clips = draw_clips(count, seed)
+    clips = with_surges(draw_clips(count, seed), SURGE_SHARE, CLIP_FRAMES / max(FPS), seed)
     if kept is not None and kept.exists():
         return Pool(clips, *torch.load(kept, weights_only=True))
     latents, stills = encode_clips(vae.to(device), clips, device)

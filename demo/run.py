@@ -94,7 +94,7 @@ def read_picture(path: Path) -> Tensor:
 
 def known_latents(models: Models, settings: DemoSettings, plan: Plan) -> dict[int, Tensor]:
     """Return the latents [1, 16, 1, 8, 8] of the given pictures by their place in the video."""
-    known = {}
+    known: dict[int, Tensor] = {}
     for index, picture in ((0, settings.start), (plan.latent_frames - 1, settings.end)):
         if picture is not None:
             known |= known_clip(index, encode(models.vae, picture[None, None]))

@@ -101,7 +101,9 @@ def batched(
     for first in range(0, len(texts), BATCH):
         rows = slice(first, first + BATCH)
         given = {name: images[rows] for name, images in pictures.items()}
-        parts.append(make_clips(models, texts[rows], seeds[rows], FRAMES, settings, **given))
+        parts.append(
+            make_clips(models, texts[rows], seeds[rows], FRAMES, settings, given.get("start"), given.get("end"))
+        )
         bar.update(len(texts[rows]))
     return torch.cat(parts)
 
@@ -139,9 +141,7 @@ def drawn(count: int) -> tuple[Clips, list[str], list[int]]:
     """Return unseen clips at the scored frame rate, their captions in both languages by turns, and seeds."""
     clips = draw_clips(count, PICTURE_SEED)
     clips = replace(clips, fps=torch.full((count,), FPS))
-    texts = [
-        caption(clips.words(row), LANGUAGES[row % 2], random.Random(PICTURE_SEED + row)) for row in range(count)
-    ]
+    texts = [caption(clips.words(row), LANGUAGES[row % 2], random.Random(PICTURE_SEED + row)) for row in range(count)]
     return clips, texts, [PICTURE_SEED + row for row in range(count)]
 
 

@@ -8,7 +8,7 @@ Everything that happens follows from a seed, and the truth (place, colour, shape
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ BOUNCE_SPEED = (56.0, 70.0)
 BOUNCE_ANGLE = (0.6, 0.97)  # radians from the horizontal
 ORBIT_RADIUS = (10.5, 12.8)
 ORBIT_SPEED = (4.6, 5.8)  # radians per second
+SURGE = SIZE / 2  # pixels; the farthest that a place on the torus can be ahead or behind
+SURGE_SECONDS = (1.2, 1.6)  # slow enough that the slowest shape does not turn back
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
 
 
@@ -69,6 +71,8 @@ class Clips:
         start: float [B, 2], x and y of the centre (of the orbit's centre) in pixels at second 0.
         velocity: float [B, 2], pixels per second.
         orbit: float [B, 3], radius in pixels, radians at second 0, radians per second; radius 0 without an orbit.
+        surge: float [B, 3], pixels that the shape gets ahead of an even pace, the second when this begins, the seconds
+            it takes; 0 pixels with an even pace.
     """
 
     shape: Tensor
@@ -80,6 +84,7 @@ class Clips:
     start: Tensor
     velocity: Tensor
     orbit: Tensor
+    surge: Tensor
 
     def __len__(self) -> int:
         return len(self.shape)
@@ -136,7 +141,28 @@ def draw_clips(count: int, seed: int) -> Clips:
         start=torch.where(orbiting[:, None], middle, start),
         velocity=torch.where(bouncing[:, None], diagonal, straight),
         orbit=orbit * orbiting[:, None],
+        surge=torch.tensor([0.0, 0.0, 1.0]).repeat(count, 1),
     )
+
+
+def with_surges(clips: Clips, share: float, seconds: float, seed: int) -> Clips:
+    """Let some of the straight motions change their pace once, smoothly, without turning back.
+
+    A video that has to end where something is given - the start of a loop - can only get there so.
+
+    Args:
+        clips: B clips.
+        share: of the straight motions.
+        seconds: length of the clips.
+        seed: 0 or more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chance, far, long, when = torch.rand(4, len(clips), generator=generator)
+    low, high = SURGE_SECONDS
+    lasts = low + (high - low) * long
+    surge = torch.stack((SURGE * (2 * far - 1), (seconds + 1) * when - 1, lasts), dim=1)
+    straight = (clips.motion >= MOTIONS.index("left")) & (clips.motion <= MOTIONS.index("down"))
+    return replace(clips, surge=torch.where((straight & (chance < share))[:, None], surge, clips.surge))
 
 
 def centres(clips: Clips, frames: int, first: int = 0) -> Tensor:
@@ -151,7 +177,10 @@ def centres(clips: Clips, frames: int, first: int = 0) -> Tensor:
         float [B, frames, 2], x and y in pixels, 0..64.
     """
     seconds = (torch.arange(first, first + frames) / clips.fps[:, None]).unsqueeze(-1)  # [B, frames, 1]
-    place = clips.start[:, None] + clips.velocity[:, None] * seconds
+    ahead, begins, lasts = clips.surge[:, None].unbind(-1)  # each [B, 1]
+    part = ((seconds[..., 0] - begins) / lasts).clamp(0, 1)
+    pace = torch.nn.functional.normalize(clips.velocity, dim=1)[:, None] * (ahead * part**2 * (3 - 2 * part))[..., None]
+    place = clips.start[:, None] + clips.velocity[:, None] * seconds + pace
     radius, phase, speed = clips.orbit[:, None].unbind(-1)  # each [B, 1]
     angle = phase + speed * seconds[..., 0]
     place = place + radius[..., None] * torch.stack((angle.cos(), angle.sin()), dim=-1)

@@ -57,7 +57,7 @@ def train_models(options: argparse.Namespace) -> None:
         pool = make_pool(coder, options.clips, options.seed * 10**7 + POOL_SEED, options.device, folder / "latents.pt")
         checked = make_pool(coder, HELD_OUT_CLIPS, HELD_OUT_SEED, options.device)
         begun = load_dit(options.begin) if options.begin else None
-        model = train_dit(plan("dit"), text, pool, checked, options.batch, options.compile, begun)
+        model = train_dit(plan("dit"), text, pool, checked, options.compile, begun, options.first_step)
         save_dit(model, folder / DIT_FILE)
 
     steps: dict[str, Callable[[], None]] = {
@@ -85,7 +85,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--only", choices=MODELS, help="one model; it needs the files of those before it")
     add("--seed", type=int, default=0, help="of weights and data (default: 0)")
     add("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    add("--batch", type=int, default=16, help="clips of a transformer's step (default: 16)")
+    add(
+        "--first-step",
+        type=int,
+        default=0,
+        help="with --begin: step of the transformer's recipe to begin at (default: 0)",
+    )
     add("--clips", type=int, default=4000, help="clips that the transformer learns from (default: 4000)")
     add("--compile", action="store_true", help="compile the transformer: less than half the time a step")
     return parser.parse_args(arguments)

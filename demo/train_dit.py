@@ -1,14 +1,15 @@
 """Training of the tiny transformer by diffusion forcing: rectified flow with a noise level for every latent frame.
 
-It begins mostly with single pictures: what a caption says about colour, shape and background is learned from them, and
-a picture costs a tenth of a clip. Then come windows of many lengths, some from the middle of a clip, where the first
-latent frame is an ordinary one, as in a long video that is made in segments; a share of block-causal attention; a share
-without text, for guidance.
+It begins mostly with single pictures, in small batches: what a caption says about colour, shape and background is
+learned from them, outlines take the most steps, and a picture costs a tenth of a clip. Then come windows of many
+lengths, some from the middle of a clip, where the first latent frame is an ordinary one, as in a long video made in
+segments; a share of block-causal attention; a share without text, for guidance.
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,6 @@ from wan_core.model import WanModel
 # latent frames of a window and of a causal block (0: attention both ways); few enough that a compiled model is compiled
 # for each
 CASES = ((1, 0), (3, 0), (10, 0), (10, 5), (10, 1))
-# from which step on, and the share of the steps that get each case
-STAGES: tuple[tuple[int, tuple[float, ...]], ...] = (
-    (0, (0.7, 0.15, 0.1, 0.04, 0.01)),
-    (2000, (0.2, 0.2, 0.4, 0.14, 0.06)),
-)
 LONGEST = 10
 MIDDLE_SHARE = 0.25  # of windows that do not begin where a clip begins
 NO_TEXT_SHARE = 0.1
@@ -38,6 +34,24 @@ HELD_OUT_SEED = 10**6
 ROWS_SEED = 5 * 10**8
 HELD_OUT_DRAWS = 6
 TIMESTEPS = 1000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        first_step: from which step on.
+        latent_frames: of all clips of a step together.
+        shares: of the steps that get each of CASES.
+    """
+
+    first_step: int
+    latent_frames: int
+    shares: tuple[float, ...]
+
+
+STAGES = (Stage(0, 32, (0.8, 0.1, 0.06, 0.03, 0.01)), Stage(8_000, 80, (0.2, 0.15, 0.4, 0.18, 0.07)))
 
 
 class Prompts:
@@ -113,9 +127,9 @@ def train_dit(
     encoder: TextEncoder,
     pool: Pool,
     checked: Pool,
-    batch: int,
     compiled: bool,
     model: WanModel | None = None,
+    first: int = 0,
 ) -> WanModel:
     """Train the transformer from nothing, or go on.
 
@@ -124,12 +138,11 @@ def train_dit(
         encoder: the trained text encoder.
         pool: clips to learn from.
         checked: clips held out.
-        batch: clips of a step with the longest windows; shorter ones get as many more.
         compiled: whether to compile the blocks; it needs a C++ compiler.
-        model: begin with this one, at the last stage, instead of a fresh one.
+        model: begin with this one instead of a fresh one.
+        first: step of the recipe to begin at.
     """
     torch.manual_seed(plan.seed)
-    first = 0 if model is None else STAGES[-1][0]
     model = (model or fresh_dit()).requires_grad_(True).train().to(plan.device)
     if compiled:
         compile_blocks(model)
@@ -152,9 +165,9 @@ def train_dit(
     def loss_of(step: int) -> Tensor:
         step += first
         seed = plan.seed * 10**7 + step
-        shares = next(shares for begin, shares in reversed(STAGES) if step >= begin)
-        case = random.Random(f"case {seed}").choices(CASES, shares)[0]
-        count = batch * LONGEST // case[0]
+        stage = next(stage for stage in reversed(STAGES) if step >= stage.first_step)
+        case = random.Random(f"case {seed}").choices(CASES, stage.shares)[0]
+        count = stage.latent_frames // case[0]
         rows = torch.randint(len(pool.clips), (count,), generator=torch.Generator().manual_seed(ROWS_SEED + seed))
         return loss_on(model, pool, case, rows, seed)
 

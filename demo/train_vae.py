@@ -196,7 +196,7 @@ def held_out_score(frames: int, device: str) -> Callable[[nn.Module], float]:
 
 
 @torch.no_grad()
-def folded(vae: nn.Module, seed: int) -> nn.Module:
+def folded(vae: AutoencoderKLWan, seed: int) -> AutoencoderKLWan:
     """Measure the latents' mean and spread over a set of clips and fold them to the released VAE's."""
     quant = vae.quant_conv  # nothing reads the log variances in training
     quant.weight[LATENT_CHANNELS:] = 0

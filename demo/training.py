@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ LAST_RATE = 0.02  # of the learning rate, at the end
 SAVE_SECONDS = 60.0
 CHECK_STEPS = 500  # between held-out scores
 GRADIENT_NORM = 1.0
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ class Plan:
         return self.folder / f"{self.name}.pt"
 
 
-class Average:
+class Average(Generic[Module]):
     """A running average of a module's weights: what is kept and judged."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: Module):
         self.module = deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -88,9 +91,7 @@ def rate(step: int, done: float) -> float:
     return min(1.0, (step + 1) / WARM_UP_STEPS) * cosine
 
 
-def train(
-    module: nn.Module, plan: Plan, loss_of: Callable[[int], Tensor], score: Callable[[nn.Module], float]
-) -> nn.Module:
+def train(module: Module, plan: Plan, loss_of: Callable[[int], Tensor], score: Callable[[Module], float]) -> Module:
     """Train until the budget is spent.
 
     Args:
@@ -147,9 +148,7 @@ def save(
     partial.replace(path)
 
 
-def restore(
-    path: Path, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
+def restore(path: Path, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
     """Read a checkpoint; return the step to go on with and the seconds spent."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["module"])

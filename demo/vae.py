@@ -197,4 +197,4 @@ def initialise(vae: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
     for module in vae.modules():
         if type(module).__name__ == "WanResidualBlock":
-            module.conv2.weight.data *= 0.5
+            module.get_submodule("conv2").get_parameter("weight").data *= 0.5

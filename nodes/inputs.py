@@ -193,9 +193,7 @@ def timesteps_input(default: str, tooltip: str, optional: bool = False) -> Any:
 def forcing_inputs() -> list[Any]:
     """Return the inputs that diffusion forcing adds to an ordinary sampler."""
     return [
-        io.Combo.Input(
-            "solver", options=list(SOLVERS), default="unipc", tooltip=SOLVER_TOOLTIP
-        ),
+        io.Combo.Input("solver", options=list(SOLVERS), default="unipc", tooltip=SOLVER_TOOLTIP),
         io.Int.Input(
             "fps",
             default=24,

@@ -9,7 +9,7 @@ from typing import Any
 from ..wan_core.codecs import find_codec
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import LongVideoSettings, summary
-from ..wan_core.comfy.sampler import ForcingOptions
+from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.errors import SkyReelsError
 from ..wan_core.segments import whole_frames
 from .inputs import FORCING

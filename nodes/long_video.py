@@ -12,7 +12,7 @@ from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at
 from ..wan_core.comfy.long_video import Job, make_long_video
 from ..wan_core.comfy.prompts import prompts_of
-from ..wan_core.comfy.sampler import ForcingOptions
+from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
 from .inputs import (
     FORCING,
@@ -110,7 +110,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = SIZES.get(size, (width, height))
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen)
+        prompts = prompts_of(positive, script, chosen.plan(), chosen.forcing.fps, chosen.seed)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         inputs = Inputs(model, vae, prompts, negative, images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
@@ -188,7 +188,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         )
         total = len(source.tail) + new_frames
         chosen = LongVideoSettings(**settings, total_frames=total, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen)
+        prompts = prompts_of(positive, script, chosen.plan(), chosen.forcing.fps, chosen.seed)
         images = GivenImages(source.tail, end_image)
         inputs = Inputs(model, vae, prompts, negative, images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

@@ -21,9 +21,7 @@ TEMPLATES = {
     "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.": (
         "{name}：{value}。至少要为 {least}；常用值为 {usual}。"
     ),
-    "{name} is {value}, but it has to be at least {least}: change it.": (
-        "{name}：{value}。至少要为 {least}，请修改。"
-    ),
+    "{name} is {value}, but it has to be at least {least}: change it.": ("{name}：{value}。至少要为 {least}，请修改。"),
     "overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is {base} ({window} "
     "latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}.": (
         "重叠帧数（overlap_history）是 {overlap} 帧（{carried} 个潜帧{where}），窗口帧数（base_num_frames）是 {base} "
@@ -38,9 +36,7 @@ TEMPLATES = {
         "循环视频的帧需要看到后面的帧，而因果注意力会遮住它们：请关闭因果注意力（causal_attention）。"
     ),
     "A loop of {frames} frames cannot be closed, since it has to be 4k + 1 frames and at least {least}: "
-    "use {nearest}.": (
-        "{frames} 帧的循环视频无法首尾相接：帧数必须是 4k + 1，且至少为 {least}，请用 {nearest}。"
-    ),
+    "use {nearest}.": ("{frames} 帧的循环视频无法首尾相接：帧数必须是 4k + 1，且至少为 {least}，请用 {nearest}。"),
     "The codec is {name}, but the installed PyAV can write {codecs}.": (
         "编码格式是 {name}，但已安装的 PyAV 只能写 {codecs}。"
     ),

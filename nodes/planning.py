@@ -11,7 +11,7 @@ from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import LongVideoSettings, show_plan
 from ..wan_core.comfy.long_video import jobs_root
 from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
-from ..wan_core.comfy.sampler import ForcingOptions
+from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.journal import show_jobs
 from .inputs import FORCING, Script, forcing_inputs, length_inputs, loop_input, size_inputs, steps_and_shift
 

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.comfy.generate import generate
-from ..wan_core.comfy.sampler import DiffusionForcingSampler, ForcingOptions
+from ..wan_core.comfy.run_plan import ForcingOptions
+from ..wan_core.comfy.sampler import DiffusionForcingSampler
 from ..wan_core.sampling import flow_sigmas, parse_timesteps, warped_sigmas
 from .inputs import forcing_inputs, seed_and_cfg, steps_and_shift, timesteps_input
 
@@ -92,8 +93,10 @@ class SkyReelsV2Sigmas(io.ComfyNode):
             inputs=[
                 *steps_and_shift(),
                 timesteps_input(
-                    "", "Timesteps before the shift, in place of steps: what a few-step model was distilled with, for "
-                    "example 1000, 750, 500, 250. Empty: as many as steps says.", optional=True
+                    "",
+                    "Timesteps before the shift, in place of steps: what a few-step model was distilled with, for "
+                    "example 1000, 750, 500, 250. Empty: as many as steps says.",
+                    optional=True,
                 ),
             ],
             outputs=[io.Sigmas.Output("sigmas", display_name="sigmas", tooltip="Falling from 1 to 0.")],

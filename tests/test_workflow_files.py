@@ -91,9 +91,9 @@ def test_every_link_of_a_blueprint_joins_two_sockets_that_know_of_it(name: str) 
     file = build_subgraphs.build(name, build_subgraphs.BLUEPRINTS[name])
     (subgraph,) = file["definitions"]["subgraphs"]
     nodes = {node["id"]: node for node in subgraph["nodes"]}
-    ends = {
-        (build_subgraphs.INPUTS, at): socket["linkIds"] for at, socket in enumerate(subgraph["inputs"])
-    } | {(build_subgraphs.OUTPUTS, at): socket["linkIds"] for at, socket in enumerate(subgraph["outputs"])}
+    ends = {(build_subgraphs.INPUTS, at): socket["linkIds"] for at, socket in enumerate(subgraph["inputs"])} | {
+        (build_subgraphs.OUTPUTS, at): socket["linkIds"] for at, socket in enumerate(subgraph["outputs"])
+    }
     for link in subgraph["links"]:
         source, target = (link["origin_id"], link["origin_slot"]), (link["target_id"], link["target_slot"])
         assert link["id"] in (ends.get(source) or nodes[source[0]]["outputs"][source[1]]["links"])

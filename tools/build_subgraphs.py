@@ -176,9 +176,7 @@ def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
         "flags": {},
         "order": 0,
         "mode": 0,
-        "inputs": [
-            {"name": entry["name"], "type": entry["type"], "shape": OPTIONAL, "link": None} for entry in inputs
-        ],
+        "inputs": [{"name": entry["name"], "type": entry["type"], "shape": OPTIONAL, "link": None} for entry in inputs],
         "outputs": [{"name": entry["name"], "type": entry["type"], "links": []} for entry in outputs],
         "properties": {"proxyWidgets": [[str(inside.only(kind)["id"]), widget] for kind, widget in blueprint.widgets]},
         "widgets_values": [],

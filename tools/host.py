@@ -338,9 +338,7 @@ class Host:
             raise PromptRefused(answer)
         return answer["prompt_id"]
 
-    def wait(
-        self, prompt_id: str, timeout: float = 120, waiting: Callable[[], None] | None = None
-    ) -> dict[str, Any]:
+    def wait(self, prompt_id: str, timeout: float = 120, waiting: Callable[[], None] | None = None) -> dict[str, Any]:
         """Return the history entry of a prompt once it has ended, well or not; `waiting` is called now and then."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -355,9 +353,7 @@ class Host:
         self.interrupt()
         raise HostError(f"the prompt did not end in {timeout:.0f} s:\n{self.log}")
 
-    def run(
-        self, prompt: dict[str, Any], timeout: float = 120, waiting: Callable[[], None] | None = None
-    ) -> Finished:
+    def run(self, prompt: dict[str, Any], timeout: float = 120, waiting: Callable[[], None] | None = None) -> Finished:
         """Queue a prompt, wait for its end and return its files; `waiting` is called now and then.
 
         Raises:

@@ -99,7 +99,10 @@ def long_graph(
     if scripted:
         texts.append(
             Node(
-                "SkyReelsV2PromptScript", (430, 240), [("clip", "CLIP")], [("script", "SKYREELS_V2_SCRIPT")],
+                "SkyReelsV2PromptScript",
+                (430, 240),
+                [("clip", "CLIP")],
+                [("script", "SKYREELS_V2_SCRIPT")],
                 [prompt, 0.0],
             )
         )

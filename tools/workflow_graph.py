@@ -17,8 +17,7 @@ I2V_MODEL = "Wan2_1-SkyReels-V2-I2V-14B-540P_fp8_e4m3fn.safetensors"
 CLIP_VISION = "clip_vision_h.safetensors"
 MODEL_URLS = {
     **{
-        name: f"{HUB}/Kijai/WanVideo_comfy/resolve/main/Skyreels/{name}"
-        for name in (TRANSFORMER, T2V_MODEL, I2V_MODEL)
+        name: f"{HUB}/Kijai/WanVideo_comfy/resolve/main/Skyreels/{name}" for name in (TRANSFORMER, T2V_MODEL, I2V_MODEL)
     },
     CLIP_VISION: f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/clip_vision/{CLIP_VISION}",
     TEXT_ENCODER: f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/text_encoders/{TEXT_ENCODER}",

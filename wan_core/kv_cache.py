@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from .errors import ScheduleError
+
+Run = TypeVar("Run", bound="CachedRun")
 
 
 class Progress(Protocol):
@@ -140,10 +142,39 @@ class KVCache:
             layer.new_blocks = 0
 
 
-class CausalRun:
-    """The model calls of one clip under causal attention, with as little computed as the result depends on.
+class CachedRun:
+    """Model calls with a cache for every condition. It is a context: the caches are gone when it ends, however it ends.
 
-    It is a context: what it has cached is gone when the run ends, by success, error or interruption.
+    Args:
+        model: called with `(x, t, causal_block_size=..., cache=..., **inputs)` like a WanModel.
+        num_layers: its attention blocks.
+        device: where keys and values are kept; None leaves them where they were computed.
+    """
+
+    def __init__(self, model: Callable[..., Tensor], num_layers: int, device: torch.device | None = None):
+        self.model = model
+        self.num_layers = num_layers
+        self.device = device
+        self.caches: dict[Hashable, KVCache] = {}
+
+    def __enter__(self: Run) -> Run:
+        """Begin a run."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free what was cached."""
+        self.caches.clear()
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the caches take."""
+        return sum(cache.num_bytes for cache in self.caches.values())
+
+
+class CausalRun(CachedRun):
+    """The model calls of one clip under causal attention, with as little computed as the result depends on.
 
     Args:
         model: called with `(x, t, causal_block_size=..., cache=..., **inputs)` like a WanModel.
@@ -163,27 +194,9 @@ class CausalRun:
     ):
         if block_size < 1:
             raise ScheduleError(f"causal_block_size is {block_size}, but a causal block has at least 1 latent frame.")
-        self.model = model
-        self.num_layers = num_layers
+        super().__init__(model, num_layers, device)
         self.block_size = block_size
-        self.device = device
         self.sink_blocks = sink_blocks
-        self.caches: dict[Hashable, KVCache] = {}
-
-    def __enter__(self) -> CausalRun:
-        """Begin a run."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Free what was cached."""
-        self.caches.clear()
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that the caches take."""
-        return sum(cache.num_bytes for cache in self.caches.values())
 
     def move(self, device: torch.device) -> None:
         """Keep the caches on another device from now on."""

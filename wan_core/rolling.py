@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from .errors import InputError, ScheduleError
 from .forcing import forcing_schedule
-from .kv_cache import KVCache
+from .kv_cache import CachedRun, KVCache
 from .noise import fresh_noise, noise_of_frames
 from .sampler import Row, sample
 from .sampling import exact_timesteps
@@ -82,8 +81,8 @@ class RollingRow:
 RollingDenoise = Callable[[Tensor, Tensor, RollingRow], Tensor]
 
 
-class RollingRun:
-    """The model calls of one video. It is a context: what it has cached is gone when the run ends, however it ends.
+class RollingRun(CachedRun):
+    """The model calls of one video.
 
     Args:
         model: called with `(x, t, causal_block_size=..., cache=..., **inputs)` like a WanModel.
@@ -95,26 +94,8 @@ class RollingRun:
     def __init__(
         self, model: Callable[..., Tensor], num_layers: int, window: Window, device: torch.device | None = None
     ):
-        self.model = model
-        self.num_layers = num_layers
+        super().__init__(model, num_layers, device)
         self.window = window
-        self.device = device
-        self.caches: dict[Hashable, KVCache] = {}
-
-    def __enter__(self) -> RollingRun:
-        """Begin a run."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Free what was cached."""
-        self.caches.clear()
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that the caches take."""
-        return sum(cache.num_bytes for cache in self.caches.values())
 
     def __call__(self, x: Tensor, t: Tensor, row: RollingRow, key: Hashable = None, **inputs: Any) -> Tensor:
         """Predict the velocity of a block.

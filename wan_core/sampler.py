@@ -163,9 +163,7 @@ def plan(
     return jobs
 
 
-def levels_of(
-    schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor, known_level: float
-) -> torch.Tensor:
+def levels_of(schedule: ForcingSchedule, sigmas: torch.Tensor, known: torch.Tensor, known_level: float) -> torch.Tensor:
     """Return the noise level of every latent frame in every row [R, F], 0..1, on the CPU."""
     levels = noise_levels(sigmas.float().cpu())[schedule.step_index]
     levels[:, known] = known_level

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from demo.captions import LANGUAGES, SENTENCES, VOCABULARY, caption, parse
 from demo.measure import steps_of
 from demo.noise_levels import KNOWN_LEVEL, PATTERNS, draw_levels, stairs_of
-from demo.shapes import MARGIN, MOTIONS, SIZE, centres, draw_clips, render
+from demo.shapes import MARGIN, MOTIONS, SIZE, centres, draw_clips, render, with_surges
 from demo.text import MAX_BYTES, TextEncoder, tokenize
 from demo.train_text import draw_words
 
@@ -58,6 +58,21 @@ def test_a_straight_motion_goes_its_way_and_over_the_edge(motion: str, way: tupl
     speed = steps.norm(dim=-1, keepdim=True)
     assert torch.allclose(steps / speed, torch.tensor(way).float().expand_as(steps), atol=1e-3)
     assert (track.diff(dim=1).norm(dim=-1) > SIZE / 2).any(dim=1).all()
+
+
+def test_a_surge_moves_a_shape_ahead_or_behind_without_turning_back_and_leaves_other_motions_alone() -> None:
+    even = draw_clips(400, 8)
+    uneven = with_surges(even, share=0.5, seconds=2.0, seed=8)
+    straight = (even.motion >= MOTIONS.index("left")) & (even.motion <= MOTIONS.index("down"))
+    surging = uneven.surge[:, 0] != 0
+    assert surging[straight].float().mean() == pytest.approx(0.5, abs=0.1)
+    assert not surging[~straight].any()
+    long_after = 8 * 24
+    ahead = steps_of(torch.stack((centres(even, 1, long_after)[:, 0], centres(uneven, 1, long_after)[:, 0])))[0]
+    along = (ahead * torch.nn.functional.normalize(even.velocity, dim=1)).sum(dim=1)
+    assert torch.allclose(along, uneven.surge[:, 0], atol=1e-2)
+    steps = torch.stack([steps_of(places) for places in centres(uneven, 100)[surging]])
+    assert ((steps * even.velocity[surging, None]).sum(dim=-1) > 0).all()
 
 
 def test_a_bouncing_shape_stays_inside() -> None:

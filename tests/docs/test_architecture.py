@@ -193,9 +193,7 @@ def test_only_differences_of_positions_survive_in_the_product_of_query_and_key()
 def test_the_noise_levels_are_those_of_the_code(page: str) -> None:
     even, shifted = flow_sigmas(30, 1), flow_sigmas(30, 8)
     steps = timesteps_of(shifted)
-    expected = [
-        [f"{at}", f"{even[at]:.4f}", f"{shifted[at]:.4f}", f"{steps[at]:.0f}"] for at in range(0, 31, 5)
-    ]
+    expected = [[f"{at}", f"{even[at]:.4f}", f"{shifted[at]:.4f}", f"{steps[at]:.0f}"] for at in range(0, 31, 5)]
     assert table("steps", page) == expected
     assert noise_levels(shifted)[0].item() == pytest.approx(0.999)
 

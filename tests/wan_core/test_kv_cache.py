@@ -101,9 +101,7 @@ def test_the_video_with_the_cache_is_that_without(blocks, block, steps, ar_step,
     known = {frame for frame in known if frame < frames}
     if len(known) == frames:
         known = set()
-    a, b = (
-        make(model, frames, steps, ar_step, block, cached, known, cfg, cfg_from_row) for cached in (True, False)
-    )
+    a, b = (make(model, frames, steps, ar_step, block, cached, known, cfg, cfg_from_row) for cached in (True, False))
     assert relative_error(a.video, b.video) < 1e-4
     assert a.frames <= b.frames
 

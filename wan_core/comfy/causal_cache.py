@@ -25,7 +25,7 @@ from .step_cache import reuse_steps
 from .transformer import CAUSAL_RUN, WANTED_FRAMES
 
 if TYPE_CHECKING:
-    from .sampler import RunPlan
+    from .run_plan import RunPlan
 
 # options of a run that hand the whole clip to a function of somebody else
 LOOKING_AT_THE_CLIP = (

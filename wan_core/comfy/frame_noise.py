@@ -63,9 +63,7 @@ def take_frame_sigmas(
 
 
 @contextmanager
-def frame_noise(
-    model: Any, model_options: dict[str, Any], timesteps: Timesteps = timesteps_of
-) -> Iterator[None]:
+def frame_noise(model: Any, model_options: dict[str, Any], timesteps: Timesteps = timesteps_of) -> Iterator[None]:
     """Make a loaded model understand `set_frame_sigmas` while the context lasts.
 
     Args:

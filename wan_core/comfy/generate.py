@@ -12,7 +12,8 @@ import latent_preview
 
 from ..sampling import flow_sigmas
 from .checks import check_conditioning, check_latent, check_model
-from .sampler import DiffusionForcingSampler, ForcingOptions
+from .run_plan import ForcingOptions
+from .sampler import DiffusionForcingSampler
 
 
 def generate(

@@ -16,7 +16,7 @@ from ..segments import PATCH, SPATIAL, Plan, estimate, latent_frames, latent_of_
 from .checks import LATENT_CHANNELS, check_conditioning, check_model
 from .identity import conditioning_tensors, model_identity, vae_identity
 from .prompts import Prompts
-from .sampler import ForcingOptions
+from .run_plan import ForcingOptions
 from .source_video import SourceVideo
 from .vae import encode_images
 

@@ -18,7 +18,8 @@ import torch
 
 from ..kv_cache import frames_at_work
 from .causal_cache import cache_bytes, can_cache
-from .sampler import DiffusionForcingSampler, plan_run
+from .run_plan import plan_run
+from .sampler import DiffusionForcingSampler
 
 WRAPPER_KEY = "skyreels_v2_memory"
 

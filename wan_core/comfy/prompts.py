@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..rollout import Task
 from ..script import parse_script
-from ..segments import TEMPORAL
+from ..segments import TEMPORAL, Plan
 from .text import encode_prompt
-
-if TYPE_CHECKING:
-    from .long_settings import LongVideoSettings
 
 
 class PromptScript(NamedTuple):
@@ -97,13 +94,15 @@ def script_of_prompts(prompts: Mapping[str, str]) -> str:
     return "\n".join(lines.values())
 
 
-def prompts_of(positive: list[Any] | None, script: PromptScript | None, settings: LongVideoSettings) -> Prompts:
+def prompts_of(positive: list[Any] | None, script: PromptScript | None, plan: Plan, fps: int, seed: int) -> Prompts:
     """Return the prompts of a long video, encoded.
 
     Args:
         positive: one CONDITIONING for the whole video, or None.
         script: what a script node gave, or None.
-        settings: they give the segments, the frame rate and the seed.
+        plan: the segments.
+        fps: frames per second of the video.
+        seed: of segments to which the script gives none.
 
     Raises:
         InputError: neither or both are given, or the script does not fit the video.
@@ -113,8 +112,8 @@ def prompts_of(positive: list[Any] | None, script: PromptScript | None, settings
         raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
     if script is None:
         return Prompts([positive])
-    script, fps = PromptScript(*script), settings.forcing.fps
-    parsed = parse_script(script.text, settings.plan(), fps)
-    seeds = parsed.segment_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
+    script = PromptScript(*script)
+    parsed = parse_script(script.text, plan, fps)
+    seeds = parsed.segment_seeds(seed) if any(seed is not None for seed in parsed.seeds) else ()
     blend = max(1, round(script.blend * fps / TEMPORAL)) if script.blend > 0 and len(parsed.prompts) > 1 else 0
     return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)

@@ -37,7 +37,8 @@ from ..sampling import exact_timesteps
 from .causal_cache import by_condition, cache_bytes, free_place
 from .checks import check_conditioning, check_latent, check_rolling_model
 from .frame_noise import WRAPPER_KEY, frame_noise, set_frame_sigmas
-from .sampler import check_sigmas, known_frames, set_fps
+from .run_plan import check_sigmas, known_frames
+from .sampler import set_fps
 from .transformer import CAUSAL_RUN
 
 WINDOW = Window(21)  # what most of these models were trained with: 81 video frames

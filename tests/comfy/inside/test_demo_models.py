@@ -83,7 +83,7 @@ def test_the_node_paints_the_frames_that_wan_core_paints_alone(
         clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a blue square moving left", "")
     )
     core = f"{pack.__name__}.wan_core"
-    options = importlib.import_module(f"{core}.comfy.sampler").ForcingOptions(
+    options = importlib.import_module(f"{core}.comfy.run_plan").ForcingOptions(
         fps=24, ar_step=ar_step, causal_block_size=block, causal_attention=causal
     )
     generate = importlib.import_module(f"{core}.comfy.generate").generate

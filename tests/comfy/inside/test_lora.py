@@ -90,9 +90,7 @@ def test_every_spelling_changes_the_weights_as_cores_loader_does_with_its_own(
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_cores_own_loader_knows_two_of_the_spellings(
-    model: Any, lora: dict[str, torch.Tensor], spelling: str
-) -> None:
+def test_cores_own_loader_knows_two_of_the_spellings(model: Any, lora: dict[str, torch.Tensor], spelling: str) -> None:
     key_map = comfy.lora.model_lora_keys_unet(model.model, {})
     found = comfy.lora.load_lora({SPELLINGS[spelling](key): value for key, value in lora.items()}, key_map)
     assert len(found) == (len(lora) // 2 if spelling in KNOWN_TO_CORE else 0)

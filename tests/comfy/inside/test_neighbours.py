@@ -190,9 +190,7 @@ def test_easycache_leaves_calls_out_and_in_step_as_many_as_with_cores_euler(
         assert calls == expected_calls and relative_error(got, expected) < 1e-4
 
 
-def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shift(
-    pack: ModuleType, ours: Any
-) -> None:
+def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shift(pack: ModuleType, ours: Any) -> None:
     (shifted,) = comfy_extras.nodes_model_advanced.ModelSamplingSD3().patch(ours, 3.0)
     scheduler = comfy_extras.nodes_custom_sampler.BasicScheduler
     sigmas = {name: scheduler.execute(model, "simple", 8, 1.0).result[0] for name, model in
@@ -202,7 +200,7 @@ def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shi
     made = {name: forcing(pack, shifted, sigmas=values) for name, values in sigmas.items()}
     assert relative_error(made["shifted"], made["plain"]) > 5e-3
     generate = module(pack, "comfy.generate").generate
-    options = module(pack, "comfy.sampler").ForcingOptions()
+    options = module(pack, "comfy.run_plan").ForcingOptions()
     latent = {"samples": torch.zeros(SHAPE)}
     with torch.inference_mode():
         own = [generate(model, conditioning(1), conditioning(2), latent, 1, 3, 4.0, 8.0, options)["samples"]
