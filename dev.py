@@ -221,8 +221,9 @@ def lint(python: Path) -> int:
 
 def check_style(python: Path) -> int:
     """Run ruff on everything."""
-    checks = (["check", "."], ["format", "--check", "."])
-    return max(run([python, "-m", "ruff", *check]) for check in checks)
+    found = run([python, "-m", "ruff", "check", "."])
+    unformatted = run([python, "-m", "ruff", "format", "--check", "."])
+    return found or unformatted
 
 
 def check_types(python: Path) -> int:

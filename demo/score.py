@@ -94,16 +94,20 @@ def prompts_of(language: str, count: int, first_seed: int) -> tuple[list[str], l
 
 
 def batched(
-    models: Models, texts: list[str], seeds: list[int], settings: Settings, bar: tqdm, **pictures: Tensor
+    models: Models,
+    texts: list[str],
+    seeds: list[int],
+    settings: Settings,
+    bar: tqdm,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
 ) -> Tensor:
-    """Make clips some at a time; `pictures` are start and end, [B, 64, 64, 3]."""
+    """Make clips some at a time; start and end are pictures [B, 64, 64, 3]."""
     parts = []
     for first in range(0, len(texts), BATCH):
         rows = slice(first, first + BATCH)
-        given = {name: images[rows] for name, images in pictures.items()}
-        parts.append(
-            make_clips(models, texts[rows], seeds[rows], FRAMES, settings, given.get("start"), given.get("end"))
-        )
+        begin, last = (None if pictures is None else pictures[rows] for pictures in (start, end))
+        parts.append(make_clips(models, texts[rows], seeds[rows], FRAMES, settings, begin, last))
         bar.update(len(texts[rows]))
     return torch.cat(parts)
 

@@ -9,9 +9,8 @@ from comfy_api.latest import InputImpl, io
 
 from ..wan_core.comfy.job_progress import node_text
 from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at
+from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at, prompts_of
 from ..wan_core.comfy.long_video import Job, make_long_video
-from ..wan_core.comfy.prompts import prompts_of
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
 from .inputs import (
@@ -110,7 +109,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = SIZES.get(size, (width, height))
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen.plan(), chosen.forcing.fps, chosen.seed)
+        prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         inputs = Inputs(model, vae, prompts, negative, images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
@@ -188,7 +187,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         )
         total = len(source.tail) + new_frames
         chosen = LongVideoSettings(**settings, total_frames=total, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen.plan(), chosen.forcing.fps, chosen.seed)
+        prompts = prompts_of(positive, script, chosen)
         images = GivenImages(source.tail, end_image)
         inputs = Inputs(model, vae, prompts, negative, images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

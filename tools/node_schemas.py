@@ -118,10 +118,10 @@ def input_breaks(node: str, was: Texts, now: Texts | None) -> list[str]:
         found.append(f"{name} was {was['type']} and is {now['type']}")
     if was.get("optional") and not now.get("optional"):
         found.append(f"{name} was optional and is required")
-    before = was.get("options") or ()
-    lost = set(before) - set(now.get("options", before) or ())
+    kept = (was | now).get("options", ())
+    lost = [option for option in was.get("options", ()) if option not in kept]
     if lost:
-        found.append(f"{name} has lost the options {sorted(lost)}")
+        found.append(f"{name} has lost the options {lost}")
     return found
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -21,11 +21,9 @@ from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
 from .cfg_range import predict_in_range
 from .frame_noise import take_frame_sigmas
+from .run_plan import RunPlan
 from .step_cache import reuse_steps
 from .transformer import CAUSAL_RUN, WANTED_FRAMES
-
-if TYPE_CHECKING:
-    from .run_plan import RunPlan
 
 # options of a run that hand the whole clip to a function of somebody else
 LOOKING_AT_THE_CLIP = (

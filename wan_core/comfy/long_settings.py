@@ -12,12 +12,24 @@ from ..codecs import find_codec
 from ..errors import InputError
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
-from ..segments import PATCH, SPATIAL, Plan, estimate, latent_frames, latent_of_frame, plan_segments, whole_frames
+from ..script import parse_script
+from ..segments import (
+    PATCH,
+    SPATIAL,
+    TEMPORAL,
+    Plan,
+    estimate,
+    latent_frames,
+    latent_of_frame,
+    plan_segments,
+    whole_frames,
+)
 from .checks import LATENT_CHANNELS, check_conditioning, check_model
 from .identity import conditioning_tensors, model_identity, vae_identity
-from .prompts import Prompts
+from .prompts import Prompts, PromptScript
 from .run_plan import ForcingOptions
 from .source_video import SourceVideo
+from .text import encode_prompt
 from .vae import encode_images
 
 
@@ -236,6 +248,29 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
             raise InputError(f"The key time is {word!r}, but it has to be seconds like 2.5s or a frame like 60.")
         frames.append(round(float(found[1]) * fps) if found[2] else int(word))
     return tuple(frames)
+
+
+def prompts_of(positive: list[Any] | None, script: PromptScript | None, settings: LongVideoSettings) -> Prompts:
+    """Return the prompts of a long video, encoded.
+
+    Args:
+        positive: one CONDITIONING for the whole video, or None.
+        script: what a script node gave, or None.
+        settings: they give the segments, the frame rate and the seed.
+
+    Raises:
+        InputError: neither or both are given, or the script does not fit the video.
+    """
+    if (positive is None) == (script is None):
+        seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
+        raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
+    if script is None:
+        return Prompts([positive])
+    script, fps = PromptScript(*script), settings.forcing.fps
+    parsed = parse_script(script.text, settings.plan(), fps)
+    seeds = parsed.segment_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
+    blend = max(1, round(script.blend * fps / TEMPORAL)) if script.blend > 0 and len(parsed.prompts) > 1 else 0
+    return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)
 
 
 def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:

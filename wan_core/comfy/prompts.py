@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..rollout import Task
-from ..script import parse_script
-from ..segments import TEMPORAL, Plan
-from .text import encode_prompt
 
 
 class PromptScript(NamedTuple):
@@ -92,28 +89,3 @@ def script_of_prompts(prompts: Mapping[str, str]) -> str:
     if empty is not None:
         raise InputError(f"The input {empty} is empty, but every prompt needs text: write it, or disconnect the input.")
     return "\n".join(lines.values())
-
-
-def prompts_of(positive: list[Any] | None, script: PromptScript | None, plan: Plan, fps: int, seed: int) -> Prompts:
-    """Return the prompts of a long video, encoded.
-
-    Args:
-        positive: one CONDITIONING for the whole video, or None.
-        script: what a script node gave, or None.
-        plan: the segments.
-        fps: frames per second of the video.
-        seed: of segments to which the script gives none.
-
-    Raises:
-        InputError: neither or both are given, or the script does not fit the video.
-    """
-    if (positive is None) == (script is None):
-        seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
-        raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
-    if script is None:
-        return Prompts([positive])
-    script = PromptScript(*script)
-    parsed = parse_script(script.text, plan, fps)
-    seeds = parsed.segment_seeds(seed) if any(seed is not None for seed in parsed.seeds) else ()
-    blend = max(1, round(script.blend * fps / TEMPORAL)) if script.blend > 0 and len(parsed.prompts) > 1 else 0
-    return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.usefixtures("output_folder")
 
 
 def test_a_script_gives_every_segment_its_prompt_its_seed_and_its_blend(bridge: ModuleType, tiny_clip: Any) -> None:
-    module = importlib.import_module("skyreels_v2.wan_core.comfy.prompts")
-    chosen = settings(bridge, forcing={"fps": 24})
+    module = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    chosen = settings(bridge, seed=5, forcing={"fps": 24})
 
     def read(text: str, blend: float = 0.0) -> Any:
-        return module.prompts_of(None, module.PromptScript(tiny_clip, text, blend), chosen.plan(), fps=24, seed=5)
+        return module.prompts_of(None, module.PromptScript(tiny_clip, text, blend), chosen)
 
     plain = read("a red ball\na blue cube\na green star")
     assert len(plain.positives) == 3 and plain.conditions == (0, 1, 2) and plain.seeds == () and plain.blend == 0
@@ -33,7 +33,7 @@ def test_a_script_gives_every_segment_its_prompt_its_seed_and_its_blend(bridge: 
     with pytest.raises(ValueError, match="2 prompts, one per line, but the video has 3 segments"):
         read("a red ball\na blue cube")
     with pytest.raises(ValueError, match="Neither positive nor script is connected"):
-        module.prompts_of(None, None, chosen.plan(), fps=24, seed=5)
+        module.prompts_of(None, None, chosen)
 
 
 def test_a_seed_in_the_script_changes_its_segment_and_those_behind(bridge: ModuleType, model: Any, vae: Any) -> None:
