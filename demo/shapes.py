@@ -31,15 +31,18 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (124, 124, 124),
 }
 
-RADIUS = (12.5, 14.0)  # pixels, of the circle; the other shapes have about its area
-MARGIN = 18.2  # no shape reaches further from its centre
-STRAIGHT_SPEED = (42.0, 54.0)  # pixels per second
-BOUNCE_SPEED = (56.0, 70.0)
-BOUNCE_ANGLE = (0.6, 0.97)  # radians from the horizontal
-ORBIT_RADIUS = (10.5, 12.8)
-ORBIT_SPEED = (4.6, 5.8)  # radians per second
-SURGE = SIZE / 2  # pixels; the farthest that a place on the torus can be ahead or behind
-SURGE_SECONDS = (1.2, 1.6)  # slow enough that the slowest shape does not turn back
+# places lie on a grid, and in the time of a latent frame most motions go a whole number of its steps: so a tiny
+# transformer sees few sights of a shape, and has the capacity to learn all of them
+GRID = 4  # pixels
+RADIUS = 13.25  # pixels, of the circle; the other shapes have about its area
+MARGIN = 18  # no shape reaches further from its centre; it lies on the grid
+STRAIGHT_SPEED = 48.0  # pixels per second
+BOUNCE_SPEED = (48.0, 36.0)  # pixels per second, along the faster and the slower axis
+ORBIT_RADIUS = 11.5
+ORBIT_PLACES = 16  # on the circle
+ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
+SURGES = (-32, -24, -16, -8, 8, 16, 24, 32)  # pixels; a place on the torus is no further ahead or behind than 32
+SURGE_SECONDS = (1.2, 1.6)  # slow enough that no shape turns back
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
 
 
@@ -115,31 +118,27 @@ def draw_clips(count: int, seed: int) -> Clips:
     def choose(options: int) -> Tensor:
         return torch.randint(options, (count,), generator=generator)
 
-    def between(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
-
     motion = choose(len(MOTIONS))
-    speed, angle = between(*STRAIGHT_SPEED), between(*BOUNCE_ANGLE)
-    bounce = between(*BOUNCE_SPEED)
     signs = torch.stack((choose(2), choose(2)), dim=1) * 2 - 1  # [B, 2]
-    straight = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0], [0, 0]])[motion] * speed[:, None]
-    diagonal = torch.stack((angle.cos(), angle.sin()), dim=1) * signs * bounce[:, None]
+    ways = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0], [0, 0]])
+    bounce = torch.tensor([BOUNCE_SPEED, BOUNCE_SPEED[::-1]])[choose(2)] * signs
     bouncing, orbiting = motion == MOTIONS.index("bounce"), motion == MOTIONS.index("orbit")
 
-    inside = torch.stack((between(MARGIN, SIZE - MARGIN), between(MARGIN, SIZE - MARGIN)), dim=1)
-    anywhere = torch.stack((between(0, SIZE), between(0, SIZE)), dim=1)
-    middle = torch.stack((between(SIZE / 2 - 1, SIZE / 2 + 1), between(SIZE / 2 - 1, SIZE / 2 + 1)), dim=1)
-    start = torch.where(straight != 0, anywhere, inside)
-    orbit = torch.stack((between(*ORBIT_RADIUS), between(0, 2 * math.pi), between(*ORBIT_SPEED) * signs[:, 0]), dim=1)
+    steps, first = SIZE // GRID, MARGIN % GRID
+    anywhere = first + GRID * torch.stack((choose(steps), choose(steps)), dim=1)  # [B, 2]
+    inside = MARGIN + (anywhere - first) % (SIZE - 2 * MARGIN + GRID)
+    start = torch.where(ways[motion] != 0, anywhere, inside)
+    angle = 2 * math.pi / ORBIT_PLACES * choose(ORBIT_PLACES)
+    orbit = torch.stack((torch.full((count,), ORBIT_RADIUS), angle, ORBIT_SPEED * signs[:, 0]), dim=1)
     return Clips(
         shape=choose(len(SHAPES)),
         colour=choose(len(COLOURS)),
         background=choose(len(BACKGROUNDS)),
         motion=motion,
         fps=torch.tensor(FPS)[choose(len(FPS))],
-        radius=between(*RADIUS),
-        start=torch.where(orbiting[:, None], middle, start),
-        velocity=torch.where(bouncing[:, None], diagonal, straight),
+        radius=torch.full((count,), RADIUS),
+        start=torch.where(orbiting[:, None], SIZE / 2, start.float()),
+        velocity=torch.where(bouncing[:, None], bounce, ways[motion] * STRAIGHT_SPEED),
         orbit=orbit * orbiting[:, None],
         surge=torch.tensor([0.0, 0.0, 1.0]).repeat(count, 1),
     )
@@ -157,10 +156,10 @@ def with_surges(clips: Clips, share: float, seconds: float, seed: int) -> Clips:
         seed: 0 or more.
     """
     generator = torch.Generator().manual_seed(seed)
-    chance, far, long, when = torch.rand(4, len(clips), generator=generator)
+    chance, long, when = torch.rand(3, len(clips), generator=generator)
+    far = torch.tensor(SURGES)[torch.randint(len(SURGES), (len(clips),), generator=generator)]
     low, high = SURGE_SECONDS
-    lasts = low + (high - low) * long
-    surge = torch.stack((SURGE * (2 * far - 1), (seconds + 1) * when - 1, lasts), dim=1)
+    surge = torch.stack((far, (seconds + 1) * when - 1, low + (high - low) * long), dim=1)
     straight = (clips.motion >= MOTIONS.index("left")) & (clips.motion <= MOTIONS.index("down"))
     return replace(clips, surge=torch.where((straight & (chance < share))[:, None], surge, clips.surge))
 

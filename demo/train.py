@@ -18,15 +18,15 @@ from demo.pool import make_pool
 from demo.text import load_text_encoder, save_text_encoder
 from demo.train_dit import HELD_OUT_SEED, train_dit
 from demo.train_text import train_text
-from demo.train_vae import train_decoder, train_vae
+from demo.train_vae import fresh_vae, train_decoder, train_encoder
 from demo.training import Plan
 from demo.vae import load_vae, save_vae
 
-MODELS = ("text", "vae", "decoder", "dit")
-SHARES = {"text": 0.04, "vae": 0.28, "decoder": 0.1, "dit": 0.58}  # of the minutes
+MODELS = ("text", "encoder", "decoder", "dit")
+SHARES = {"text": 0.04, "encoder": 0.06, "decoder": 0.3, "dit": 0.6}  # of the minutes
 POOL_SEED = 8 * 10**6
 HELD_OUT_CLIPS = 32
-LEARNING_RATES = {"text": 1e-3, "vae": 1e-3, "decoder": 5e-4, "dit": 8e-4}
+LEARNING_RATES = {"text": 1e-3, "encoder": 1e-3, "decoder": 1e-3, "dit": 1e-3}
 
 
 def train_models(options: argparse.Namespace) -> None:
@@ -45,24 +45,24 @@ def train_models(options: argparse.Namespace) -> None:
             resume=options.resume,
         )
 
-    def vae() -> None:
-        begun = load_vae(options.begin) if options.begin else None
-        save_vae(train_vae(plan("vae"), begun), folder / VAE_FILE)
+    def encoder() -> None:
+        begun = load_vae(options.begin) if options.begin else fresh_vae(options.seed)
+        save_vae(train_encoder(plan("encoder"), begun), folder / VAE_FILE)
 
     def decoder() -> None:
         save_vae(train_decoder(plan("decoder"), load_vae(folder / VAE_FILE)), folder / VAE_FILE)
 
     def dit() -> None:
-        coder, text = load_vae(folder / VAE_FILE), load_text_encoder(folder / TEXT_FILE)
-        pool = make_pool(coder, options.clips, options.seed * 10**7 + POOL_SEED, options.device, folder / "latents.pt")
-        checked = make_pool(coder, HELD_OUT_CLIPS, HELD_OUT_SEED, options.device)
+        text = load_text_encoder(folder / TEXT_FILE)
+        pool = make_pool(options.clips, options.seed * 10**7 + POOL_SEED)
+        checked = make_pool(HELD_OUT_CLIPS, HELD_OUT_SEED)
         begun = load_dit(options.begin) if options.begin else None
         model = train_dit(plan("dit"), text, pool, checked, options.compile, begun, options.first_step)
         save_dit(model, folder / DIT_FILE)
 
     steps: dict[str, Callable[[], None]] = {
         "text": lambda: save_text_encoder(train_text(plan("text")), folder / TEXT_FILE),
-        "vae": vae,
+        "encoder": encoder,
         "decoder": decoder,
         "dit": dit,
     }
@@ -79,7 +79,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--minutes", type=float, default=85, help="for all that is trained (default: 85)")
     add("--folder", type=Path, default=Path("demo_training"), help="for checkpoints and results")
     add("--resume", action="store_true", help="go on from the folder's checkpoints")
-    add("--begin", type=Path, help="with --only vae or dit: a file to begin with instead of random weights")
+    add("--begin", type=Path, help="with --only encoder or dit: a file to begin with instead of random weights")
     add("--rate", type=float, help="learning rate; go lower with --begin (default: the recipe's)")
     add("--device", default=usual, choices=("cpu", "cuda"), help=f"(default here: {usual})")
     add("--only", choices=MODELS, help="one model; it needs the files of those before it")
@@ -91,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=0,
         help="with --begin: step of the transformer's recipe to begin at (default: 0)",
     )
-    add("--clips", type=int, default=4000, help="clips that the transformer learns from (default: 4000)")
+    add("--clips", type=int, default=8000, help="clips that the transformer learns from (default: 8000)")
     add("--compile", action="store_true", help="compile the transformer: less than half the time a step")
     return parser.parse_args(arguments)
 

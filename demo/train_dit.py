@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from demo.captions import LANGUAGES, caption
 from demo.dit import fresh_dit
 from demo.noise_levels import draw_levels
-from demo.pool import CLIP_LATENTS, Pool
+from demo.pool import CLIP_LATENTS, Pool, alone
 from demo.text import TextEncoder, tokenize
 from demo.training import Plan, half_precision, train
 from wan_core.model import WanModel
@@ -51,7 +51,7 @@ class Stage:
     shares: tuple[float, ...]
 
 
-STAGES = (Stage(0, 32, (0.8, 0.1, 0.06, 0.03, 0.01)), Stage(8_000, 80, (0.2, 0.15, 0.4, 0.18, 0.07)))
+STAGES = (Stage(0, 32, (0.8, 0.1, 0.06, 0.03, 0.01)), Stage(9_000, 80, (0.2, 0.15, 0.4, 0.18, 0.07)))
 
 
 class Prompts:
@@ -85,7 +85,6 @@ class Prompts:
 def forcing_loss(
     model: nn.Module,
     clean: Tensor,
-    stills: Tensor,
     context: Tensor,
     fps: Tensor,
     causal: int,
@@ -95,8 +94,7 @@ def forcing_loss(
 
     Args:
         model: the transformer.
-        clean: latents [B, 16, F, 8, 8].
-        stills: the same frames encoded as single pictures; some of the known frames behind the start are these.
+        clean: latents [B, 16, F, 8, 8]; some of the known frames behind the start are replaced by single pictures.
         context: text tokens [B, TEXT_TOKENS, TEXT_DIM].
         fps: int64 [B].
         causal: latent frames of a causal block, 0 for attention both ways.
@@ -105,7 +103,7 @@ def forcing_loss(
     levels, made = draw_levels(len(clean), clean.shape[2], generator)
     leading = (~made).long().cumprod(dim=1).bool()
     pictured = ~made & ~leading & (torch.rand(len(clean), 1, generator=generator) < STILL_SHARE)
-    clean = torch.where(pictured[:, None, :, None, None].to(clean.device), stills, clean)
+    clean = torch.where(pictured[:, None, :, None, None].to(clean.device), alone(clean), clean)
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     levels, made = levels.to(clean.device), made.to(clean.device)
     noisy = torch.lerp(clean, noise, levels[:, None, :, None, None])
@@ -153,14 +151,13 @@ def train_dit(
         generator = torch.Generator().manual_seed(seed)
         choice = random.Random(f"window {seed}")
         start = choice.randint(1, CLIP_LATENTS - frames) if choice.random() < MIDDLE_SHARE else 0
-        window = (rows, slice(None), slice(start, start + frames))
         if frames == 1:  # a picture, of any frame
             shown = torch.randint(CLIP_LATENTS, (len(rows),), generator=generator)
-            clean = stills = source.stills[rows, :, shown, None].float().to(plan.device)
+            clean = alone(source.latents[rows, :, shown, None].float()).to(plan.device)
         else:
-            clean, stills = (tensor[window].float().to(plan.device) for tensor in (source.latents, source.stills))
+            clean = source.latents[rows, :, start : start + frames].float().to(plan.device)
         context, fps = prompts.of_clips(source, rows, seed), source.clips.fps[rows].to(plan.device)
-        return forcing_loss(module, clean, stills, context, fps, causal, generator)
+        return forcing_loss(module, clean, context, fps, causal, generator)
 
     def loss_of(step: int) -> Tensor:
         step += first

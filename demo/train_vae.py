@@ -1,12 +1,9 @@
-"""Training of the tiny VAE: errors of pixels and of their differences, and latents held near zero mean and unit spread.
+"""Training of the tiny VAE: an encoder that computes fixed linear latents, and a decoder that turns them into video.
 
-It begins with single pictures and goes on to longer and longer clips. Two things decide whether it works. The shape is
-a tenth of the picture, so its pixels count more: otherwise the VAE paints backgrounds and one grey shape. And the
-causal layers look back over many latent frames, so the last stage has to be as long as that: otherwise a clip falls
-apart behind the length that was trained on.
-
-A little noise on the latents takes the place of the sampled posterior: the decoder learns to shrug off what a sampler
-leaves over. In the end mean and spread are folded to those of the released VAE, which ComfyUI takes for granted.
+The two need nothing of each other, since `demo.latents` says what the latents are. Every step takes fresh clips: single
+pictures first, then longer and longer ones. The decoder ends on clips as long as it looks back over, so that it may run
+for ever: behind the length it was trained on it looks at frames where it had only ever seen the nothing before a clip,
+and colours turn.
 """
 
 from __future__ import annotations
@@ -15,46 +12,35 @@ from collections.abc import Callable
 
 import torch
 from diffusers import AutoencoderKLWan
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from demo.latents import CHANGE, LATENT_CHANNELS, linear_latents
 from demo.shapes import draw_clips, render
 from demo.training import Plan, half_precision, train
-from demo.vae import (
-    LATENT_CHANNELS,
-    decode_latents,
-    encode_moments,
-    fold_scale,
-    initialise,
-    latent_scale,
-    tiny_vae,
-)
+from demo.vae import decode_latents, encode_moments, initialise, latent_scale, tiny_vae
 
 # from which step on: batches that take turns, each of so many clips of so many frames
 Stages = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-STAGES: Stages = (
+ENCODER_STAGES: Stages = ((0, ((16, 1), (4, 5), (3, 9), (1, 37))),)
+DECODER_STAGES: Stages = (
     (0, ((16, 1),)),
-    (400, ((12, 1), (3, 5), (3, 9), (3, 5))),
-    (2500, ((12, 1), (1, 37), (3, 9), (1, 21), (12, 1), (1, 37), (3, 9), (1, 73))),
+    (300, ((12, 1), (3, 5), (3, 9), (3, 5))),
+    (1500, ((12, 1), (1, 37), (3, 9), (1, 21), (12, 1), (1, 37), (3, 9), (1, 73))),
+    (4000, ((1, 145), (3, 9), (1, 97), (12, 1))),
 )
-DECODER_STAGES: Stages = ((0, ((1, 145), (1, 97), (1, 145), (3, 9))),)
 STEPS_PER_DRAW = 16
-END_IMAGE_EVERY = 8  # steps: one of these has a last latent frame of the last picture alone, as an end image is encoded
-END_IMAGE_TURN = 1
-LATENT_NOISE = 0.08
+ALONE_EVERY = 8  # steps: in one of these the last latent frame is that of a picture alone, as an end image is encoded
+ALONE_TURN = 1
+LATENT_NOISE = 0.1  # of the latents' spread: the transformer's are not exact
 SHAPE_WEIGHT = 8.0  # a pixel that is no background counts one more than this
 SHAPE_DIFFERENCE = 0.2  # from the background, of -1..1, at which a pixel is none
 SQUARE_WEIGHT = 4.0
-MOMENT_WEIGHT = 0.005
 DIFFERENCE_WEIGHT = 0.5
-LOG_VARIANCE = -4.6  # of the posterior that the file states: about the noise above
 HELD_OUT_SEED = 10**6
 HELD_OUT_CLIPS = 8
 HELD_OUT_FRAMES = 73
-DECODER_FRAMES = 145  # of held-out clips; it looks back over no more
 DECODER_SEED = 50
-FOLD_CLIPS = 128
-FOLD_FRAMES = 37
 
 
 class ClipPool:
@@ -89,17 +75,6 @@ def weights_of(pixels: Tensor) -> Tensor:
     return 1 + SHAPE_WEIGHT * ((pixels - back).abs().amax(dim=1, keepdim=True) > SHAPE_DIFFERENCE)
 
 
-def vae_loss(vae: AutoencoderKLWan, pixels: Tensor, end_image: bool = False) -> Tensor:
-    """Return the loss of clips [B, 3, 4 * (F - 1) + 1, H, W], -1..1; `end_image`: the last picture is encoded alone."""
-    latents = encode_moments(vae, pixels)[:, :LATENT_CHANNELS].float()
-    spread, mean = torch.std_mean(latents, dim=(0, 2, 3, 4))
-    if end_image:
-        alone = encode_moments(vae, pixels[:, :, -1:])[:, :LATENT_CHANNELS].float()
-        latents = torch.cat((latents[:, :, :-1], alone), dim=2)
-    seen = decode_latents(vae, latents + LATENT_NOISE * torch.randn_like(latents)).float()
-    return picture_loss(seen, pixels) + MOMENT_WEIGHT * (mean.square() + (spread - 1).square()).mean()
-
-
 def picture_loss(seen: Tensor, pixels: Tensor) -> Tensor:
     """Return the loss of pixels and of their differences, [B, 3, N, H, W], -1..1."""
     error = seen - pixels
@@ -110,102 +85,103 @@ def picture_loss(seen: Tensor, pixels: Tensor) -> Tensor:
     return loss
 
 
-def decoder_loss(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
-    """Return the loss of a finished VAE's decoder; the latents, of the released VAE's scale, are left as they are."""
-    with torch.no_grad():
-        latents = encode_moments(vae, pixels)[:, :LATENT_CHANNELS].float()
-    noise = LATENT_NOISE * latent_scale(vae, latents)[1] * torch.randn_like(latents)
-    return picture_loss(decode_latents(vae, latents + noise).float(), pixels)
+def encoder_loss(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
+    """Return the loss of the latents of clips [B, 3, N, H, W], -1..1, in the transformer's scale."""
+    mean, spread = latent_scale(vae, pixels)
+    made = (encode_moments(vae, pixels)[:, :LATENT_CHANNELS].float() - mean) / spread
+    return functional.mse_loss(made, latents_of(pixels))
+
+
+def decoder_loss(vae: AutoencoderKLWan, pixels: Tensor, alone: bool = False) -> Tensor:
+    """Return the loss of clips [B, 3, N, H, W], -1..1; `alone`: the last latent frame is that of a picture alone."""
+    latents = latents_of(pixels)
+    if alone:
+        latents[:, CHANGE, -1] = 0
+    noisy = latents + LATENT_NOISE * torch.randn_like(latents)
+    return picture_loss(decoded(vae, noisy), pixels)
+
+
+def latents_of(pixels: Tensor) -> Tensor:
+    """Return the latents [B, 16, F, H / 8, W / 8], in the transformer's scale, of clips [B, 3, N, H, W], -1..1."""
+    return linear_latents(pixels.permute(0, 2, 3, 4, 1) / 2 + 0.5)
+
+
+def decoded(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Return pixels [B, 3, N, H, W], about -1..1, for latents in the transformer's scale."""
+    mean, spread = latent_scale(vae, latents)
+    return decode_latents(vae, latents * spread + mean).float()
 
 
 @torch.no_grad()
-def psnr_loss(vae: nn.Module, pixels: Tensor) -> float:
-    """Return minus the mean PSNR in dB of the round trip of clips [B, 3, N, H, W], -1..1."""
-    made = decode_latents(vae, encode_moments(vae, pixels)[:, :LATENT_CHANNELS]).clamp(-1, 1)
-    error = (made - pixels).div(2).square().mean(dim=(1, 2, 3, 4))
+def psnr_loss(vae: AutoencoderKLWan, pixels: Tensor) -> float:
+    """Return minus the mean PSNR in dB of decoded clips [B, 3, N, H, W], -1..1."""
+    error = (decoded(vae, latents_of(pixels)).clamp(-1, 1) - pixels).div(2).square().mean(dim=(1, 2, 3, 4))
     return float(10 * error.log10().mean())
 
 
-def train_vae(plan: Plan, begun: AutoencoderKLWan | None = None) -> AutoencoderKLWan:
-    """Train the VAE and fold its latents to the released VAE's scale.
+def fresh_vae(seed: int) -> AutoencoderKLWan:
+    """Return a VAE as training begins; its posterior states the noise that the decoder is trained with."""
+    torch.manual_seed(seed)
+    vae = tiny_vae()
+    initialise(vae)
+    spread = latent_scale(vae, torch.zeros(()))[1].flatten()
+    with torch.no_grad():
+        vae.quant_conv.weight[LATENT_CHANNELS:] = 0
+        vae.quant_conv.bias[LATENT_CHANNELS:] = 2 * (LATENT_NOISE * spread).log()
+    return vae.requires_grad_(False)
 
-    Args:
-        plan: budget and settings.
-        begun: begin with this one, at the last stage, instead of a fresh one; changed in place.
-    """
-    torch.manual_seed(plan.seed)
-    if begun is None:
-        vae = tiny_vae()
-        initialise(vae)
-    else:
-        vae = begun.requires_grad_(True).train()
-        mean, spread = (tensor.flatten() for tensor in latent_scale(vae, torch.zeros(LATENT_CHANNELS)))
-        fold_scale(vae, mean, spread, (torch.zeros_like(mean), torch.ones_like(spread)))
-    first = 0 if begun is None else STAGES[-1][0]
+
+def train_encoder(plan: Plan, vae: AutoencoderKLWan) -> AutoencoderKLWan:
+    """Train a VAE's encoder, in place, to compute the linear latents."""
+    vae.encoder.requires_grad_(True)
+    vae.quant_conv.requires_grad_(True)
+    pool = ClipPool(plan.seed, ENCODER_STAGES)
+    held_out = held_out_clips(plan.device)
+
+    @torch.no_grad()
+    def score(module: AutoencoderKLWan) -> float:
+        return float(encoder_loss(module, held_out))
+
+    return train_half(plan, vae, pool, lambda pixels, step: encoder_loss(vae, pixels), score)
+
+
+def train_decoder(plan: Plan, vae: AutoencoderKLWan) -> AutoencoderKLWan:
+    """Train a VAE's decoder, in place, on the linear latents; its encoder is not asked."""
+    vae.decoder.requires_grad_(True)
+    vae.post_quant_conv.requires_grad_(True)
+    pool = ClipPool(plan.seed + DECODER_SEED, DECODER_STAGES)
+    held_out = held_out_clips(plan.device)
+
+    def loss_of(pixels: Tensor, step: int) -> Tensor:
+        return decoder_loss(vae, pixels, pixels.shape[2] > 1 and step % ALONE_EVERY == ALONE_TURN)
+
+    return train_half(plan, vae, pool, loss_of, lambda module: psnr_loss(module, held_out))
+
+
+def train_half(
+    plan: Plan,
+    vae: AutoencoderKLWan,
+    pool: ClipPool,
+    loss_of: Callable[[Tensor, int], Tensor],
+    score: Callable[[AutoencoderKLWan], float],
+) -> AutoencoderKLWan:
+    """Train what asks for gradients, or go on, and return the VAE without them."""
+    vae.train()
     for parameter in vae.parameters():
         if parameter.ndim == 5:  # the layout in which CPUs run these convolutions fastest
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     vae.to(plan.device)
-    pool = ClipPool(plan.seed, STAGES)
 
-    def loss_of(step: int) -> Tensor:
-        step += first
-        torch.manual_seed(plan.seed * 10**7 + step)
-        pixels = pool.pixels_of(step).to(plan.device).contiguous(memory_format=torch.channels_last_3d)
-        end_image = pixels.shape[2] > 1 and step % END_IMAGE_EVERY == END_IMAGE_TURN
-        with half_precision(plan.device):
-            return vae_loss(vae, pixels, end_image)
-
-    return folded(train(vae, plan, loss_of, held_out_score(HELD_OUT_FRAMES, plan.device)).cpu(), plan.seed)
-
-
-def train_decoder(plan: Plan, vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Train the decoder alone on clips as long as it looks back over, or go on, so that it may run for ever.
-
-    The encoder forgets in time, the decoder does not: behind the length it was trained on it looks at frames where it
-    had only ever seen the nothing before a clip, and colours turn.
-
-    Args:
-        plan: budget and settings.
-        vae: a finished one, changed in place; its latents stay what they are.
-    """
-    torch.manual_seed(plan.seed)
-    vae.train()
-    for part in (vae.decoder, vae.post_quant_conv):
-        part.requires_grad_(True)
-    for parameter in vae.parameters():
-        if parameter.ndim == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-    vae.to(plan.device)
-    pool = ClipPool(plan.seed + DECODER_SEED, DECODER_STAGES)
-
-    def loss_of(step: int) -> Tensor:
+    def loss_on(step: int) -> Tensor:
         torch.manual_seed(plan.seed * 10**7 + step)
         pixels = pool.pixels_of(step).to(plan.device).contiguous(memory_format=torch.channels_last_3d)
         with half_precision(plan.device):
-            return decoder_loss(vae, pixels)
+            return loss_of(pixels, step)
 
-    return train(vae, plan, loss_of, held_out_score(DECODER_FRAMES, plan.device)).cpu()
-
-
-def held_out_score(frames: int, device: str) -> Callable[[nn.Module], float]:
-    """Return the score of a VAE on clips of so many frames that it was not trained on: minus the PSNR in dB."""
-    clips = render(draw_clips(HELD_OUT_CLIPS, HELD_OUT_SEED), frames).permute(0, 4, 1, 2, 3) * 2 - 1
-    clips = clips.to(device)
-    return lambda module: psnr_loss(module, clips)
+    return train(vae, plan, loss_on, score).cpu().eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def folded(vae: AutoencoderKLWan, seed: int) -> AutoencoderKLWan:
-    """Measure the latents' mean and spread over a set of clips and fold them to the released VAE's."""
-    quant = vae.quant_conv  # nothing reads the log variances in training
-    quant.weight[LATENT_CHANNELS:] = 0
-    quant.bias[LATENT_CHANNELS:] = LOG_VARIANCE
-    clips = draw_clips(FOLD_CLIPS, seed * 10**7 + 5 * 10**6)
-    parts = []
-    for first in range(0, FOLD_CLIPS, 8):
-        pixels = render(clips[slice(first, first + 8)], FOLD_FRAMES).permute(0, 4, 1, 2, 3) * 2 - 1
-        parts.append(encode_moments(vae, pixels)[:, :LATENT_CHANNELS])
-    spread, mean = torch.std_mean(torch.cat(parts), dim=(0, 2, 3, 4))
-    fold_scale(vae, mean, spread)
-    return vae
+def held_out_clips(device: str) -> Tensor:
+    """Return clips [HELD_OUT_CLIPS, 3, HELD_OUT_FRAMES, 64, 64], -1..1, that nothing is trained on."""
+    clips = render(draw_clips(HELD_OUT_CLIPS, HELD_OUT_SEED), HELD_OUT_FRAMES)
+    return (clips.permute(0, 4, 1, 2, 3) * 2 - 1).to(device)

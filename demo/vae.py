@@ -15,8 +15,9 @@ from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from demo.latents import LATENT_CHANNELS
+
 BASE_DIM = 8  # the released VAE has 96; ComfyUI reads the width from the file
-LATENT_CHANNELS = 16
 
 # names inside a residual block and at the ends: diffusers' name -> the original's
 RESIDUAL = {
@@ -155,33 +156,6 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     mean, spread = latent_scale(vae, latents)
     pixels = decode_latents(vae, latents * spread + mean)
     return (pixels.permute(0, 2, 3, 4, 1) / 2 + 0.5).clamp(0, 1)
-
-
-@torch.no_grad()
-def fold_scale(
-    vae: AutoencoderKLWan, mean: Tensor, spread: Tensor, target: tuple[Tensor, Tensor] | None = None
-) -> None:
-    """Move the latents to another mean and spread, in the weights, without changing any picture.
-
-    The last convolution of the encoder and the first of the decoder are 1 x 1 x 1, so an affine map of each channel is
-    folded into them exactly.
-
-    Args:
-        vae: changed in place.
-        mean: float [16], of the latents that it makes now.
-        spread: float [16], their standard deviation.
-        target: mean and spread [16] that they shall have; None: those of the released VAE.
-    """
-    target_mean, target_spread = target or (tensor.flatten() for tensor in latent_scale(vae, mean))
-    scale = target_spread / spread
-    quant, unquant = vae.quant_conv, vae.post_quant_conv
-    rows = slice(0, LATENT_CHANNELS)
-    quant.weight[rows] *= scale.view(-1, 1, 1, 1, 1)
-    quant.bias[rows] = (quant.bias[rows] - mean) * scale + target_mean
-    quant.bias[LATENT_CHANNELS:] += 2 * scale.log()  # the log variances move along
-    # z_old = (z_new - target_mean) / scale + mean
-    unquant.bias += unquant.weight[:, :, 0, 0, 0] @ (mean - target_mean / scale)
-    unquant.weight /= scale.view(1, -1, 1, 1, 1)
 
 
 def initialise(vae: nn.Module) -> None:

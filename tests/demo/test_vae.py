@@ -9,19 +9,8 @@ import torch
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file
 
-from demo.vae import (
-    LATENT_CHANNELS,
-    decode,
-    decode_latents,
-    encode,
-    encode_moments,
-    fold_scale,
-    initialise,
-    latent_scale,
-    load_vae,
-    save_vae,
-    tiny_vae,
-)
+from demo.latents import LATENT_CHANNELS
+from demo.vae import decode_latents, encode_moments, initialise, load_vae, save_vae, tiny_vae
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +56,3 @@ def test_a_file_is_read_back_and_has_the_released_names(vae: AutoencoderKLWan, t
         "decoder.head.2.weight",
     ):
         assert name in names
-
-
-def test_folding_moves_the_latents_and_no_picture(pixels: torch.Tensor) -> None:
-    torch.manual_seed(3)
-    vae = tiny_vae().requires_grad_(False)
-    initialise(vae)
-    clip = pixels.permute(0, 2, 3, 4, 1) / 2 + 0.5
-    before = encode_moments(vae, pixels)[:, :LATENT_CHANNELS]
-    picture = decode_latents(vae, before)
-    spread, mean = torch.std_mean(before, dim=(0, 2, 3, 4))
-    fold_scale(vae, mean, spread)
-    folded = encode(vae, clip)
-    assert folded.mean(dim=(0, 2, 3, 4)).abs().max() < 1e-3
-    assert (folded.std(dim=(0, 2, 3, 4)) - 1).abs().max() < 1e-3
-    wanted = (picture.permute(0, 2, 3, 4, 1) / 2 + 0.5).clamp(0, 1)
-    torch.testing.assert_close(decode(vae, folded), wanted, atol=1e-3, rtol=0)
-    assert latent_scale(vae, folded)[0].shape == (16, 1, 1, 1)
