@@ -19,7 +19,7 @@ from demo.dit import fresh_dit
 from demo.noise_levels import draw_levels
 from demo.pool import CLIP_LATENTS, Pool, alone
 from demo.text import TextEncoder, tokenize
-from demo.training import Plan, half_precision, train
+from demo.training import Plan, half_precision, stage_at, train
 from wan_core.model import WanModel
 
 # latent frames of a window and of a causal block (0: attention both ways); few enough that a compiled model is compiled
@@ -51,7 +51,11 @@ class Stage:
     shares: tuple[float, ...]
 
 
-STAGES = (Stage(0, 32, (0.8, 0.1, 0.06, 0.03, 0.01)), Stage(7_000, 80, (0.2, 0.15, 0.4, 0.18, 0.07)))
+STAGES = (
+    Stage(0, 32, (0.8, 0.1, 0.06, 0.03, 0.01)),
+    Stage(7_000, 80, (0.2, 0.15, 0.4, 0.18, 0.07)),
+    Stage(11_000, 80, (0.1, 0.1, 0.6, 0.13, 0.07)),
+)
 
 
 class Prompts:
@@ -162,7 +166,7 @@ def train_dit(
     def loss_of(step: int) -> Tensor:
         step += first
         seed = plan.seed * 10**7 + step
-        stage = next(stage for stage in reversed(STAGES) if step >= stage.first_step)
+        stage = stage_at(STAGES, step)
         case = random.Random(f"case {seed}").choices(CASES, stage.shares)[0]
         count = stage.latent_frames // case[0]
         rows = torch.randint(len(pool.clips), (count,), generator=torch.Generator().manual_seed(ROWS_SEED + seed))

@@ -9,6 +9,7 @@ and colours turn.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -17,17 +18,29 @@ from torch.nn import functional
 
 from demo.latents import CHANGE, LATENT_CHANNELS, linear_latents
 from demo.shapes import draw_clips, render
-from demo.training import Plan, half_precision, train
+from demo.training import Plan, half_precision, stage_at, train
 from demo.vae import decode_latents, encode_moments, initialise, latent_scale, tiny_vae
 
-# from which step on: batches that take turns, each of so many clips of so many frames
-Stages = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-ENCODER_STAGES: Stages = ((0, ((16, 1), (4, 5), (3, 9), (1, 37))),)
-DECODER_STAGES: Stages = (
-    (0, ((16, 1),)),
-    (300, ((12, 1), (3, 5), (3, 9), (3, 5))),
-    (1500, ((12, 1), (1, 37), (3, 9), (1, 21), (12, 1), (1, 37), (3, 9), (1, 73))),
-    (4000, ((1, 145), (3, 9), (1, 97), (12, 1))),
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        first_step: from which step on.
+        turns: batches that take turns, each of so many clips of so many frames.
+    """
+
+    first_step: int
+    turns: tuple[tuple[int, int], ...]
+
+
+ENCODER_STAGES = (Stage(0, ((16, 1), (4, 5), (3, 9), (1, 37))),)
+DECODER_STAGES = (
+    Stage(0, ((16, 1),)),
+    Stage(300, ((12, 1), (3, 5), (3, 9), (3, 5))),
+    Stage(1500, ((12, 1), (1, 37), (3, 9), (1, 21), (12, 1), (1, 37), (3, 9), (1, 73))),
+    Stage(4000, ((1, 145), (3, 9), (1, 97), (12, 1))),
 )
 STEPS_PER_DRAW = 16
 ALONE_EVERY = 8  # steps: in one of these the last latent frame is that of a picture alone, as an end image is encoded
@@ -46,13 +59,13 @@ DECODER_SEED = 50
 class ClipPool:
     """Fresh clips for every step, drawn some at a time."""
 
-    def __init__(self, seed: int, stages: Stages):
+    def __init__(self, seed: int, stages: tuple[Stage, ...]):
         self.seed, self.stages = seed, stages
         self.drawn: dict[int, tuple[int, Tensor]] = {}  # turn -> number of the draw, and its pixels
 
     def pixels_of(self, step: int) -> Tensor:
         """Return [B, 3, N, 64, 64], -1..1, of the stage that the step belongs to."""
-        _, turns = next(stage for stage in reversed(self.stages) if step >= stage[0])
+        turns = stage_at(self.stages, step).turns
         turn = step % len(turns)
         batch, frames = turns[turn]
         number, row = divmod(step, STEPS_PER_DRAW)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,22 @@ CHECK_STEPS = 500  # between held-out scores
 GRADIENT_NORM = 1.0
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class Stage(Protocol):
+    """A part of a training; it knows its first step."""
+
+    @property
+    def first_step(self) -> int:
+        """From which step on."""
+
+
+SomeStage = TypeVar("SomeStage", bound=Stage)
+
+
+def stage_at(stages: Sequence[SomeStage], step: int) -> SomeStage:
+    """Return the stage that a step belongs to; the first begins at 0, each of the others behind the one before it."""
+    return next(stage for stage in reversed(stages) if step >= stage.first_step)
 
 
 @dataclass(frozen=True)
