@@ -27,13 +27,16 @@ def shifted(u: Tensor, shift: float = SHIFT) -> Tensor:
     return shift * u / (1 + (shift - 1) * u)
 
 
-def draw_levels(count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_levels(
+    count: int, frames: int, generator: torch.Generator, former: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw the levels of a batch.
 
     Args:
         count: clips.
         frames: latent frames of each.
         generator: on the CPU.
+        former: int64 [count], frames at the start that are known in any case; fewer than `frames`.
 
     Returns:
         Levels [count, frames], 0..0.999, and bool [count, frames]: True where a frame has to be made.
@@ -43,10 +46,12 @@ def draw_levels(count: int, frames: int, generator: torch.Generator) -> tuple[Te
     free = pattern == PATTERNS.index("free")
     u[free] = torch.rand(int(free.sum()), frames, generator=generator)
     known = torch.zeros(count, frames, dtype=torch.bool)
-    held = pattern == PATTERNS.index("known")
+    former = torch.zeros(count, dtype=torch.long) if former is None else former
+    held = (pattern == PATTERNS.index("known")) | (former > 0)
     stairs = pattern == PATTERNS.index("stairs")
     for row in held.nonzero()[:, 0].tolist():
-        known[row] = known_frames(frames, generator)
+        first = int(former[row])
+        known[row] = torch.arange(frames) < first if first else known_frames(frames, generator)
         stairs[row] = bool(torch.rand((), generator=generator) < STAIRS_BEHIND_KNOWN)
     for row in stairs.nonzero()[:, 0].tolist():
         u[row] = stairs_of(known[row], generator)

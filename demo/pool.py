@@ -9,12 +9,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from demo.latents import CHANGE, linear_latents
-from demo.shapes import FPS, Clips, draw_clips, render, with_surges
+from demo.shapes import FPS, Clips, draw_clips, render, with_surges, with_turns
 
 CLIP_LATENTS = 12  # latent frames of a clip
 CLIP_FRAMES = 4 * (CLIP_LATENTS - 1) + 1
 CLIPS_PER_CALL = 16
 SURGE_SHARE = 1 / 3  # of the straight motions that change their pace
+TURN_SHARE = 1 / 4  # of the motions that have another before them, straight or still both
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Pool:
     clips: Clips
     latents: Tensor
 
+    @property
+    def former(self) -> Tensor:
+        """Latent frames at a clip's start that show another motion than its caption says, int64 [B]."""
+        turns = self.clips.turn[:, 2] * self.clips.fps / 4
+        return torch.where(turns >= 0, turns.round() + 1, 0.0).long()
+
 
 def alone(latents: Tensor) -> Tensor:
     """Return for latents [B, 16, F, 8, 8] of clips those of each latent frame's last picture, as key images have."""
@@ -37,14 +44,16 @@ def alone(latents: Tensor) -> Tensor:
     return latents
 
 
-def make_pool(count: int, seed: int) -> Pool:
+def make_pool(count: int, seed: int, turn_share: float = TURN_SHARE) -> Pool:
     """Draw clips and compute their latents.
 
     Args:
         count: number of clips.
         seed: of the clips.
+        turn_share: of the straight or still clips that begin with another such motion.
     """
     clips = with_surges(draw_clips(count, seed), SURGE_SHARE, CLIP_FRAMES / max(FPS), seed)
+    clips = with_turns(clips, turn_share, seed)
     parts = [
         linear_latents(render(clips[slice(first, first + CLIPS_PER_CALL)], CLIP_FRAMES)).half()
         for first in tqdm(range(0, count, CLIPS_PER_CALL), desc="drawing", unit="batch", mininterval=5)

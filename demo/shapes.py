@@ -17,6 +17,8 @@ SIZE = 64  # pixels, both ways
 FPS = (16, 24)
 SHAPES = ("circle", "square", "triangle", "star")
 MOTIONS = ("still", "left", "right", "up", "down", "bounce", "orbit")
+WAYS = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0], [0, 0]])  # of the motions
+PLAIN_MOTIONS = 5  # the first of MOTIONS: a place and a velocity say all about them
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 44, 44),
     "green": (40, 164, 60),
@@ -43,6 +45,8 @@ ORBIT_PLACES = 16  # on the circle
 ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
 SURGES = (-32, -24, -16, -8, 8, 16, 24, 32)  # pixels; a place on the torus is no further ahead or behind than 32
 SURGE_SECONDS = (1.2, 1.6)  # slow enough that no shape turns back
+TURN_FRAMES = tuple(range(4, 24, 4))  # last of a latent frame, the second to the sixth
+NO_TURN = -1.0
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
 
 
@@ -76,6 +80,8 @@ class Clips:
         orbit: float [B, 3], radius in pixels, radians at second 0, radians per second; radius 0 without an orbit.
         surge: float [B, 3], pixels that the shape gets ahead of an even pace, the second when this begins, the seconds
             it takes; 0 pixels with an even pace.
+        turn: float [B, 3], velocity in pixels per second before the shape took up this motion, and the second when it
+            did; below 0 where it had it from the first.
     """
 
     shape: Tensor
@@ -88,6 +94,7 @@ class Clips:
     velocity: Tensor
     orbit: Tensor
     surge: Tensor
+    turn: Tensor
 
     def __len__(self) -> int:
         return len(self.shape)
@@ -120,14 +127,13 @@ def draw_clips(count: int, seed: int) -> Clips:
 
     motion = choose(len(MOTIONS))
     signs = torch.stack((choose(2), choose(2)), dim=1) * 2 - 1  # [B, 2]
-    ways = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0], [0, 0]])
     bounce = torch.tensor([BOUNCE_SPEED, BOUNCE_SPEED[::-1]])[choose(2)] * signs
     bouncing, orbiting = motion == MOTIONS.index("bounce"), motion == MOTIONS.index("orbit")
 
     steps, first = SIZE // GRID, MARGIN % GRID
     anywhere = first + GRID * torch.stack((choose(steps), choose(steps)), dim=1)  # [B, 2]
     inside = MARGIN + (anywhere - first) % (SIZE - 2 * MARGIN + GRID)
-    start = torch.where(ways[motion] != 0, anywhere, inside)
+    start = torch.where(WAYS[motion] != 0, anywhere, inside)
     angle = 2 * math.pi / ORBIT_PLACES * choose(ORBIT_PLACES)
     orbit = torch.stack((torch.full((count,), ORBIT_RADIUS), angle, ORBIT_SPEED * signs[:, 0]), dim=1)
     return Clips(
@@ -138,9 +144,10 @@ def draw_clips(count: int, seed: int) -> Clips:
         fps=torch.tensor(FPS)[choose(len(FPS))],
         radius=torch.full((count,), RADIUS),
         start=torch.where(orbiting[:, None], SIZE / 2, start.float()),
-        velocity=torch.where(bouncing[:, None], bounce, ways[motion] * STRAIGHT_SPEED),
+        velocity=torch.where(bouncing[:, None], bounce, WAYS[motion] * STRAIGHT_SPEED),
         orbit=orbit * orbiting[:, None],
         surge=torch.tensor([0.0, 0.0, 1.0]).repeat(count, 1),
+        turn=torch.tensor([0.0, 0.0, NO_TURN]).repeat(count, 1),
     )
 
 
@@ -164,6 +171,30 @@ def with_surges(clips: Clips, share: float, seconds: float, seed: int) -> Clips:
     return replace(clips, surge=torch.where((straight & (chance < share))[:, None], surge, clips.surge))
 
 
+def with_turns(clips: Clips, share: float, seed: int) -> Clips:
+    """Let some of the shapes that stand still or go straight begin with another such motion.
+
+    A long video whose prompt changes goes on from frames that show what the former prompt asked for.
+
+    Args:
+        clips: B clips.
+        share: of the clips with such motions.
+        seed: 0 or more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = len(clips)
+    other = torch.randint(1, PLAIN_MOTIONS, (count,), generator=generator)
+    before = WAYS[(clips.motion + other) % PLAIN_MOTIONS] * STRAIGHT_SPEED  # of any of the others
+    when = torch.tensor(TURN_FRAMES)[torch.randint(len(TURN_FRAMES), (count,), generator=generator)] / clips.fps
+    turns = (clips.motion < PLAIN_MOTIONS) & (torch.rand(count, generator=generator) < share)
+    turn = torch.cat((before, when[:, None]), dim=1)
+    return replace(
+        clips,
+        turn=torch.where(turns[:, None], turn, clips.turn),
+        surge=torch.where(turns[:, None], torch.tensor([0.0, 0.0, 1.0]), clips.surge),
+    )
+
+
 def centres(clips: Clips, frames: int, first: int = 0) -> Tensor:
     """Return where the shapes are.
 
@@ -180,6 +211,8 @@ def centres(clips: Clips, frames: int, first: int = 0) -> Tensor:
     part = ((seconds[..., 0] - begins) / lasts).clamp(0, 1)
     pace = torch.nn.functional.normalize(clips.velocity, dim=1)[:, None] * (ahead * part**2 * (3 - 2 * part))[..., None]
     place = clips.start[:, None] + clips.velocity[:, None] * seconds + pace
+    before, turns = clips.turn[:, None].split((2, 1), dim=-1)
+    place = place + (clips.velocity[:, None] - before) * (turns - seconds).clamp(min=0)
     radius, phase, speed = clips.orbit[:, None].unbind(-1)  # each [B, 1]
     angle = phase + speed * seconds[..., 0]
     place = place + radius[..., None] * torch.stack((angle.cos(), angle.sin()), dim=-1)

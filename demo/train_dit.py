@@ -3,7 +3,8 @@
 It begins mostly with single pictures, in small batches: what a caption says about colour, shape and background is
 learned from them, outlines take the most steps, and a picture costs a tenth of a clip. Then come windows of many
 lengths, some from the middle of a clip, where the first latent frame is an ordinary one, as in a long video made in
-segments; a share of block-causal attention; a share without text, for guidance.
+segments; some whose known frames show another motion than the caption, as where a prompt changes; a share of
+block-causal attention; a share without text, for guidance.
 """
 
 from __future__ import annotations
@@ -75,14 +76,14 @@ class Prompts:
             self.kept.update(zip(new, tokens, strict=True))
         return torch.stack([self.kept[text] for text in texts])
 
-    def of_clips(self, pool: Pool, rows: Tensor, seed: int) -> Tensor:
-        """Return the tokens of captions in either language; some are empty."""
+    def of_clips(self, pool: Pool, rows: Tensor, seed: int, silent: Tensor) -> Tensor:
+        """Return the tokens of captions in either language; some are empty, and those of `silent` [B] are."""
         choice = random.Random(f"captions {seed}")
         texts = []
-        for row in rows.tolist():
+        for row, no_text in zip(rows.tolist(), silent.tolist(), strict=True):
             wording = random.Random(f"{row} {choice.randrange(WORDINGS)}")
             text = caption(pool.clips.words(row), wording.choice(LANGUAGES), wording)
-            texts.append("" if choice.random() < NO_TEXT_SHARE else text)
+            texts.append("" if choice.random() < NO_TEXT_SHARE or no_text else text)
         return self(texts)
 
 
@@ -93,6 +94,7 @@ def forcing_loss(
     fps: Tensor,
     causal: int,
     generator: torch.Generator,
+    former: Tensor | None = None,
 ) -> Tensor:
     """Return the squared error of the velocity over all frames that have to be made.
 
@@ -103,8 +105,9 @@ def forcing_loss(
         fps: int64 [B].
         causal: latent frames of a causal block, 0 for attention both ways.
         generator: of levels and noise, on the CPU.
+        former: int64 [B], frames at the start that show another motion than the text says, and so are known.
     """
-    levels, made = draw_levels(len(clean), clean.shape[2], generator)
+    levels, made = draw_levels(len(clean), clean.shape[2], generator, former)
     leading = (~made).long().cumprod(dim=1).bool()
     pictured = ~made & ~leading & (torch.rand(len(clean), 1, generator=generator) < STILL_SHARE)
     clean = torch.where(pictured[:, None, :, None, None].to(clean.device), alone(clean), clean)
@@ -158,10 +161,13 @@ def train_dit(
         if frames == 1:  # a picture, of any frame
             shown = torch.randint(CLIP_LATENTS, (len(rows),), generator=generator)
             clean = alone(source.latents[rows, :, shown, None].float()).to(plan.device)
+            former = torch.zeros_like(rows)
         else:
             clean = source.latents[rows, :, start : start + frames].float().to(plan.device)
-        context, fps = prompts.of_clips(source, rows, seed), source.clips.fps[rows].to(plan.device)
-        return forcing_loss(module, clean, context, fps, causal, generator)
+            former = (source.former[rows] - start).clamp(min=0)
+        silent = former >= frames  # nothing is seen of what the caption says
+        context, fps = prompts.of_clips(source, rows, seed, silent), source.clips.fps[rows].to(plan.device)
+        return forcing_loss(module, clean, context, fps, causal, generator, former.masked_fill(silent, 0))
 
     def loss_of(step: int) -> Tensor:
         step += first

@@ -40,7 +40,7 @@ DECODER_STAGES = (
     Stage(0, ((16, 1),)),
     Stage(300, ((12, 1), (3, 5), (3, 9), (3, 5))),
     Stage(1500, ((12, 1), (1, 37), (3, 9), (1, 21), (12, 1), (1, 37), (3, 9), (1, 73))),
-    Stage(4000, ((1, 145), (3, 9), (1, 97), (12, 1))),
+    Stage(2600, ((1, 145), (3, 9), (1, 97), (12, 1))),
 )
 STEPS_PER_DRAW = 16
 ALONE_EVERY = 8  # steps: in one of these the last latent frame is that of a picture alone, as an end image is encoded

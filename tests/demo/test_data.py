@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from demo.captions import LANGUAGES, SENTENCES, VOCABULARY, caption, parse
 from demo.measure import steps_of
 from demo.noise_levels import KNOWN_LEVEL, PATTERNS, draw_levels, stairs_of
+from demo.pool import make_pool
 from demo.shapes import (
     GRID,
     MARGIN,
     MOTIONS,
     ORBIT_PLACES,
+    PLAIN_MOTIONS,
     SIZE,
     centres,
     draw_clips,
     render,
     with_surges,
+    with_turns,
 )
 from demo.text import MAX_BYTES, TextEncoder, tokenize
 from demo.train_text import draw_words
@@ -96,6 +99,33 @@ def test_a_surge_moves_a_shape_ahead_or_behind_without_turning_back_and_leaves_o
     assert off.abs().max() < 1e-2
     steps = torch.stack([steps_of(places) for places in centres(uneven, 100)[surging]])
     assert ((steps * even.velocity[surging, None]).sum(dim=-1) > 0).all()
+
+
+def test_a_turn_changes_what_was_before_it_and_nothing_behind() -> None:
+    plain = draw_clips(400, 8)
+    turned = with_turns(with_surges(plain, share=1.0, seconds=2.0, seed=8), share=0.5, seed=8)
+    turns = turned.turn[:, 2] >= 0
+    assert turns[plain.motion < PLAIN_MOTIONS].float().mean() == pytest.approx(0.5, abs=0.1)
+    assert not turns[plain.motion >= PLAIN_MOTIONS].any()
+    last = (turned.turn[:, 2] * turned.fps).round().long()
+    for row in turns.nonzero()[:, 0].tolist():
+        track, before = centres(turned[row : row + 1], 45)[0], int(last[row])
+        torch.testing.assert_close(track[before:], centres(plain[row : row + 1], 45)[0, before:], atol=1e-3, rtol=0)
+        steps, former = steps_of(track), turned.turn[row, :2] / turned.fps[row]
+        torch.testing.assert_close(steps[:before], former.expand(before, 2), atol=1e-3, rtol=0)
+        assert not torch.equal(turned.turn[row, :2], plain.velocity[row])
+
+
+def test_what_shows_another_motion_than_the_caption_is_known() -> None:
+    pool = make_pool(40, 3, turn_share=1.0)
+    former = pool.former
+    plain = pool.clips.motion >= PLAIN_MOTIONS
+    assert (former[plain] == 0).all() and (former[~plain] >= 2).all() and former.max() < 10
+    levels, made = draw_levels(40, 10, torch.Generator().manual_seed(3), former)
+    for row in range(40):
+        assert not made[row, : former[row]].any()
+        assert made[row, former[row] :].any()
+        assert former[row] == 0 or (levels[row, : former[row]] <= KNOWN_LEVEL).all()
 
 
 def test_a_bouncing_shape_stays_inside() -> None:
