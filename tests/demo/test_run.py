@@ -73,9 +73,10 @@ def test_a_start_picture_is_the_first_frame(models: Models, tmp_path: Path) -> N
     save_png(tmp_path / "start.png", picture)
     read = read_picture(tmp_path / "start.png")
     assert torch.allclose(read, picture, atol=0.5 / 255)
-    frames = make_frames(models, DemoSettings(frames=9, start=read, end=read, sampling=QUICK))
+    prompt = "a red square standing still on a white background"
+    frames = make_frames(models, DemoSettings(prompt, frames=9, start=read, end=read, sampling=QUICK))
     for frame in (frames[0], frames[-1]):
-        assert (frame - picture).square().mean() < 0.01  # 20 dB; without it the scene is another one
+        assert (frame - picture).square().mean() < 0.005  # 23 dB; with the square in another place it is ten times that
 
 
 @pytest.mark.parametrize(
