@@ -41,12 +41,12 @@ def patterns() -> Tensor:
     return kernels / kernels.flatten(1).norm(dim=1).view(-1, 1, 1) * torch.tensor(PATTERN_GAINS).view(-1, 1, 1)
 
 
-def seen_through(pixels: Tensor) -> Tensor:
-    """Return the patterns' values [B, PATTERNS, 3, H / 8, W / 8] of pictures [B, 3, H, W], -1..1."""
+def seen_through(kernels: Tensor, pixels: Tensor) -> Tensor:
+    """Return the values [B, F, K, 3, H / 8, W / 8] of K patterns [K, WINDOW, WINDOW] in pictures [B, F, 3, H, W]."""
     margin = (WINDOW - CELL) // 2
-    padded = functional.pad(pixels.flatten(0, 1).unsqueeze(1), (margin,) * 4, mode="replicate")
-    values = functional.conv2d(padded, patterns().to(pixels).unsqueeze(1), stride=CELL)
-    return values.unflatten(0, (-1, COLOUR_CHANNELS)).transpose(1, 2)
+    padded = functional.pad(pixels.flatten(0, 2).unsqueeze(1), (margin,) * 4, mode="replicate")
+    values = functional.conv2d(padded, kernels.to(pixels).unsqueeze(1), stride=CELL)
+    return values.unflatten(0, pixels.shape[:3]).transpose(2, 3)
 
 
 def linear_latents(pixels: Tensor) -> Tensor:
@@ -57,8 +57,15 @@ def linear_latents(pixels: Tensor) -> Tensor:
     """
     frames = pixels.permute(0, 1, 4, 2, 3) * 2 - 1  # [B, N, 3, H, W]
     last, first = frames[:, ::4], torch.cat((frames[:, :1], frames[:, 1::4]), dim=1)  # of each latent frame
-    now = seen_through(last.flatten(0, 1)).unflatten(0, (len(pixels), -1))  # [B, F, PATTERNS, 3, h, w]
-    before = seen_through(first.flatten(0, 1)).unflatten(0, (len(pixels), -1))
-    change = CHANGE_GAIN * (now[:, :, 0] - before[:, :, 0])
+    kernels = patterns()
+    now = seen_through(kernels, last)
+    change = CHANGE_GAIN * (now[:, :, 0] - seen_through(kernels[:1], first)[:, :, 0])  # [B, F, 3, h, w]
     spare = torch.zeros_like(change[:, :, :1])
     return torch.cat((now.flatten(2, 3), change, spare), dim=2).transpose(1, 2)
+
+
+def alone(latents: Tensor) -> Tensor:
+    """Return for latents [B, 16, ...] of clips those of each latent frame's last picture, as key images have."""
+    latents = latents.clone()
+    latents[:, CHANGE] = 0
+    return latents

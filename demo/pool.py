@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from demo.latents import CHANGE, linear_latents
+from demo.latents import linear_latents
 from demo.shapes import FPS, Clips, draw_clips, render, with_surges, with_turns
 
 CLIP_LATENTS = 12  # latent frames of a clip
@@ -35,13 +35,6 @@ class Pool:
         """Latent frames at a clip's start that show another motion than its caption says, int64 [B]."""
         turns = self.clips.turn[:, 2] * self.clips.fps / 4
         return torch.where(turns >= 0, turns.round() + 1, 0.0).long()
-
-
-def alone(latents: Tensor) -> Tensor:
-    """Return for latents [B, 16, F, 8, 8] of clips those of each latent frame's last picture, as key images have."""
-    latents = latents.clone()
-    latents[:, CHANGE] = 0
-    return latents
 
 
 def make_pool(count: int, seed: int, turn_share: float = TURN_SHARE) -> Pool:

@@ -44,9 +44,10 @@ ORBIT_RADIUS = 11.5
 ORBIT_PLACES = 16  # on the circle
 ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
 SURGES = (-32, -24, -16, -8, 8, 16, 24, 32)  # pixels; a place on the torus is no further ahead or behind than 32
+EVEN_PACE = torch.tensor([0.0, 0.0, 1.0])  # no surge
 SURGE_SECONDS = (1.2, 1.6)  # slow enough that no shape turns back
 TURN_FRAMES = tuple(range(4, 24, 4))  # last of a latent frame, the second to the sixth
-NO_TURN = -1.0
+NO_TURN = torch.tensor([0.0, 0.0, -1.0])
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
 
 
@@ -146,8 +147,8 @@ def draw_clips(count: int, seed: int) -> Clips:
         start=torch.where(orbiting[:, None], SIZE / 2, start.float()),
         velocity=torch.where(bouncing[:, None], bounce, WAYS[motion] * STRAIGHT_SPEED),
         orbit=orbit * orbiting[:, None],
-        surge=torch.tensor([0.0, 0.0, 1.0]).repeat(count, 1),
-        turn=torch.tensor([0.0, 0.0, NO_TURN]).repeat(count, 1),
+        surge=EVEN_PACE.repeat(count, 1),
+        turn=NO_TURN.repeat(count, 1),
     )
 
 
@@ -191,7 +192,7 @@ def with_turns(clips: Clips, share: float, seed: int) -> Clips:
     return replace(
         clips,
         turn=torch.where(turns[:, None], turn, clips.turn),
-        surge=torch.where(turns[:, None], torch.tensor([0.0, 0.0, 1.0]), clips.surge),
+        surge=torch.where(turns[:, None], EVEN_PACE, clips.surge),
     )
 
 

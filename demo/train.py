@@ -26,7 +26,7 @@ MODELS = ("text", "encoder", "decoder", "dit")
 SHARES = {"text": 0.02, "encoder": 0.03, "decoder": 0.13, "dit": 0.82}  # of the minutes
 POOL_SEED = 8 * 10**6
 HELD_OUT_CLIPS = 32
-LEARNING_RATES = {"text": 1e-3, "encoder": 1e-3, "decoder": 1e-3, "dit": 1e-3}
+LEARNING_RATE = 1e-3
 
 
 def train_models(options: argparse.Namespace) -> None:
@@ -39,7 +39,7 @@ def train_models(options: argparse.Namespace) -> None:
             name,
             folder,
             options.minutes * (1.0 if options.only else SHARES[name]),
-            options.rate or LEARNING_RATES[name],
+            options.rate or LEARNING_RATE,
             device=options.device,
             seed=options.seed,
             resume=options.resume,

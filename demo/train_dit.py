@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from demo.captions import LANGUAGES, caption
 from demo.dit import fresh_dit
+from demo.latents import alone
 from demo.noise_levels import draw_levels
-from demo.pool import CLIP_LATENTS, Pool, alone
+from demo.pool import CLIP_LATENTS, Pool
 from demo.text import TextEncoder, tokenize
 from demo.training import Plan, half_precision, stage_at, train
 from wan_core.model import WanModel

@@ -16,10 +16,10 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 from torch.nn import functional
 
-from demo.latents import CHANGE, LATENT_CHANNELS, linear_latents
+from demo.latents import LATENT_CHANNELS, alone, linear_latents
 from demo.shapes import draw_clips, render
 from demo.training import Plan, half_precision, stage_at, train
-from demo.vae import decode_latents, encode_moments, initialise, latent_scale, tiny_vae
+from demo.vae import decode_scaled, encode_scaled, initialise, latent_scale, tiny_vae
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,16 @@ def picture_loss(seen: Tensor, pixels: Tensor) -> Tensor:
 
 def encoder_loss(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
     """Return the loss of the latents of clips [B, 3, N, H, W], -1..1, in the transformer's scale."""
-    mean, spread = latent_scale(vae, pixels)
-    made = (encode_moments(vae, pixels)[:, :LATENT_CHANNELS].float() - mean) / spread
-    return functional.mse_loss(made, latents_of(pixels))
+    return functional.mse_loss(encode_scaled(vae, pixels), latents_of(pixels))
 
 
-def decoder_loss(vae: AutoencoderKLWan, pixels: Tensor, alone: bool = False) -> Tensor:
-    """Return the loss of clips [B, 3, N, H, W], -1..1; `alone`: the last latent frame is that of a picture alone."""
+def decoder_loss(vae: AutoencoderKLWan, pixels: Tensor, ends_alone: bool = False) -> Tensor:
+    """Return the loss of clips [B, 3, N, H, W], -1..1; `ends_alone`: as if the last picture were encoded alone."""
     latents = latents_of(pixels)
-    if alone:
-        latents[:, CHANGE, -1] = 0
+    if ends_alone:
+        latents[:, :, -1] = alone(latents[:, :, -1])
     noisy = latents + LATENT_NOISE * torch.randn_like(latents)
-    return picture_loss(decoded(vae, noisy), pixels)
+    return picture_loss(decode_scaled(vae, noisy), pixels)
 
 
 def latents_of(pixels: Tensor) -> Tensor:
@@ -119,16 +117,10 @@ def latents_of(pixels: Tensor) -> Tensor:
     return linear_latents(pixels.permute(0, 2, 3, 4, 1) / 2 + 0.5)
 
 
-def decoded(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Return pixels [B, 3, N, H, W], about -1..1, for latents in the transformer's scale."""
-    mean, spread = latent_scale(vae, latents)
-    return decode_latents(vae, latents * spread + mean).float()
-
-
 @torch.no_grad()
 def psnr_loss(vae: AutoencoderKLWan, pixels: Tensor) -> float:
     """Return minus the mean PSNR in dB of decoded clips [B, 3, N, H, W], -1..1."""
-    error = (decoded(vae, latents_of(pixels)).clamp(-1, 1) - pixels).div(2).square().mean(dim=(1, 2, 3, 4))
+    error = (decode_scaled(vae, latents_of(pixels)).clamp(-1, 1) - pixels).div(2).square().mean(dim=(1, 2, 3, 4))
     return float(10 * error.log10().mean())
 
 

@@ -144,18 +144,26 @@ def latent_scale(vae: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean, like.new_tensor(vae.config.latents_std).view(-1, 1, 1, 1)
 
 
+def encode_scaled(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
+    """Return the transformer's latents [B, 16, F, H / 8, W / 8] for pixels [B, 3, 4 * (F - 1) + 1, H, W], -1..1."""
+    mean, spread = latent_scale(vae, pixels)
+    return (encode_moments(vae, pixels)[:, :LATENT_CHANNELS].float() - mean) / spread
+
+
+def decode_scaled(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Return pixels [B, 3, 4 * (F - 1) + 1, H, W], about -1..1, for the transformer's latents [B, 16, F, h, w]."""
+    mean, spread = latent_scale(vae, latents)
+    return decode_latents(vae, latents * spread + mean).float()
+
+
 def encode(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
     """Return the transformer's latents [B, 16, F, H / 8, W / 8] for pixels [B, 4 * (F - 1) + 1, H, W, 3], 0..1."""
-    mean, spread = latent_scale(vae, pixels)
-    moments = encode_moments(vae, pixels.permute(0, 4, 1, 2, 3) * 2 - 1)
-    return (moments[:, :LATENT_CHANNELS] - mean) / spread
+    return encode_scaled(vae, pixels.permute(0, 4, 1, 2, 3) * 2 - 1)
 
 
 def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Return pixels [B, 4 * (F - 1) + 1, H, W, 3], 0..1, for the transformer's latents [B, 16, F, H / 8, W / 8]."""
-    mean, spread = latent_scale(vae, latents)
-    pixels = decode_latents(vae, latents * spread + mean)
-    return (pixels.permute(0, 2, 3, 4, 1) / 2 + 0.5).clamp(0, 1)
+    return (decode_scaled(vae, latents).permute(0, 2, 3, 4, 1) / 2 + 0.5).clamp(0, 1)
 
 
 def initialise(vae: nn.Module) -> None:

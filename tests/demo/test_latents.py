@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from demo.latents import CELL, CHANGE, COLOUR_CHANNELS, linear_latents
-from demo.pool import alone
+from demo.latents import CELL, CHANGE, COLOUR_CHANNELS, alone, linear_latents
 from demo.shapes import SIZE, draw_clips, render
 
 MEANS = slice(0, COLOUR_CHANNELS)
