@@ -19,6 +19,9 @@ LARGEST_BLOCK = 5  # latent frames of a stair
 STAIR_HEIGHT = (0.03, 0.6)  # rise from block to block, before the shift
 KNOWN_LEVEL = 0.02  # the authors' addnoise_condition of 20 timesteps
 STAIRS_BEHIND_KNOWN = 0.35  # share of clips with known frames whose other frames stand in stairs
+KNOWN_KINDS = 8  # 0 to 2: a start of one frame; 3 to 6: a start of any length; 7: key frames
+STARTS_AND_ENDS = (2, 5, 6)  # those of the kinds that have an end
+LONGEST_END = 3  # known latent frames at the end: of a loop
 SIGMA_MAX = 0.999  # of a frame that has not begun
 
 
@@ -28,7 +31,11 @@ def shifted(u: Tensor, shift: float = SHIFT) -> Tensor:
 
 
 def draw_levels(
-    count: int, frames: int, generator: torch.Generator, former: Tensor | None = None
+    count: int,
+    frames: int,
+    generator: torch.Generator,
+    former: Tensor | None = None,
+    led: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw the levels of a batch.
 
@@ -37,6 +44,7 @@ def draw_levels(
         frames: latent frames of each.
         generator: on the CPU.
         former: int64 [count], frames at the start that are known in any case; fewer than `frames`.
+        led: bool [count], clips whose start and end are known in any case; only with 2 frames or more.
 
     Returns:
         Levels [count, frames], 0..0.999, and bool [count, frames]: True where a frame has to be made.
@@ -47,11 +55,12 @@ def draw_levels(
     u[free] = torch.rand(int(free.sum()), frames, generator=generator)
     known = torch.zeros(count, frames, dtype=torch.bool)
     former = torch.zeros(count, dtype=torch.long) if former is None else former
-    held = (pattern == PATTERNS.index("known")) | (former > 0)
+    led = torch.zeros(count, dtype=torch.bool) if led is None else led
+    held = (pattern == PATTERNS.index("known")) | (former > 0) | led
     stairs = pattern == PATTERNS.index("stairs")
     for row in held.nonzero()[:, 0].tolist():
         first = int(former[row])
-        known[row] = torch.arange(frames) < first if first else known_frames(frames, generator)
+        known[row] = torch.arange(frames) < first if first else known_frames(frames, generator, bool(led[row]))
         stairs[row] = bool(torch.rand((), generator=generator) < STAIRS_BEHIND_KNOWN)
     for row in stairs.nonzero()[:, 0].tolist():
         u[row] = stairs_of(known[row], generator)
@@ -79,17 +88,27 @@ def stairs_of(known: Tensor, generator: torch.Generator) -> Tensor:
     return start + rise * (number - blocks[int(where * len(blocks))])
 
 
-def known_frames(frames: int, generator: torch.Generator) -> Tensor:
-    """Return bool [frames]: a start (an image, or the frames carried over), an end, both, or key frames; never all."""
+def known_frames(frames: int, generator: torch.Generator, both: bool = False) -> Tensor:
+    """Return which frames are known, bool [frames]: never all.
+
+    They are a start (an image, or the frames carried over), with or without an end (an image, or a loop's start), or
+    key frames.
+
+    Args:
+        frames: latent frames of the clip, 1 or more.
+        generator: on the CPU.
+        both: whether it is a start and an end in any case; with 2 frames or more.
+    """
     known = torch.zeros(frames, dtype=torch.bool)
-    kind = int(torch.randint(8, (), generator=generator))
+    kinds = STARTS_AND_ENDS if both else tuple(range(KNOWN_KINDS))
+    kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
     prefix = 1 if kind < 3 else int(torch.randint(1, max(frames // 2, 1) + 1, (), generator=generator))
     if kind < 7:
         known[:prefix] = True
-    if kind in (2, 5, 6):
-        known[-1] = True
+    if kind in STARTS_AND_ENDS:
+        known[-int(torch.randint(1, LONGEST_END + 1, (), generator=generator)) :] = True
     if kind == 7:
         known = torch.rand(frames, generator=generator) < 0.3
     if bool(known.all()):
-        known[-1] = False
+        known[prefix if prefix < frames else -1] = False
     return known

@@ -45,7 +45,10 @@ ORBIT_PLACES = 16  # on the circle
 ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
 SURGES = (-32, -24, -16, -8, 8, 16, 24, 32)  # pixels; a place on the torus is no further ahead or behind than 32
 EVEN_PACE = torch.tensor([0.0, 0.0, 1.0])  # no surge
-SURGE_SECONDS = (1.2, 1.6)  # slow enough that no shape turns back
+SURGE_SECONDS = 1.4  # at most; at least so many that no shape turns back
+SURGE_SPEED = 0.9 * STRAIGHT_SPEED  # that a surge adds or takes away, at most; in its middle it is 1.5 times the mean
+TURN_FRAMES = tuple(range(4, 24, 4))  # last of a latent frame, the second to the sixth
+NO_TURN = torch.tensor([0.0, 0.0, -1.0])
 TURN_FRAMES = tuple(range(4, 24, 4))  # last of a latent frame, the second to the sixth
 NO_TURN = torch.tensor([0.0, 0.0, -1.0])
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
@@ -166,8 +169,9 @@ def with_surges(clips: Clips, share: float, seconds: float, seed: int) -> Clips:
     generator = torch.Generator().manual_seed(seed)
     chance, long, when = torch.rand(3, len(clips), generator=generator)
     far = torch.tensor(SURGES)[torch.randint(len(SURGES), (len(clips),), generator=generator)]
-    low, high = SURGE_SECONDS
-    surge = torch.stack((far, (seconds + 1) * when - 1, low + (high - low) * long), dim=1)
+    shortest = 1.5 * far.abs() / SURGE_SPEED
+    lasts = shortest + (SURGE_SECONDS - shortest) * long
+    surge = torch.stack((far, (seconds + 1) * when - 1, lasts), dim=1)
     straight = (clips.motion >= MOTIONS.index("left")) & (clips.motion <= MOTIONS.index("down"))
     return replace(clips, surge=torch.where((straight & (chance < share))[:, None], surge, clips.surge))
 

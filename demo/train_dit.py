@@ -57,6 +57,7 @@ STAGES = (
     Stage(0, 32, (0.8, 0.1, 0.06, 0.03, 0.01)),
     Stage(7_000, 80, (0.2, 0.15, 0.4, 0.18, 0.07)),
     Stage(11_000, 80, (0.1, 0.1, 0.6, 0.13, 0.07)),
+    Stage(18_000, 80, (0.05, 0.05, 0.7, 0.13, 0.07)),
 )
 
 
@@ -96,6 +97,7 @@ def forcing_loss(
     causal: int,
     generator: torch.Generator,
     former: Tensor | None = None,
+    led: Tensor | None = None,
 ) -> Tensor:
     """Return the squared error of the velocity over all frames that have to be made.
 
@@ -107,8 +109,9 @@ def forcing_loss(
         causal: latent frames of a causal block, 0 for attention both ways.
         generator: of levels and noise, on the CPU.
         former: int64 [B], frames at the start that show another motion than the text says, and so are known.
+        led: bool [B], clips that only a known end explains.
     """
-    levels, made = draw_levels(len(clean), clean.shape[2], generator, former)
+    levels, made = draw_levels(len(clean), clean.shape[2], generator, former, led)
     leading = (~made).long().cumprod(dim=1).bool()
     pictured = ~made & ~leading & (torch.rand(len(clean), 1, generator=generator) < STILL_SHARE)
     clean = torch.where(pictured[:, None, :, None, None].to(clean.device), alone(clean), clean)
@@ -166,9 +169,10 @@ def train_dit(
         else:
             clean = source.latents[rows, :, start : start + frames].float().to(plan.device)
             former = (source.former[rows] - start).clamp(min=0)
+        led = source.surging[rows] if frames > 1 and not causal else None
         silent = former >= frames  # nothing is seen of what the caption says
         context, fps = prompts.of_clips(source, rows, seed, silent), source.clips.fps[rows].to(plan.device)
-        return forcing_loss(module, clean, context, fps, causal, generator, former.masked_fill(silent, 0))
+        return forcing_loss(module, clean, context, fps, causal, generator, former.masked_fill(silent, 0), led)
 
     def loss_of(step: int) -> Tensor:
         step += first
@@ -176,7 +180,8 @@ def train_dit(
         stage = stage_at(STAGES, step)
         case = random.Random(f"case {seed}").choices(CASES, stage.shares)[0]
         count = stage.latent_frames // case[0]
-        rows = torch.randint(len(pool.clips), (count,), generator=torch.Generator().manual_seed(ROWS_SEED + seed))
+        chances = pool.chances(surges=not case[1])
+        rows = chances.multinomial(count, replacement=True, generator=torch.Generator().manual_seed(ROWS_SEED + seed))
         return loss_on(model, pool, case, rows, seed)
 
     @torch.no_grad()
