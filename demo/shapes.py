@@ -43,12 +43,12 @@ BOUNCE_SPEED = (48.0, 36.0)  # pixels per second, along the faster and the slowe
 ORBIT_RADIUS = 11.5
 ORBIT_PLACES = 16  # on the circle
 ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
-SURGES = (-32, -24, -16, -8, 8, 16, 24, 32)  # pixels; a place on the torus is no further ahead or behind than 32
+SURGES = (-24, -16, -8, 8, 16, 24, 32, 40)  # pixels; together all places on the torus
 EVEN_PACE = torch.tensor([0.0, 0.0, 1.0])  # no surge
-SURGE_SECONDS = 1.4  # at most; at least so many that no shape turns back
-SURGE_SPEED = 0.9 * STRAIGHT_SPEED  # that a surge adds or takes away, at most; in its middle it is 1.5 times the mean
-TURN_FRAMES = tuple(range(4, 24, 4))  # last of a latent frame, the second to the sixth
-NO_TURN = torch.tensor([0.0, 0.0, -1.0])
+SURGE_SECONDS = 1.4  # at most
+# pixels per second that a surge takes away and adds, at most, in its middle; no shape turns back, and half the torus is
+# made up for within a second
+SLOWING, HASTENING = 0.9 * STRAIGHT_SPEED, 80.0
 TURN_FRAMES = tuple(range(4, 24, 4))  # last of a latent frame, the second to the sixth
 NO_TURN = torch.tensor([0.0, 0.0, -1.0])
 STAR_INNER = 0.5  # inner radius of the star, of its outer one
@@ -169,7 +169,7 @@ def with_surges(clips: Clips, share: float, seconds: float, seed: int) -> Clips:
     generator = torch.Generator().manual_seed(seed)
     chance, long, when = torch.rand(3, len(clips), generator=generator)
     far = torch.tensor(SURGES)[torch.randint(len(SURGES), (len(clips),), generator=generator)]
-    shortest = 1.5 * far.abs() / SURGE_SPEED
+    shortest = 1.5 * torch.where(far < 0, -far / SLOWING, far / HASTENING)  # 1.5: of the pace's curve in its middle
     lasts = shortest + (SURGE_SECONDS - shortest) * long
     surge = torch.stack((far, (seconds + 1) * when - 1, lasts), dim=1)
     straight = (clips.motion >= MOTIONS.index("left")) & (clips.motion <= MOTIONS.index("down"))
