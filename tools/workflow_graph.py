@@ -36,6 +36,7 @@ NEGATIVE_PROMPT = (
 
 
 TITLES = {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"}
+SQUARE, TOP = 24, 22  # pixels: size of the embedded models' square, as they have learned it; its place from the top
 
 Socket = tuple[int, str]  # a node and the name of its output
 
@@ -163,7 +164,8 @@ class Kit:
         size: widgets of a size: preset, width, height.
         window: widgets: video frames of the window and of the overlap.
         steps: denoising steps.
-        squares: pixels from the left of the embedded models' square in the first and in the last frame.
+        squares: pixels from the left of the embedded models' square in the first and in the last frame; 2 short of a
+            multiple of 4, as TOP is: so its centre is on the grid that the models have learned (demo.shapes.GRID).
     """
 
     demo: bool
@@ -191,13 +193,13 @@ class Kit:
             return graph.column(*[load_image(TITLES[name]) for name in names])
         black, red = graph.column(
             Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[64, 64, 1, 0x101014]),
-            Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[20, 20, 1, 0xDE2C2C]),
+            Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[SQUARE, SQUARE, 1, 0xDE2C2C]),
         )
         sockets = [("destination", "IMAGE"), ("source", "IMAGE"), ("mask", "MASK")]
         pictures = graph.column(
             *[
                 Node(
-                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [left, 22, False],
+                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [left, TOP, False],
                     title=TITLES[name],
                 )
                 for name, left in zip(TITLES, self.squares, strict=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from demo.captions import LANGUAGES, SENTENCES, VOCABULARY, caption, parse
 from demo.measure import steps_of
 from demo.noise_levels import KNOWN_LEVEL, PATTERNS, draw_levels, stairs_of
-from demo.pool import make_pool
+from demo.pool import MOTION_CHANCES, make_pool
 from demo.shapes import (
     GRID,
     MARGIN,
@@ -126,6 +126,20 @@ def test_what_shows_another_motion_than_the_caption_is_known() -> None:
         assert not made[row, : former[row]].any()
         assert made[row, former[row] :].any()
         assert former[row] == 0 or (levels[row, : former[row]] <= KNOWN_LEVEL).all()
+
+
+def test_a_change_of_pace_is_seen_only_together_with_the_end_that_asks_for_it() -> None:
+    led = torch.arange(200) % 2 == 0
+    for frames in (2, 3, 10):
+        _, made = draw_levels(200, frames, torch.Generator().manual_seed(4), led=led)
+        assert not made[led, 0].any() and made[led].any(dim=1).all()
+        if frames > 2:  # of two frames one has to be made
+            assert not made[led, -1].any()
+        assert made[~led, -1].float().mean() > 0.5
+    pool = make_pool(60, 3)
+    chances = pool.chances(surges=False)
+    assert pool.surging.any() and (chances[pool.surging] == 0).all() and (chances[~pool.surging] > 0).all()
+    assert (pool.chances(surges=True) == torch.tensor([MOTION_CHANCES[MOTIONS[m]] for m in pool.clips.motion])).all()
 
 
 def test_a_bouncing_shape_stays_inside() -> None:
