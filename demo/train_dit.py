@@ -3,8 +3,8 @@
 It begins mostly with single pictures, in small batches: what a caption says about colour, shape and background is
 learned from them, outlines take the most steps, and a picture costs a tenth of a clip. Then come windows of many
 lengths, some from the middle of a clip, where the first latent frame is an ordinary one, as in a long video made in
-segments; some whose known frames show another motion than the caption, as where a prompt changes; a share of
-block-causal attention; a share without text, for guidance.
+segments; some whose known frames show another motion than the caption, as where a prompt changes; some that change
+their pace to be where a given end wants them; a share of block-causal attention; a share without text, for guidance.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def forcing_loss(
     fps: Tensor,
     causal: int,
     generator: torch.Generator,
-    former: Tensor | None = None,
-    led: Tensor | None = None,
+    former: Tensor,
+    led: Tensor,
 ) -> Tensor:
     """Return the squared error of the velocity over all frames that have to be made.
 
@@ -169,7 +169,7 @@ def train_dit(
         else:
             clean = source.latents[rows, :, start : start + frames].float().to(plan.device)
             former = (source.former[rows] - start).clamp(min=0)
-        led = source.surging[rows] if frames > 1 and not causal else None
+        led = source.surging[rows] & (frames > 1)
         silent = former >= frames  # nothing is seen of what the caption says
         context, fps = prompts.of_clips(source, rows, seed, silent), source.clips.fps[rows].to(plan.device)
         return forcing_loss(module, clean, context, fps, causal, generator, former.masked_fill(silent, 0), led)
@@ -180,7 +180,7 @@ def train_dit(
         stage = stage_at(STAGES, step)
         case = random.Random(f"case {seed}").choices(CASES, stage.shares)[0]
         count = stage.latent_frames // case[0]
-        chances = pool.chances(surges=not case[1])
+        chances = pool.chances(surges=not case[1])  # causal attention does not see the end that asks for a surge
         rows = chances.multinomial(count, replacement=True, generator=torch.Generator().manual_seed(ROWS_SEED + seed))
         return loss_on(model, pool, case, rows, seed)
 
