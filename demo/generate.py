@@ -39,7 +39,7 @@ class Settings:
     """
 
     steps: int = 20
-    guidance: float = 5.0
+    guidance: float = 4.0
     shift: float = 5.0
     fps: int = 24
     ar_step: int = 0

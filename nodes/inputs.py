@@ -76,7 +76,8 @@ def loop_input() -> Any:
     return io.Boolean.Input(
         "loop",
         default=False,
-        tooltip="The end leads back to the start: the video can be played round and round.",
+        tooltip="The end leads back to the start: the video can be played round and round. The last frame would be the "
+        "first again, so the file has one frame fewer than total_frames.",
     )
 
 

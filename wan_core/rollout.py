@@ -58,7 +58,7 @@ class Carry:
     Attributes:
         index: number of the finished segment.
         tail: the last latents of the video so far [B, C, overlap, H, W], which the next segment begins with.
-        head: the first latents of the video [B, C, closing, H, W], which a loop ends on; closing is 0 without a loop.
+        head: the video's latents behind its first [B, C, closing, H, W], a loop's end; closing is 0 without one.
         mean: of every channel of the first segment [B, C], for drift control.
         deviation: the same of the standard deviation.
     """
@@ -305,7 +305,7 @@ def next_carry(
     tail = tail.detach().cpu().clone()
     if carry is not None:
         return Carry(segment.index, tail, carry.head, carry.mean, carry.deviation)
-    head = window[:, :, : plan.segments[-1].closing].clone()
+    head = window[:, :, 1 : 1 + plan.segments[-1].closing].clone()
     return Carry(segment.index, tail, head, window.mean(dim=(2, 3, 4)), spread(window))
 
 

@@ -33,7 +33,8 @@ class Segment:
         start: latent frame of the video at which the window begins.
         overlap: latent frames carried over from the segment before.
         new: latent frames of the video that it finishes.
-        closing: latent frames of the video's start, known here as its future: the end of a loop.
+        closing: latent frames of the video's start, its second one first, known here as its future: the end of a
+            loop.
         padding: latent frames made only to fill the last block.
         rows: calls of the model, twice as many with guidance.
         frames: the video frames (first, behind the last) that it finishes.
@@ -74,7 +75,7 @@ class Plan:
     """What a long video will be made of.
 
     Attributes:
-        total_frames: video frames.
+        total_frames: video frames. A loop has one fewer than was asked for: its last would be its first again.
         latent_frames: latent frames that hold them.
         window: most latent frames that the model sees, unless the whole video is one padded segment.
         overlap: latent frames that a segment carries over.
@@ -184,6 +185,10 @@ def plan_segments(
 
     A length that is not 4k + 1 is made up to the next one and trimmed after decoding (`Plan.trimmed_frames`).
 
+    A loop goes once around: the last video frame of its last latent frame is the first frame again. So what is known as
+    its future begins at the video's second latent frame - the first one holds one picture in place of four, and would
+    put three steps of the motion into one - and that last video frame is trimmed.
+
     Args:
         total_frames: video frames wanted.
         base_num_frames: video frames of the model's window (97 or 121); cut to whole latent frames and whole blocks.
@@ -193,7 +198,8 @@ def plan_segments(
         steps: denoising steps of a frame.
         causal_attention: whether the model's attention goes block by block.
         known: latent frames of the video that are given (start, end, key frames), for the number of rows.
-        loop: whether the end has to lead back to the start; the video then has two segments or more.
+        loop: whether the end has to lead back to the start; the video then has two segments or more, and
+            `total_frames` counts the first frame at either end.
 
     Returns:
         The plan.
@@ -210,6 +216,7 @@ def plan_segments(
     if loop:
         check_loop(total_frames, overlap, causal_attention)
     total = latent_frames(total_frames + TEMPORAL - 1)
+    total_frames -= bool(loop)
     counts = [total] if total <= base and not loop else split(total, window, overlap, closing)
     segments, done = [], 0
     for index, new in enumerate(counts):
@@ -282,7 +289,7 @@ def check_loop(total_frames: int, overlap: int, causal_attention: bool) -> None:
         raise ScheduleError(
             "A loop needs frames that see their future, but causal attention hides it: turn causal_attention off."
         )
-    least = video_frames(overlap + 1)
+    least = video_frames(overlap + 2)  # the first segment hands on `overlap` latent frames and the first stays behind
     nearest = max(round((total_frames - 1) / TEMPORAL) * TEMPORAL + 1, least)
     if total_frames != nearest:
         raise ScheduleError(
@@ -294,20 +301,21 @@ def check_loop(total_frames: int, overlap: int, causal_attention: bool) -> None:
 def split(total: int, window: int, overlap: int, closing: int) -> list[int]:
     """Return the new latent frames of every segment.
 
-    All windows but the last are full. With `closing` frames behind the last one there is less room in it: the segment
-    before it is then cut short, so that the bridge back to the start is as long as it can be.
+    All windows but the last are full. With `closing` frames behind the last one there is less room in it: the segments
+    before it then leave it as many frames as it holds, so that the bridge back to the start is as long as it can be.
     """
     stride = window - overlap
+    bridge = stride - closing
     counts: list[int] = []
     left = total
     while left:
         room = stride if counts else window
-        if left > room:
-            take = room
-        elif not closing or (counts and left <= room - closing):
+        if not closing:
+            take = min(left, room)
+        elif counts and left <= bridge:
             take = left
         else:
-            take = max(left - (stride - closing), 1 if counts else overlap)
+            take = min(max(left - bridge, 1 if counts else closing + 1), room)
         counts.append(take)
         left -= take
     return counts

@@ -253,7 +253,7 @@ def test_a_segment_given_whole_is_not_sampled():
     assert torch.equal(pieces[1].latents[:, :, :2], given[:, :, 10:])
 
 
-def test_a_loop_ends_on_the_beginning_as_its_future():
+def test_a_loop_leads_to_the_latents_behind_its_first_and_stops_one_frame_early():
     plan = plan_segments(101, 57, 17, steps=3, loop=True)
     rollout = Rollout(plan, (1, 4, 2, 3), seeded((7,) * len(plan.segments)))
     ends: list[torch.Tensor] = []
@@ -265,7 +265,8 @@ def test_a_loop_ends_on_the_beginning_as_its_future():
         return fake_sampler(task)
 
     got = torch.cat([finished.latents for finished in roll_out(rollout, note)], dim=2)
-    assert got.shape[2] == 26 and len(ends) == 1 and torch.equal(ends[0], got[:, :, :5])
+    assert got.shape[2] == 26 and len(ends) == 1 and torch.equal(ends[0], got[:, :, 1:6])
+    assert plan.total_frames == plan.segments[-1].frames[1] == 100  # video frame 100 would be frame 0 again
 
 
 def test_re_encoding_gives_the_next_segment_what_it_returns():

@@ -49,7 +49,7 @@ class LongVideoSettings:
         shift: shift of the noise schedule.
         carry_over: "latents", or "frames" to decode and encode the overlap as the authors' program does.
         drift_control: 0 to 1, how far a segment is matched to the statistics of the first.
-        loop: whether the end leads back to the start.
+        loop: whether the end leads back to the start; `total_frames` then counts the first frame at either end.
         codec: of the file, one of `codecs.available_codecs()`.
         crf: quality of the file, 0 (best) to 51 (worst).
         forcing: the diffusion-forcing settings; its fps is the rate of the file too, but where a video is extended.
@@ -106,6 +106,8 @@ class LongVideoSettings:
     def by_name(self) -> dict[str, Any]:
         """Return every setting by its name, the diffusion-forcing ones among them."""
         plain = {key: value for key, value in asdict(self).items() if key != "forcing"}
+        if self.loop:
+            plain["loop"] = "to the second latent frame"  # jobs of a version that led to the first one are others
         return plain | asdict(self.forcing)
 
 
@@ -183,9 +185,13 @@ class Inputs:
     images: GivenImages = field(default_factory=GivenImages)
     source: SourceVideo | None = None
 
-    def check(self, causal_attention: bool) -> None:
+    def check(self, settings: LongVideoSettings) -> None:
         """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
-        check_model(self.model.model, causal_attention)
+        if settings.loop and self.images.end is not None:
+            raise InputError(
+                "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
+            )
+        check_model(self.model.model, settings.forcing.causal_attention)
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")

@@ -85,7 +85,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     Raises:
         SkyReelsError: inputs or settings that cannot work, before any work; a job that another run holds; a full disk.
     """
-    inputs.check(settings.forcing.causal_attention)
+    inputs.check(settings)
     decoder = StreamingDecoder(inputs.vae)
     find_codec(settings.codec, settings.crf)
     clips = inputs.images.placed(settings.total_frames)

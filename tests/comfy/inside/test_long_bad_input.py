@@ -32,6 +32,13 @@ def test_settings_that_cannot_work_are_refused_first(
         make(bridge, inputs(bridge, model, vae), settings(bridge, **changes))
 
 
+def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any, vae: Any) -> None:
+    given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    images = given.GivenImages(end=torch.rand(1, 32, 32, 3))
+    with pytest.raises(ValueError, match="disconnect it or turn loop off"):
+        make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
+
+
 @pytest.mark.parametrize("size", [(0, 32), (40, 32), (32, -16)])
 def test_a_size_that_the_model_cannot_make_is_refused(bridge: ModuleType, size: tuple[int, int]) -> None:
     with pytest.raises(
