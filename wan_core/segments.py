@@ -101,7 +101,7 @@ class Plan:
 
     @property
     def trimmed_frames(self) -> int:
-        """Video frames at the end that are decoded but not wanted, 0 to 3: lengths other than 4k + 1."""
+        """Video frames at the end that are decoded but not wanted, 0 to 3: lengths other than 4k + 1, and loops."""
         return video_frames(self.latent_frames) - self.total_frames
 
     def calls(self, guided: bool = True) -> int:
@@ -216,21 +216,21 @@ def plan_segments(
     if loop:
         check_loop(total_frames, overlap, causal_attention)
     total = latent_frames(total_frames + TEMPORAL - 1)
-    total_frames -= bool(loop)
+    wanted = total_frames - 1 if loop else total_frames
     counts = [total] if total <= base and not loop else split(total, window, overlap, closing)
     segments, done = [], 0
     for index, new in enumerate(counts):
         carried = overlap if index else 0
         after = closing if index == len(counts) - 1 else 0
         padding = padded_frames(carried + new + after, block) - carried - new - after
-        frames = (first_frame(done), min(first_frame(done + new), total_frames))
+        frames = (first_frame(done), min(first_frame(done + new), wanted))
         segment = Segment(index, done - carried, carried, new, after, padding, 0, frames)
         mask = segment.known(known)
         if not all(mask[: carried + new]):  # otherwise there is nothing to make
             segment = replace(segment, rows=count_rows(mask, block, ar_step, steps))
         segments.append(segment)
         done += new
-    return Plan(total_frames, total, window, overlap, block, ar_step, steps, tuple(segments))
+    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments))
 
 
 def estimate(plan: Plan, height: int, width: int, batch: int = 1, channels: int = 16) -> Estimate:
@@ -301,24 +301,15 @@ def check_loop(total_frames: int, overlap: int, causal_attention: bool) -> None:
 def split(total: int, window: int, overlap: int, closing: int) -> list[int]:
     """Return the new latent frames of every segment.
 
-    All windows but the last are full. With `closing` frames behind the last one there is less room in it: the segments
-    before it then leave it as many frames as it holds, so that the bridge back to the start is as long as it can be.
+    All windows but the last are full. In a loop, `closing` frames stand behind the last one: that one has as many new
+    frames as there is room for, so that the bridge back to the start is as long as it can be, and the others are split
+    as without a loop.
     """
     stride = window - overlap
-    bridge = stride - closing
-    counts: list[int] = []
-    left = total
-    while left:
-        room = stride if counts else window
-        if not closing:
-            take = min(left, room)
-        elif counts and left <= bridge:
-            take = left
-        else:
-            take = min(max(left - bridge, 1 if counts else closing + 1), room)
-        counts.append(take)
-        left -= take
-    return counts
+    if closing:
+        bridge = min(stride - closing, total - closing - 1)  # the first segment makes what the end leads to
+        return [*split(total - bridge, window, overlap, 0), bridge]
+    return [min(window, total), *(min(stride, total - at) for at in range(window, total, stride))]
 
 
 def first_frame(latent: int) -> int:

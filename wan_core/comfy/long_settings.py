@@ -104,7 +104,7 @@ class LongVideoSettings:
         return find_codec(self.codec, self.crf).suffix
 
     def by_name(self) -> dict[str, Any]:
-        """Return every setting by its name, the diffusion-forcing ones among them."""
+        """Return every setting by its name, the diffusion-forcing ones among them: what tells one job from another."""
         plain = {key: value for key, value in asdict(self).items() if key != "forcing"}
         if self.loop:
             plain["loop"] = "to the second latent frame"  # jobs of a version that led to the first one are others
