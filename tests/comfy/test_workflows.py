@@ -40,10 +40,11 @@ def test_a_workflow_runs_from_checkpoint_to_video_with_tiny_files(
 def frames_of(prompt: dict[str, Any]) -> int:
     """Return how many video frames a prompt asks for."""
     asked = {node["class_type"]: node["inputs"] for node in prompt.values()}
-    made = asked["SkyReelsV2LongVideo"]["total_frames"] if "SkyReelsV2LongVideo" in asked else FRAMES
+    long = asked.get("SkyReelsV2LongVideo")
+    made = long["total_frames"] - long["loop"] if long else FRAMES  # a loop's last frame would be its first again
     if "SkyReelsV2ExtendVideo" not in asked:
         return made
-    begin = made if "SkyReelsV2LongVideo" in asked else CLIP_FRAMES
+    begin = made if long else CLIP_FRAMES
     return begin + asked["SkyReelsV2ExtendVideo"]["new_frames"]
 
 
