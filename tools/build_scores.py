@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 from demo.files import WEIGHTS
 from demo.score import Line
