@@ -16,7 +16,7 @@ CLIP_FRAMES = 4 * (CLIP_LATENTS - 1) + 1
 CLIPS_PER_CALL = 16
 # how often a motion is learned from, against the others: the harder, the more often
 MOTION_CHANCES = {"still": 0.5, "left": 1.0, "right": 1.0, "up": 1.0, "down": 1.0, "bounce": 0.75, "orbit": 2.0}
-SURGE_SHARE = 1 / 3  # of the straight motions that change their pace
+SURGE_SHARE = 0.4  # of the straight motions that change their pace
 TURN_SHARE = 1 / 4  # of the motions that have another before them, straight or still both
 
 

@@ -43,7 +43,7 @@ BOUNCE_SPEED = (48.0, 36.0)  # pixels per second, along the faster and the slowe
 ORBIT_RADIUS = 11.5
 ORBIT_PLACES = 16  # on the circle
 ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
-SURGES = (-24, -16, -8, 8, 16, 24, 32, 40)  # pixels; together all places on the torus
+SURGES = (-24, -16, -8, -4, 4, 8, 16, 24, 32, 40)  # pixels; with an even pace all of a clip's places on the torus
 EVEN_PACE = torch.tensor([0.0, 0.0, 1.0])  # no surge
 SURGE_SECONDS = 1.4  # at most
 # pixels per second that a surge takes away and adds, at most, in its middle; no shape turns back, and half the torus is
@@ -158,20 +158,21 @@ def draw_clips(count: int, seed: int) -> Clips:
 def with_surges(clips: Clips, share: float, seconds: float, seed: int) -> Clips:
     """Let some of the straight motions change their pace once, smoothly, without turning back.
 
-    A video that has to end where something is given - the start of a loop - can only get there so.
+    A video that has to end where something is given - the start of a loop - can only get there so. All of it is in the
+    clip: at its ends the pace is even.
 
     Args:
         clips: B clips.
         share: of the straight motions.
-        seconds: length of the clips.
+        seconds: length of the clips, SURGE_SECONDS or more.
         seed: 0 or more.
     """
     generator = torch.Generator().manual_seed(seed)
     chance, long, when = torch.rand(3, len(clips), generator=generator)
     far = torch.tensor(SURGES)[torch.randint(len(SURGES), (len(clips),), generator=generator)]
     shortest = 1.5 * torch.where(far < 0, -far / SLOWING, far / HASTENING)  # 1.5: of the pace's curve in its middle
-    lasts = shortest + (SURGE_SECONDS - shortest) * long
-    surge = torch.stack((far, (seconds + 1) * when - 1, lasts), dim=1)
+    lasts = shortest + (SURGE_SECONDS - shortest) * long**2  # often as short as can be: a loop leaves it little room
+    surge = torch.stack((far, (seconds - lasts) * when, lasts), dim=1)
     straight = (clips.motion >= MOTIONS.index("left")) & (clips.motion <= MOTIONS.index("down"))
     return replace(clips, surge=torch.where((straight & (chance < share))[:, None], surge, clips.surge))
 
