@@ -99,6 +99,11 @@ class LongVideoSettings:
         return self.cfg != 1
 
     @property
+    def written_frames(self) -> int:
+        """Video frames of the file: a loop's last frame would be its first again."""
+        return self.total_frames - self.loop
+
+    @property
     def suffix(self) -> str:
         """The ending of the file's name. `Raises: InputError` for a codec or quality that cannot be written."""
         return find_codec(self.codec, self.crf).suffix

@@ -39,6 +39,15 @@ def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any,
         make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
 
 
+def test_a_key_image_for_the_frame_that_a_loop_does_not_write_is_refused_first(
+    bridge: ModuleType, model: Any, vae: Any
+) -> None:
+    given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    images = given.GivenImages(keys=torch.rand(1, 32, 32, 3), key_frames=(44,))
+    with pytest.raises(ValueError, match="for frame 44, but the video has frames 0 to 43"):
+        make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
+
+
 @pytest.mark.parametrize("size", [(0, 32), (40, 32), (32, -16)])
 def test_a_size_that_the_model_cannot_make_is_refused(bridge: ModuleType, size: tuple[int, int]) -> None:
     with pytest.raises(
