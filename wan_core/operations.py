@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CPU_PIECE = 2**17  # values: half a megabyte in float32
+CPU_PIECE = 2**19  # values: two megabytes in float32
 PIECE = 2**26
 GELU_LINEAR, GELU_CUBIC = 1.5957691216057308, 0.07135481627159979  # 2 sqrt(2 / pi), and 0.044715 times that
 
@@ -43,16 +43,16 @@ def reusable(y: Tensor, x: Tensor) -> Tensor | None:
 def gelu_(x: Tensor) -> Tensor:
     """Return the GELU (tanh approximation) of `x` [..., C], on a CPU without gradients written over it.
 
-    Both sides of 0.5 x (1 + tanh(z)) = x / (1 + exp(-2 z)) are the same; exp is by far the faster on a CPU.
+    Both sides of 0.5 x (1 + tanh(z)) = x sigmoid(2 z) are the same; sigmoid is by far the faster on a CPU.
     """
     if x.device.type != "cpu" or not by_hand():
         return functional.gelu(x, approximate="tanh")
     flat = x.flatten(0, -2)
-    linear = flat.new_full((), -GELU_LINEAR, dtype=torch.float32)
+    linear = flat.new_full((), GELU_LINEAR, dtype=torch.float32)
     for rows in pieces(flat, dim=0):
         piece = flat[rows].float()
-        below = torch.addcmul(linear, piece, piece, value=-GELU_CUBIC).mul_(piece).exp_().add_(1)
-        torch.div(piece, below, out=flat[rows])
+        opened = torch.addcmul(linear, piece, piece, value=GELU_CUBIC).mul_(piece).sigmoid_()
+        torch.mul(piece, opened, out=flat[rows])
     return flat.view(x.shape)
 
 
@@ -69,7 +69,8 @@ class RMSNorm(nn.RMSNorm):
         for rows in pieces(flat, dim=0):
             piece = flat[rows].float()
             length = torch.linalg.vector_norm(piece, dim=-1, keepdim=True)
-            torch.mul(piece * (length.square() / width + self.eps).rsqrt(), self.weight, out=flat_out[rows])
+            shrink = length.square_().div_(width).add_(self.eps).rsqrt_()
+            torch.mul(piece * shrink, self.weight, out=flat_out[rows])
         return out
 
 

@@ -70,17 +70,14 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
         rotary: table of the same L and D.
 
     Returns:
-        [B, L, N, D] in the dtype of `x`, computed in float32. The first channels of all pairs come before the second
-        ones: attention does not mind, as long as queries and keys agree, and no pass is spent on mixing them again.
+        [B, L, N, D] in the dtype of `x`, computed in float32.
     """
     if not by_hand():
-        return torch.cat(turned(x, *rotary), dim=-1).to(x.dtype)
+        return turned(x, rotary).to(x.dtype)
     out = torch.empty_like(x)
+    turn = turned_on_cpu if x.device.type == "cpu" else turned
     for tokens in pieces(x, dim=1):
-        for half, part in zip(
-            out[:, tokens].chunk(2, dim=-1), turned(x[:, tokens], rotary.cos[tokens], rotary.sin[tokens]), strict=True
-        ):
-            half.copy_(part)
+        out[:, tokens] = turn(x[:, tokens], rotary_part(rotary, tokens))
     return out
 
 
@@ -89,10 +86,17 @@ def rotary_part(rotary: Rotary, tokens: slice) -> Rotary:
     return Rotary(rotary.cos[tokens], rotary.sin[tokens])
 
 
-def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first and the second channels of all turned pairs, each [B, L, N, D / 2] in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, L, N, D / 2]
-    return torch.addcmul(even * cos, odd, sin, value=-1), torch.addcmul(odd * cos, even, sin)
+def turned(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+    """Return `x` [B, L, N, D], turned, in float32."""
+    (cos, sin), (even, odd) = rotary, x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, L, N, D / 2]
+    pairs = torch.addcmul(even * cos, odd, sin, value=-1), torch.addcmul(odd * cos, even, sin)
+    return torch.stack(pairs, dim=-1).flatten(-2)
+
+
+def turned_on_cpu(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+    """Return the same by complex numbers: one pass on a CPU, but no good for compilers and some other devices."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.complex(*rotary)).flatten(-2)
 
 
 def rotation_matrices(rotary: Rotary) -> torch.Tensor:
