@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CPU_PIECE = 2**19  # values: two megabytes in float32
+CPU_PIECE = 2**18  # values: one megabyte in float32
 PIECE = 2**26
 GELU_LINEAR, GELU_CUBIC = 1.5957691216057308, 0.07135481627159979  # 2 sqrt(2 / pi), and 0.044715 times that
 
