@@ -92,6 +92,8 @@ def test_a_surge_moves_a_shape_ahead_or_behind_without_turning_back_and_leaves_o
     surging = uneven.surge[:, 0] != 0
     assert surging[straight].float().mean() == pytest.approx(0.5, abs=0.1)
     assert not surging[~straight].any()
+    begins, lasts = uneven.surge[surging, 1:].unbind(1)
+    assert begins.min() >= 0 and (begins + lasts).max() <= 2.0 + 1e-4
     long_after = 8 * 24
     ahead = steps_of(torch.stack((centres(even, 1, long_after)[:, 0], centres(uneven, 1, long_after)[:, 0])))[0]
     along = (ahead * torch.nn.functional.normalize(even.velocity, dim=1)).sum(dim=1)
