@@ -135,12 +135,14 @@ def measure(models: Models, mode: str, clips: int) -> Iterator[Line]:
 
 def page(lines: list[Line], clips: int) -> str:
     """Return the table as Markdown."""
+    usual = Settings()
     return "\n".join([
         "# Benchmark: step cache",
         "",
         this_machine().words(),
         "",
-        f"The embedded model, {clips} clips a line, guidance 5, shift 5; PSNR of the pixels against the same clip with "
+        f"The embedded model, {clips} clips a line, guidance {usual.guidance:g}, shift {usual.shift:g}; PSNR of the pixels "
+        "against the same clip with "
         "all its model calls. Model calls and latent frames: times fewer than without a cache.",
         "",
         "| mode | way | model calls | frames computed | PSNR, mean | PSNR, least |",

@@ -230,6 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         rows = [
             {"what": line.name, "reached": round(line.reached, 4), "unit": line.unit, "wanted": line.wanted}
+            | ({"at_most": True} if line.at_most else {})
             for line in lines
         ]
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -43,7 +43,7 @@ BOUNCE_SPEED = (48.0, 36.0)  # pixels per second, along the faster and the slowe
 ORBIT_RADIUS = 11.5
 ORBIT_PLACES = 16  # on the circle
 ORBIT_SPEED = 1.5 * math.pi  # radians per second; a latent frame is 2 places at 24 frames per second, and 3 at 16
-SURGES = (-24, -16, -8, -4, 4, 8, 16, 24, 32, 40)  # pixels; with an even pace all of a clip's places on the torus
+SURGES = (-24, -16, -8, -4, 4, 8, 16, 24, 32, 40)  # pixels; small ones too, since a loop is seldom far off
 EVEN_PACE = torch.tensor([0.0, 0.0, 1.0])  # no surge
 SURGE_SECONDS = 1.4  # at most
 # pixels per second that a surge takes away and adds, at most, in its middle; no shape turns back, and half the torus is

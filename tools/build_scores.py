@@ -54,15 +54,17 @@ WORDS = {
 def read_scores() -> list[Line]:
     """Return the lines that `dev.py score --json` wrote."""
     rows = json.loads(SCORES.read_text(encoding="utf-8"))
-    return [Line(row["what"], row["reached"], row["wanted"], row["unit"], row["unit"] == "points") for row in rows]
+    return [Line(row["what"], row["reached"], row["wanted"], row["unit"], row.get("at_most", False)) for row in rows]
 
 
 def in_chinese(row: str) -> str:
-    """Return a row of the table in Chinese."""
+    """Return a row of the table in Chinese; `Raises: ValueError` for one that has no translation."""
     name, rest = row.removeprefix("| ").split(" | ", 1)
     said = LINES.get(name, name)
     for pattern, wording in PATTERNS:
         said = said if said != name else re.sub(f"^{pattern}$", wording, name)
+    if said == name:
+        raise ValueError(f"The line {name!r} has no Chinese in tools/build_scores.py: add it to LINES or PATTERNS.")
     row = f"| {said} | {rest}"
     for pattern, word in WORDS.items():
         row = re.sub(pattern, word, row)

@@ -1,8 +1,8 @@
 """The layers a WanModel is built from, as plain torch. ComfyUI's `comfy.ops` classes take their place in the host.
 
 What goes over all tokens without a matrix product is bound by memory, so it works in place or piece by piece: on a CPU
-a piece fits into the cache of a core, elsewhere a piece is only a bound for memory. Where a gradient is asked for, or
-torch.compile fuses what it sees, the plain formula stands.
+a piece stays in the caches, elsewhere it is only a bound for memory. Where a gradient is asked for, or torch.compile
+fuses what it sees, the plain formula stands.
 
 An operations object has `Linear`, `Conv3d`, `LayerNorm`, `RMSNorm` and `Embedding` with torch's own signatures
 (`device` and `dtype` by keyword); that is all the model asks for, so quantised, offloaded and casting layers fit in.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CPU_PIECE = 2**18  # values: one megabyte in float32
+CPU_PIECE = 2**18  # values: half as many are slower, twice as many take more memory than ComfyUI's own Wan
 PIECE = 2**26
 GELU_LINEAR, GELU_CUBIC = 1.5957691216057308, 0.07135481627159979  # 2 sqrt(2 / pi), and 0.044715 times that
 

@@ -74,6 +74,7 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """
     if not by_hand():
         return turned(x, rotary).to(x.dtype)
+    x = x.contiguous()  # it nearly always is; complex numbers ask for it
     out = torch.empty_like(x)
     turn = turned_on_cpu if x.device.type == "cpu" else turned
     for tokens in pieces(x, dim=1):

@@ -246,12 +246,13 @@ def estimate(plan: Plan, height: int, width: int, batch: int = 1, channels: int 
     rows, columns = height // SPATIAL, width // SPATIAL
     longest = max(segment.length for segment in plan.segments)
     latent = batch * channels * rows * columns * FLOAT32
+    carried = plan.overlap + plan.segments[-1].closing  # what every segment leaves for those behind it
     pixels = max(segment.num_frames for segment in plan.segments) * height * width * 3 * FLOAT32
     return Estimate(
         tokens=batch * longest * (rows // PATCH) * (columns // PATCH),
         sampling=SAMPLER_TENSORS * longest * latent,
         pixels=batch * pixels,
-        journal=len(plan.segments) * plan.overlap * latent,
+        journal=len(plan.segments) * carried * latent,
     )
 
 

@@ -60,21 +60,22 @@ def test_the_rms_norm_is_torchs_own(dtype: torch.dtype, piece: None) -> None:
         torch.testing.assert_close(norm(x), expected)
 
 
-def test_the_rotation_is_that_of_complex_numbers(piece: None) -> None:
-    x, table = randn(2, 12, 3, 16), rotary_table((3, 2, 2), 16)
-    turn = torch.complex(*table)  # [L, 1, D / 2]
-    expected = torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * turn)
-    with torch.no_grad():
-        torch.testing.assert_close(apply_rotary(x, table), expected.flatten(-2))
-
-
-def test_rotation_matrices_turn_as_the_table_does() -> None:
-    x, table = randn(2, 12, 3, 16), rotary_table((3, 2, 2), 16)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gradients", [False, True], ids=["by hand", "plain"])
+def test_the_rotation_is_that_of_the_matrices(gradients: bool, dtype: torch.dtype, piece: None) -> None:
+    x, table = randn(2, 12, 3, 16).to(dtype), rotary_table((3, 2, 2), 16)
     matrices = rotation_matrices(table)
     assert tuple(matrices.shape) == (1, 12, 1, 8, 2, 2)
-    turned = (matrices @ x.unflatten(-1, (-1, 2)).unsqueeze(-1)).squeeze(-1)  # [B, L, N, D / 2, 2]
+    expected = (matrices @ x.float().unflatten(-1, (-1, 2)).unsqueeze(-1)).flatten(-3).to(dtype)  # [B, L, N, D]
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(apply_rotary(x, table), expected)
+
+
+def test_the_rotation_of_what_does_not_lie_in_one_piece_of_memory(piece: None) -> None:
+    x, table = randn(2, 3, 16, 12), rotary_table((3, 2, 2), 16)
+    x = x.permute(0, 3, 1, 2)  # [B, L, N, D]
     with torch.no_grad():
-        torch.testing.assert_close(apply_rotary(x, table), turned.flatten(-2))
+        torch.testing.assert_close(apply_rotary(x, table), apply_rotary(x.contiguous(), table))
 
 
 def test_with_gradients_nothing_is_written_over() -> None:

@@ -99,11 +99,6 @@ class LongVideoSettings:
         return self.cfg != 1
 
     @property
-    def written_frames(self) -> int:
-        """Video frames of the file: a loop's last frame would be its first again."""
-        return self.total_frames - self.loop
-
-    @property
     def suffix(self) -> str:
         """The ending of the file's name. `Raises: InputError` for a codec or quality that cannot be written."""
         return find_codec(self.codec, self.crf).suffix
@@ -299,8 +294,8 @@ def summary(settings: LongVideoSettings, sized: bool = True) -> str:
     """Return a plan in a few short lines; `sized`: whether the size of the picture is known."""
     plan = settings.plan()
     calls = plan.calls(settings.guided)
-    seconds = settings.total_frames / settings.forcing.fps
-    lines = [f"{len(plan.segments)} segments, {calls} model calls, {settings.total_frames} frames = {seconds:.1f} s"]
+    seconds = plan.total_frames / settings.forcing.fps
+    lines = [f"{len(plan.segments)} segments, {calls} model calls, {plan.total_frames} frames = {seconds:.1f} s"]
     if sized:
         needs = estimate(plan, settings.height, settings.width)
         lines.append(f"{needs.tokens} tokens at once; beside the model {(needs.sampling + needs.pixels) / 1e6:.0f} MB")

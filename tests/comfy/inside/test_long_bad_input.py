@@ -133,6 +133,7 @@ def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, ti
     [
         ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
         ({"total_frames": 737, "cfg": 1.0, "width": 64, "height": 64}, True, "270 model calls"),
+        ({"total_frames": 257, "loop": True}, True, "256 frames = 10.7 s"),
         ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
         ({"overlap_history": 97}, False, "overlap_history is 97"),
         ({"codec": "h264", "crf": 60}, False, "crf is 60"),
@@ -150,6 +151,7 @@ def test_the_front_end_is_told_the_plan_or_why_there_is_none(
 SAID = [  # one for every sentence that the live plan can say
     {"total_frames": 737, "width": 960, "height": 544},
     {"new_frames": 80, "overlap_history": 17},
+    {"total_frames": 257, "loop": True},
     *({name: -1} for name in ("total_frames", "base_num_frames", "overlap_history", "causal_block_size", "ar_step")),
     {"steps": 0},
     {"overlap_history": 97},
