@@ -141,9 +141,9 @@ def page(lines: list[Line], clips: int) -> str:
         "",
         this_machine().words(),
         "",
-        f"The embedded model, {clips} clips a line, guidance {usual.guidance:g}, shift {usual.shift:g}; PSNR of the pixels "
-        "against the same clip with "
-        "all its model calls. Model calls and latent frames: times fewer than without a cache.",
+        f"The embedded model, {clips} clips a line, guidance {usual.guidance:g}, shift {usual.shift:g}; PSNR of the "
+        "pixels against the same clip with all its model calls. "
+        "Model calls and latent frames: times fewer than without a cache.",
         "",
         "| mode | way | model calls | frames computed | PSNR, mean | PSNR, least |",
         "|---|---|---|---|---|---|",
