@@ -22,6 +22,8 @@ STAIRS_BEHIND_KNOWN = 0.35  # share of clips with known frames whose other frame
 KNOWN_KINDS = 8  # 0 to 2: a start of one frame; 3 to 6: a start of any length; 7: key frames
 STARTS_AND_ENDS = (2, 5, 6)  # those of the kinds that have an end
 LONGEST_END = 3  # known latent frames at the end: of a loop
+TIGHT_SHARE = 0.6  # of clips that change their pace: all else is known, since a loop leaves little more room than that
+TIGHT_SLACK = 1  # latent frames that are made on either side of the change, at most
 SIGMA_MAX = 0.999  # of a frame that has not begun
 
 
@@ -44,7 +46,8 @@ def draw_levels(
         frames: latent frames of each.
         generator: on the CPU.
         former: int64 [count], frames at the start that are known in any case; fewer than `frames`.
-        led: bool [count], clips whose start and end are known in any case; only with 2 frames or more.
+        led: int64 [count, 2], where the pace of a clip changes: the first latent frame, and the first behind it. Start
+            and end of such a clip are known in any case; 0, 0 where there is no change, as with one frame.
 
     Returns:
         Levels [count, frames], 0..0.999, and bool [count, frames]: True where a frame has to be made.
@@ -55,12 +58,17 @@ def draw_levels(
     u[free] = torch.rand(int(free.sum()), frames, generator=generator)
     known = torch.zeros(count, frames, dtype=torch.bool)
     former = torch.zeros(count, dtype=torch.long) if former is None else former
-    led = torch.zeros(count, dtype=torch.bool) if led is None else led
-    held = (pattern == PATTERNS.index("known")) | (former > 0) | led
+    led = torch.zeros(count, 2, dtype=torch.long) if led is None else led
+    held = (pattern == PATTERNS.index("known")) | (former > 0) | led.any(dim=1)
     stairs = pattern == PATTERNS.index("stairs")
     for row in held.nonzero()[:, 0].tolist():
-        first = int(former[row])
-        known[row] = torch.arange(frames) < first if first else known_frames(frames, generator, bool(led[row]))
+        first, change = int(former[row]), led[row].tolist()
+        if first:
+            known[row] = torch.arange(frames) < first
+        elif any(change) and bool(torch.rand((), generator=generator) < TIGHT_SHARE):
+            known[row] = all_but(change, frames, generator)
+        else:
+            known[row] = known_frames(frames, generator, any(change))
         stairs[row] = bool(torch.rand((), generator=generator) < STAIRS_BEHIND_KNOWN)
     for row in stairs.nonzero()[:, 0].tolist():
         u[row] = stairs_of(known[row], generator)
@@ -112,3 +120,18 @@ def known_frames(frames: int, generator: torch.Generator, both: bool = False) ->
     if bool(known.all()):
         known[prefix if prefix < frames else -1] = False
     return known
+
+
+def all_but(change: list[int], frames: int, generator: torch.Generator) -> Tensor:
+    """Return which frames are known, bool [frames], where all are but a change of pace: not all, but the first.
+
+    Args:
+        change: the first latent frame of the change, and the first behind it; either may lie outside of the clip.
+        frames: latent frames of the clip, 2 or more.
+        generator: on the CPU.
+    """
+    before, behind = torch.randint(TIGHT_SLACK + 1, (2,), generator=generator).tolist()
+    first = min(max(change[0] - before, 1), max(frames - 2, 1))
+    last = max(min(change[1] + behind, frames - 1), first + 1)
+    place = torch.arange(frames)
+    return (place < first) | (place >= last)

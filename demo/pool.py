@@ -16,6 +16,8 @@ CLIP_FRAMES = 4 * (CLIP_LATENTS - 1) + 1
 CLIPS_PER_CALL = 16
 # how often a motion is learned from, against the others: the harder, the more often
 MOTION_CHANCES = {"still": 0.5, "left": 1.0, "right": 1.0, "up": 1.0, "down": 1.0, "bounce": 0.75, "orbit": 2.0}
+# causal attention has to begin a circle before it sees how the circle goes on
+CAUSAL_CHANCES = {**MOTION_CHANCES, "orbit": 4.0}
 SURGE_SHARE = 0.4  # of the straight motions that change their pace
 TURN_SHARE = 1 / 4  # of the motions that have another before them, straight or still both
 
@@ -39,14 +41,23 @@ class Pool:
         return torch.where(turns >= 0, turns.round() + 1, 0.0).long()
 
     @property
-    def surging(self) -> Tensor:
-        """Clips that change their pace: what only a given end asks for; bool [B]."""
-        return self.clips.surge[:, 0] != 0
+    def surges(self) -> Tensor:
+        """Where clips change their pace, which only a given end asks for: the first latent frame of the change, and the
+        first behind it, int64 [B, 2]; 0, 0 where there is none."""
+        far, begins, lasts = self.clips.surge.unbind(dim=1)
+        beat = self.clips.fps / 4
+        change = torch.stack(((begins * beat).floor() + 1, ((begins + lasts) * beat).ceil()), dim=1)
+        return change.masked_fill((far == 0)[:, None], 0).long()
 
-    def chances(self, surges: bool) -> Tensor:
-        """Return how often the clips are to be drawn, float [B], with those that change their pace or without."""
-        chances = torch.tensor([MOTION_CHANCES[motion] for motion in MOTIONS])[self.clips.motion]
-        return chances if surges else chances.masked_fill(self.surging, 0)
+    def chances(self, causal: bool) -> Tensor:
+        """Return how often the clips are to be drawn, float [B].
+
+        Args:
+            causal: for causal attention, which does not see the end that asks for a change of pace: without those.
+        """
+        chances = torch.tensor([(CAUSAL_CHANCES if causal else MOTION_CHANCES)[name] for name in MOTIONS])
+        chances = chances[self.clips.motion]
+        return chances.masked_fill(self.surges.any(dim=1), 0) if causal else chances
 
 
 def make_pool(count: int, seed: int, turn_share: float = TURN_SHARE) -> Pool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from demo.captions import LANGUAGES, caption
 from demo.dit import fresh_dit
@@ -31,7 +32,9 @@ LONGEST = 10
 MIDDLE_SHARE = 0.25  # of windows that do not begin where a clip begins
 NO_TEXT_SHARE = 0.1
 WORDINGS = 8  # captions of a clip
-STILL_SHARE = 0.6  # of clips with known frames behind the start: they are encoded as single pictures
+# of clips with known frames behind the start: the first of a row is encoded as a single picture, as an image is that is
+# given for an end, and the start that a loop leads back to
+STILL_SHARE = 0.75
 HELD_OUT_SEED = 10**6
 ROWS_SEED = 5 * 10**8
 HELD_OUT_DRAWS = 6
@@ -60,6 +63,7 @@ STAGES = (
     Stage(18_000, 80, (0.15, 0.05, 0.6, 0.13, 0.07)),
     Stage(33_000, 80, (0.12, 0.04, 0.45, 0.33, 0.06)),
     Stage(45_000, 80, (0.11, 0.03, 0.33, 0.47, 0.06)),
+    Stage(54_000, 80, (0.08, 0.03, 0.41, 0.43, 0.05)),
 )
 
 
@@ -111,11 +115,11 @@ def forcing_loss(
         causal: latent frames of a causal block, 0 for attention both ways.
         generator: of levels and noise, on the CPU.
         former: int64 [B], frames at the start that show another motion than the text says, and so are known.
-        led: bool [B], clips that only a known end explains.
+        led: int64 [B, 2], changes of pace that only a known end explains, see draw_levels.
     """
     levels, made = draw_levels(len(clean), clean.shape[2], generator, former, led)
-    leading = (~made).long().cumprod(dim=1).bool()
-    pictured = ~made & ~leading & (torch.rand(len(clean), 1, generator=generator) < STILL_SHARE)
+    first_known = ~made[:, 1:] & made[:, :-1]  # behind a frame that is made
+    pictured = functional.pad(first_known, (1, 0)) & (torch.rand(len(clean), 1, generator=generator) < STILL_SHARE)
     clean = torch.where(pictured[:, None, :, None, None].to(clean.device), alone(clean), clean)
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     levels, made = levels.to(clean.device), made.to(clean.device)
@@ -171,7 +175,7 @@ def train_dit(
         else:
             clean = source.latents[rows, :, start : start + frames].float().to(plan.device)
             former = (source.former[rows] - start).clamp(min=0)
-        led = source.surging[rows] & (frames > 1)
+        led = torch.where(source.surges[rows].any(dim=1)[:, None] & (frames > 1), source.surges[rows] - start, 0)
         silent = former >= frames  # nothing is seen of what the caption says
         context, fps = prompts.of_clips(source, rows, seed, silent), source.clips.fps[rows].to(plan.device)
         return forcing_loss(module, clean, context, fps, causal, generator, former.masked_fill(silent, 0), led)
@@ -182,7 +186,7 @@ def train_dit(
         stage = stage_at(STAGES, step)
         case = random.Random(f"case {seed}").choices(CASES, stage.shares)[0]
         count = stage.latent_frames // case[0]
-        chances = pool.chances(surges=not case[1])  # causal attention does not see the end that asks for a surge
+        chances = pool.chances(causal=bool(case[1]))
         rows = chances.multinomial(count, replacement=True, generator=torch.Generator().manual_seed(ROWS_SEED + seed))
         return loss_on(model, pool, case, rows, seed)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from demo.captions import LANGUAGES, SENTENCES, VOCABULARY, caption, parse
 from demo.measure import steps_of
-from demo.noise_levels import KNOWN_LEVEL, PATTERNS, draw_levels, stairs_of
-from demo.pool import MOTION_CHANCES, make_pool
+from demo.noise_levels import KNOWN_LEVEL, PATTERNS, all_but, draw_levels, stairs_of
+from demo.pool import CLIP_FRAMES, MOTION_CHANCES, make_pool
 from demo.shapes import (
     GRID,
     MARGIN,
@@ -131,17 +131,43 @@ def test_what_shows_another_motion_than_the_caption_is_known() -> None:
 
 
 def test_a_change_of_pace_is_seen_only_together_with_the_end_that_asks_for_it() -> None:
-    led = torch.arange(200) % 2 == 0
+    led = torch.tensor([[0, 0], [4, 6]]).repeat(100, 1)
     for frames in (2, 3, 10):
         _, made = draw_levels(200, frames, torch.Generator().manual_seed(4), led=led)
-        assert not made[led, 0].any() and made[led].any(dim=1).all()
+        assert not made[1::2, 0].any() and made[1::2].any(dim=1).all()
         if frames > 2:  # of two frames one has to be made
-            assert not made[led, -1].any()
-        assert made[~led, -1].float().mean() > 0.5
+            assert not made[1::2, -1].any()
+        assert made[::2, -1].float().mean() > 0.5
+    assert made[1::2, 4:6].float().mean() > 0.5 and (made[1::2].sum(dim=1) <= 4).float().mean() > 0.4
     pool = make_pool(60, 3)
-    chances = pool.chances(surges=False)
-    assert pool.surging.any() and (chances[pool.surging] == 0).all() and (chances[~pool.surging] > 0).all()
-    assert (pool.chances(surges=True) == torch.tensor([MOTION_CHANCES[MOTIONS[m]] for m in pool.clips.motion])).all()
+    surging = pool.surges.any(dim=1)
+    chances = pool.chances(causal=True)
+    assert surging.any() and (chances[surging] == 0).all() and (chances[~surging] > 0).all()
+    assert (pool.chances(causal=False) == torch.tensor([MOTION_CHANCES[MOTIONS[m]] for m in pool.clips.motion])).all()
+
+
+def test_all_but_a_change_of_pace_is_known() -> None:
+    generator = torch.Generator().manual_seed(5)
+    for frames, change in ((2, (1, 1)), (3, (-4, 0)), (10, (3, 5)), (10, (8, 14)), (10, (12, 15)), (10, (1, 9))):
+        for _ in range(20):
+            known = all_but(list(change), frames, generator)
+            made = (~known).nonzero()[:, 0]
+            assert known[0] and 1 <= len(made) == made[-1] - made[0] + 1
+            if change == (3, 5):
+                assert not known[3:5].any() and known[:2].all() and known[6:].all()
+
+
+def test_the_pace_changes_where_the_pool_says_so() -> None:
+    pool = make_pool(60, 3)
+    for row in range(60):
+        begins, behind = pool.surges[row].tolist()
+        steps = steps_of(centres(pool.clips[row : row + 1], CLIP_FRAMES)[0]).norm(dim=1)
+        changed = (steps - steps[0]).abs() > 1e-3
+        if behind and not pool.former[row]:
+            assert changed.any()
+            assert not changed[: 4 * (begins - 1)].any() and not changed[4 * behind :].any()
+        elif MOTIONS[pool.clips.motion[row]] in ("left", "right", "up", "down") and not pool.former[row]:
+            assert not changed.any()
 
 
 def test_a_bouncing_shape_stays_inside() -> None:

@@ -34,6 +34,18 @@ def check_model(model: Any, causal_attention: bool) -> None:
         )
 
 
+def check_long_model(model: Any, causal_attention: bool) -> None:
+    """Refuse a BaseModel that cannot go on from the frames of the segment before; `Raises: InputError`."""
+    check_model(model, causal_attention)
+    channels = model.diffusion_model.patch_embedding.weight.shape[1]
+    if channels != LATENT_CHANNELS:
+        raise InputError(
+            f"This is an image-to-video model ({channels} input channels), whose segments would all begin with the same "
+            f"image, but a long video needs one with {LATENT_CHANNELS}: load a SkyReels-V2-DF model and connect the "
+            "image to start_image, or make one window with SkyReels-V2 Sampler."
+        )
+
+
 def check_rolling_model(model: Any) -> None:
     """Refuse a BaseModel that cannot make block after block from a cache; `Raises: InputError`."""
     check_model(model, causal_attention=False)

@@ -31,6 +31,17 @@ def model_identity(patcher: Any) -> dict[str, Any]:
         "dtype": str(patcher.model.get_dtype()),
         "patches": {key: digest(value) for key, value in sorted(patcher.patches.items())},
         "options": settings_of(patcher.model_options),
+        **({"object_patches": replaced_parts(patcher.object_patches)} if patcher.object_patches else {}),
+    }
+
+
+def replaced_parts(patches: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a MODEL's object patches are: a module by its buffers (a shift's sigmas), a function by its options."""
+    return {
+        name: [type(value).__name__, digest(list(value.buffers(recurse=False)))]
+        if isinstance(value, torch.nn.Module)
+        else settings_of(value)
+        for name, value in sorted(patches.items())
     }
 
 
@@ -56,6 +67,32 @@ def conditioning_tensors(name: str, conditioning: list[Any]) -> dict[str, torch.
         for at, value in enumerate(tensors_in(options)):
             found[f"{name} {number} option {at}"] = value
     return found
+
+
+def conditioning_settings(conditioning: list[Any]) -> list[dict[str, Any]]:
+    """Return what a CONDITIONING says beside its tensors: hooks, a range of the steps, an area; {} where nothing is."""
+    return [
+        {
+            str(name): hook_settings(value) if name == "hooks" else settings_of(value)
+            for name, value in options.items()
+            if value is not None and not isinstance(value, torch.Tensor)
+        }
+        for _, options in conditioning
+    ]
+
+
+def hook_settings(group: Any) -> list[dict[str, Any]]:
+    """Return what the hooks of a HookGroup do; not where in their keyframes the last run left them."""
+    return [
+        {
+            "kind": type(hook).__name__,
+            "strength": getattr(hook, "_strength_model", 1.0),
+            "keyframes": [[key.strength, key.start_percent, key.guarantee_steps] for key in hook.hook_keyframe.keyframes],
+            "weights": digest(getattr(hook, "weights", None)),
+            "parts": [settings_of(getattr(hook, name, None)) for name in ("object_patches", "transformers_dict")],
+        }
+        for hook in group.hooks
+    ]
 
 
 def tensors_in(value: Any, depth: int = DEPTH) -> Iterator[torch.Tensor]:

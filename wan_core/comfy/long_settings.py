@@ -24,8 +24,8 @@ from ..segments import (
     plan_segments,
     whole_frames,
 )
-from .checks import LATENT_CHANNELS, check_conditioning, check_model
-from .identity import conditioning_tensors, model_identity, vae_identity
+from .checks import LATENT_CHANNELS, check_conditioning, check_long_model
+from .identity import conditioning_settings, conditioning_tensors, model_identity, vae_identity
 from .prompts import Prompts, PromptScript
 from .run_plan import ForcingOptions
 from .source_video import SourceVideo
@@ -191,20 +191,23 @@ class Inputs:
             raise InputError(
                 "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
             )
-        check_model(self.model.model, settings.forcing.causal_attention)
+        check_long_model(self.model.model, settings.forcing.causal_attention)
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")
 
     def identity(self) -> dict[str, Any]:
         """Return what decides about the result beside settings and tensors."""
+        options = [conditioning_settings(each) for each in (*self.prompts.positives, self.negative)]
         return {
             **self.prompts.identity(),
             "model": model_identity(self.model),
             "vae": vae_identity(self.vae),
             "key_frames": list(self.images.key_frames),
             "video": self.source.digest if self.source else "",
-            **({"sound": True} if self.source and self.source.sound else {}),  # no name without: as in older jobs
+            # no names where there is nothing to say: as in older jobs
+            **({"sound": True} if self.source and self.source.sound else {}),
+            **({"conditioning options": options} if any(map(any, options)) else {}),
         }
 
     def tensors(self) -> dict[str, torch.Tensor]:

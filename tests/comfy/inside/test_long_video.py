@@ -9,7 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import av
+import comfy.hooks
 import comfy.model_management
+import comfy.model_sampling
 import pytest
 import torch
 from long_scene import Stopped, conditioning, frames_of, inputs, make, prompts, settings, stop_in_segment
@@ -140,6 +142,51 @@ def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae
     seen = [identity(each) for each in (model, patched, stronger, guided)]
     assert all(a != b for n, a in enumerate(seen) for b in seen[:n])
     assert identity(model.clone()) == seen[0]
+
+
+def test_hooks_and_ranges_of_a_conditioning_make_another_job(bridge: ModuleType, model: Any, vae: Any) -> None:
+    def hooked(strength: float, later: float = 1.0) -> Any:
+        weights = {"diffusion_model.head.head.weight": torch.ones(64, 256)}
+        group = comfy.hooks.create_hook_lora(weights, strength, 0.0)
+        keyframes = comfy.hooks.HookKeyframeGroup()
+        keyframes.add(comfy.hooks.HookKeyframe(1.0, 0.0))
+        keyframes.add(comfy.hooks.HookKeyframe(later, 0.5))
+        group.set_keyframes_on_hooks(keyframes)
+        return [[tokens, {"hooks": group}]]
+
+    [[tokens, _]] = conditioning(1)
+    whole, half = [[tokens, {"start_percent": 0.0, "end_percent": end}] for end in (1.0, 0.5)]
+    told = [conditioning(1), [whole], [half], hooked(0.5), hooked(0.6), hooked(0.5, later=0.2)]
+    seen = [inputs(bridge, model, vae, prompts=prompts([each])).identity() for each in told]
+    assert all(a != b for n, a in enumerate(seen) for b in seen[:n])
+    assert "conditioning options" not in seen[0], "jobs from before this was looked at are found again"
+    again = inputs(bridge, model, vae, prompts=prompts([hooked(0.5)]))
+    again.prompts.positives[0][0][1]["hooks"].hooks[0].hook_keyframe.initialize_timesteps(model.model)
+    assert again.identity() == seen[3], "what a run leaves in a hook is no other job"
+
+
+def test_a_part_of_the_model_that_is_replaced_makes_another_job(bridge: ModuleType, model: Any) -> None:
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    shifted = []
+    for shift in (3.0, 5.0, 5.0):
+        sampling = comfy.model_sampling.ModelSamplingDiscreteFlow(model.model.model_config)
+        sampling.set_parameters(shift=shift)
+        clone = model.clone()
+        clone.add_object_patch("model_sampling", sampling)
+        shifted.append(identity(clone))
+    assert shifted[0] != shifted[1] == shifted[2] != identity(model)
+
+
+def test_an_image_to_video_model_is_refused_before_any_work(
+    bridge: ModuleType, models: Path, vae: Any, output_folder: Path
+) -> None:
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    model = loader.load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
+    told = conditioning(1)
+    told[0][1]["concat_latent_image"] = torch.zeros(1, 16, 6, 4, 4)  # as long as the first window
+    with pytest.raises(Exception, match="36 input channels.* SkyReels-V2-DF model and connect the image to start_image"):
+        make(bridge, inputs(bridge, model, vae, prompts=prompts([told]), negative=told), settings(bridge))
+    assert not any(output_folder.iterdir())
 
 
 def test_a_lora_that_is_loaded_is_the_job_it_was_before(bridge: ModuleType, model: Any) -> None:
