@@ -42,8 +42,10 @@ class Pool:
 
     @property
     def surges(self) -> Tensor:
-        """Where clips change their pace, which only a given end asks for: the first latent frame of the change, and the
-        first behind it, int64 [B, 2]; 0, 0 where there is none."""
+        """Where clips change their pace, which only a given end asks for, int64 [B, 2].
+
+        The first latent frame of the change, and the first behind it; 0, 0 where there is none.
+        """
         far, begins, lasts = self.clips.surge.unbind(dim=1)
         beat = self.clips.fps / 4
         change = torch.stack(((begins * beat).floor() + 1, ((begins + lasts) * beat).ceil()), dim=1)

@@ -23,13 +23,24 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
     """Return the plan of a node's widget values.
 
     Args:
-        values: by widget name; what is not a setting of the plan is left alone. `language` is the front end's locale.
+        values: by widget name; what is not a setting of the plan is left alone. `language` is the front end's locale,
+            `linked` the names of the widgets whose value comes over a link and is not known before the run.
 
     Returns:
         `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in Chinese where the
         front end is.
     """
     language = str(values.get("language", ""))
+    linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, ("size", "new_frames"))]
+    found = plan_or_refusal(values, {"width", "height", "size"}.isdisjoint(linked))
+    if linked and found["text"]:
+        note = f"{', '.join(linked)}: linked, and so not known before the run; this is for the node's own numbers"
+        found = {"ok": True, "text": f"{found['text']}\n{note}"}
+    return found | {"text": in_language(found["text"], language)}
+
+
+def plan_or_refusal(values: dict[str, Any], sized: bool) -> dict[str, Any]:
+    """Return `ok` and `text` in English; `sized`: whether the picture's size is the widgets' own."""
     try:
         width, height = SIZES.get(values.get("size", ""), (values.get("width"), values.get("height")))
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
@@ -40,9 +51,10 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
             settings |= {"width": int(width), "height": int(height)}
         chosen = LongVideoSettings(**settings, forcing=forcing)
         find_codec(chosen.codec, chosen.crf)
-        return {"ok": True, "text": in_language(summary(chosen, sized=bool(width and height)), language)}
+        known = sized and bool(width and height)
+        return {"ok": True, "text": summary(chosen, sized=known, rate_known="fps" in values)}
     except SkyReelsError as error:
-        return {"ok": False, "text": in_language(str(error), language)}
+        return {"ok": False, "text": str(error)}
     except (TypeError, ValueError, KeyError):  # a widget that is being typed into, or turned into an input
         return {"ok": True, "text": ""}
 

@@ -128,7 +128,8 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
             display_name="SkyReels-V2 Extend Video",
             category="SkyReels-V2",
             description="Goes on from the end of a video, of any length. Only its last frames go into the model; the "
-            "output is the whole video at its own frame rate, without sound. Goes on where a stopped run ended.",
+            "output is the whole video at its own frame rate, the sound of its beginning kept. Goes on where a "
+            "stopped run ended.",
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model."),

@@ -14,8 +14,14 @@ TEMPLATES = {
     "{segments} segments, {calls} model calls, {frames} frames = {seconds} s": (
         "{segments} 段，{calls} 次模型调用，{frames} 帧 = {seconds} 秒"
     ),
-    "{tokens} tokens at once; beside the model {megabytes} MB": (
-        "同时处理 {tokens} 个 token；除模型外占用 {megabytes} MB"
+    "{segments} segments, {calls} model calls, {frames} frames = {seconds} s at {fps} fps": (
+        "{segments} 段，{calls} 次模型调用，{frames} 帧 = {seconds} 秒（按 {fps} fps）"
+    ),
+    "{tokens} tokens at once; latents and decoded frames {megabytes} MB, the model's own apart": (
+        "同时处理 {tokens} 个 token；潜变量与解码帧占用 {megabytes} MB，不含模型自身"
+    ),
+    "{names}: linked, and so not known before the run; this is for the node's own numbers": (
+        "{names}：由连线传入，运行前未知；以上按节点自身的值计算"
     ),
     "{megabytes} MB on disk to go on from, beside the video": "除视频外占用磁盘 {megabytes} MB，用于中断后继续",
     "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.": (

@@ -154,18 +154,30 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--comfyui", type=Path, required=True, help="folder of the ComfyUI; nothing in it is changed")
     add("--workflow", default=USUAL, help=f"one of {', '.join(demo_names())} (default: {USUAL})")
     add("--prompt", help="in place of the workflow's own prompt, English or Chinese")
+    add("--frames", type=int, help="video frames, in place of the workflow's own number")
     add("--seed", type=int, help="in place of the workflow's own seed")
     add("--out", type=Path, default=Path("demo_output"), help="folder for the files")
     return parser.parse_args(arguments)
 
 
+WIDGETS = {"prompt": ("prompt", "script"), "frames": ("frames", "total_frames"), "seed": ("seed",)}  # of each flag
+
+
+def changes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the widget values that the flags ask for; `Raises: InputError`."""
+    for name, least in (("frames", 1), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}, but it has to be {least} or more")
+    given = {flag: getattr(options, flag) for flag in WIDGETS if getattr(options, flag) is not None}
+    return {widget: value for flag, value in given.items() for widget in WIDGETS[flag]}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo and return its exit code."""
     options = parse(arguments)
-    changes = {name: getattr(options, name) for name in ("prompt", "seed") if getattr(options, name) is not None}
     try:
-        if options.seed is not None and options.seed < 0:
-            raise InputError(f"seed is {options.seed}, but it has to be 0 or more")
+        changes = changes_of(options)
         workflow = workflow_file(options.workflow)
         hosts = find_hosts()
         if not hosts:

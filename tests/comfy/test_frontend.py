@@ -90,6 +90,12 @@ SET = """([kind, name, value]) => {
     widget.value = value
     widget.callback?.(value)
 }"""
+LINK = """([kind, name]) => {
+    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
+    const number = window.LiteGraph.createNode('PrimitiveInt')
+    window.app.graph.add(number)
+    number.connect(0, node, node.inputs.findIndex((input) => input.name === name))
+}"""
 SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-plan')].some(
     (shown) => shown.textContent.includes(part))"""
 
@@ -106,6 +112,11 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     assert shown == ["false"]
     saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
     assert "live_plan" not in saved
+    page.evaluate(LINK, ["SkyReelsV2LongVideo", "overlap_history"])
+    page.wait_for_function(SHOWN, arg="overlap_history: linked, and so not known", timeout=20_000)
+    assert page.evaluate("[...document.querySelectorAll('.skyreels-v2-plan')].map((shown) => shown.dataset.ok)") == [
+        "true"
+    ]
 
 
 LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', language)"

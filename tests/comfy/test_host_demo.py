@@ -13,7 +13,9 @@ import dev
 from tests.comfy.host import REPO, HostInstall
 from tests.comfy.videos import probe
 from tools.host import HostInstall as Install
-from tools.host_demo import demo_names, main, run_demo, why_not, workflow_file
+from tools.host_demo import WIDGETS, changes_of, demo_names, main, parse, run_demo, why_not, workflow_file
+from tools.node_schemas import FROZEN, read
+from tools.workflow_prompt import load_workflow
 
 
 def test_a_template_becomes_a_video_and_a_contact_sheet(install: HostInstall, tmp_path: Path) -> None:
@@ -48,7 +50,12 @@ def test_what_the_log_does_not_explain_is_shown_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"), [(["--workflow", "nonsense"], "text_to_video_async"), (["--seed", "-1"], "seed is -1")]
+    ("flags", "words"),
+    [
+        (["--workflow", "nonsense"], "text_to_video_async"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--frames", "0"], "frames is 0"),
+    ],
 )
 def test_a_wrong_flag_is_one_sentence_and_starts_nothing(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
@@ -56,6 +63,21 @@ def test_a_wrong_flag_is_one_sentence_and_starts_nothing(
     assert main(["--comfyui", "nowhere", *flags]) == 1
     said = capsys.readouterr()
     assert said.out == "" and words in said.err and len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", demo_names())
+def test_the_flags_reach_a_widget_of_every_template(name: str) -> None:
+    asked = parse(["--comfyui", "x", "--prompt", "a blue star", "--frames", "41", "--seed", "7"])
+    nodes, frozen = load_workflow(workflow_file(name))["nodes"], read(FROZEN)
+    widgets = {
+        entry["name"] for node in nodes for entry in frozen.get(node["type"], {}).get("inputs", ()) if entry["widget"]
+    }
+    for flag, names in WIDGETS.items():
+        if (name, flag) != ("extend_video", "frames"):  # its length is that of the given video and new_frames
+            assert widgets & set(names), flag
+    assert changes_of(asked) == {
+        "prompt": "a blue star", "script": "a blue star", "frames": 41, "total_frames": 41, "seed": 7,
+    }  # fmt: skip
 
 
 def test_the_templates_are_those_that_need_no_download() -> None:

@@ -107,7 +107,7 @@ def causal_cache(
     """
     options = model_options["transformer_options"]
     place = None
-    if can_cache(plan, block_size, guider.conds, model_options):
+    if can_cache(plan, block_size, guider, model_options):
         frames = latents.shape[2] - block_size
         wanted = cache_bytes(guider.inner_model, guider.conds, latents.shape, frames)
         place = free_place(guider, wanted, latents, frames_at_work(plan.rows, block_size))
@@ -124,9 +124,9 @@ def causal_cache(
             options.pop(CAUSAL_RUN, None)  # where memory was short it is gone already
 
 
-def can_cache(plan: RunPlan, block_size: int, conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
+def can_cache(plan: RunPlan, block_size: int, guider: Any, model_options: dict[str, Any]) -> bool:
     """Say whether a cache would save work and could do no harm, wherever it might lie."""
-    return block_size > 0 and helps(plan.schedule, plan.known) and not looked_at(conds, model_options)
+    return block_size > 0 and helps(plan.schedule, plan.known) and not looked_at(guider, model_options)
 
 
 def helps(schedule: ForcingSchedule, known: torch.Tensor) -> bool:
@@ -134,7 +134,7 @@ def helps(schedule: ForcingSchedule, known: torch.Tensor) -> bool:
     return not bool((schedule.update_mask & ~known).all())
 
 
-def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
+def looked_at(guider: Any, model_options: dict[str, Any]) -> bool:
     """Say whether somebody's function would see frames that were not computed, or weights change during the run."""
     options = model_options["transformer_options"]
     kinds = comfy.patcher_extension.WrappersMP
@@ -143,9 +143,11 @@ def looked_at(conds: dict[str, Any], model_options: dict[str, Any]) -> bool:
         for kind in (kinds.APPLY_MODEL, kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
         for wrapper in comfy.patcher_extension.get_all_wrappers(kind, options)
     )
-    hooked = any(condition.get("hooks") for conditions in conds.values() for condition in conditions or ())
+    hooked = any(condition.get("hooks") for conditions in guider.conds.values() for condition in conditions or ())
     patched = any(options.get(name) for name in ("patches", "patches_replace"))
-    return wrapped or hooked or patched or any(model_options.get(name) for name in LOOKING_AT_THE_CLIP)
+    # somebody's part in a block (WanVideoNAG) may tell the conditions by their place in the batch; here each is alone
+    replaced = any(name.startswith("diffusion_model.blocks.") for name in guider.model_patcher.object_patches)
+    return wrapped or hooked or patched or replaced or any(model_options.get(name) for name in LOOKING_AT_THE_CLIP)
 
 
 def cache_bytes(model: Any, conds: dict[str, Any], shape: Sequence[int], frames: int) -> int:

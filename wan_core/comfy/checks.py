@@ -40,7 +40,7 @@ def check_long_model(model: Any, causal_attention: bool) -> None:
     channels = model.diffusion_model.patch_embedding.weight.shape[1]
     if channels != LATENT_CHANNELS:
         raise InputError(
-            f"This is an image-to-video model ({channels} input channels), whose segments would all begin with the same "
+            f"This is an image-to-video model ({channels} input channels), whose segments would all begin with one "
             f"image, but a long video needs one with {LATENT_CHANNELS}: load a SkyReels-V2-DF model and connect the "
             "image to start_image, or make one window with SkyReels-V2 Sampler."
         )

@@ -36,7 +36,7 @@ def model_identity(patcher: Any) -> dict[str, Any]:
 
 
 def replaced_parts(patches: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a MODEL's object patches are: a module by its buffers (a shift's sigmas), a function by its options."""
+    """Return what a MODEL's object patches are: modules by their buffers (a shift's sigmas), functions by options."""
     return {
         name: [type(value).__name__, digest(list(value.buffers(recurse=False)))]
         if isinstance(value, torch.nn.Module)
@@ -87,7 +87,9 @@ def hook_settings(group: Any) -> list[dict[str, Any]]:
         {
             "kind": type(hook).__name__,
             "strength": getattr(hook, "_strength_model", 1.0),
-            "keyframes": [[key.strength, key.start_percent, key.guarantee_steps] for key in hook.hook_keyframe.keyframes],
+            "keyframes": [
+                [key.strength, key.start_percent, key.guarantee_steps] for key in hook.hook_keyframe.keyframes
+            ],
             "weights": digest(getattr(hook, "weights", None)),
             "parts": [settings_of(getattr(hook, name, None)) for name in ("object_patches", "transformers_dict")],
         }

@@ -293,14 +293,16 @@ def describe(plan: Plan, settings: LongVideoSettings) -> str:
     return f"{plan.table(settings.guided)}\n{estimate(plan, settings.height, settings.width).text()}"
 
 
-def summary(settings: LongVideoSettings, sized: bool = True) -> str:
-    """Return a plan in a few short lines; `sized`: whether the size of the picture is known."""
+def summary(settings: LongVideoSettings, sized: bool = True, rate_known: bool = True) -> str:
+    """Return a plan in a few short lines; `sized`, `rate_known`: whether size and frame rate are known."""
     plan = settings.plan()
     calls = plan.calls(settings.guided)
     seconds = plan.total_frames / settings.forcing.fps
-    lines = [f"{len(plan.segments)} segments, {calls} model calls, {plan.total_frames} frames = {seconds:.1f} s"]
+    rate = "" if rate_known else f" at {settings.forcing.fps} fps"
+    lines = [f"{len(plan.segments)} segments, {calls} model calls, {plan.total_frames} frames = {seconds:.1f} s{rate}"]
     if sized:
         needs = estimate(plan, settings.height, settings.width)
-        lines.append(f"{needs.tokens} tokens at once; beside the model {(needs.sampling + needs.pixels) / 1e6:.0f} MB")
+        held = (needs.sampling + needs.pixels) / 1e6
+        lines.append(f"{needs.tokens} tokens at once; latents and decoded frames {held:.0f} MB, the model's own apart")
         lines.append(f"{needs.journal / 1e6:.0f} MB on disk to go on from, beside the video")
     return "\n".join(lines)

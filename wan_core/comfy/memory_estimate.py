@@ -80,7 +80,7 @@ def needed(
     if plan is None:
         return None
     frames, block_size = plan.schedule.num_frames, sampler.options.cached_block_size
-    if not can_cache(plan, block_size, guider.conds, guider.model_options):
+    if not can_cache(plan, block_size, guider, guider.model_options):
         return Need(frames)
     batch, channels, _, height, width = noise.shape
     model, device = guider.model_patcher.model, guider.model_patcher.load_device

@@ -19,6 +19,7 @@ function show(element, answer) {
 async function ask(node, element) {
     const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
     delete values.live_plan
+    values.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
     values.language = app.extensionManager?.setting?.get(LANGUAGE) ?? "en"
     const response = await api.fetchApi("/skyreels_v2/plan", { method: "POST", body: JSON.stringify(values) })
     if (response.ok) show(element, await response.json())
@@ -33,11 +34,13 @@ function watch(node, changed) {
             return result
         }
     }
-    const configured = node.onConfigure
-    node.onConfigure = function (...given) {
-        const result = configured?.apply(this, given)
-        changed()
-        return result
+    for (const event of ["onConfigure", "onConnectionsChange"]) {
+        const before = node[event]
+        node[event] = function (...given) {
+            const result = before?.apply(this, given)
+            changed()
+            return result
+        }
     }
 }
 

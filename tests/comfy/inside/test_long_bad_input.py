@@ -133,7 +133,13 @@ def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, ti
     [
         ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
         ({"total_frames": 737, "cfg": 1.0, "width": 64, "height": 64}, True, "270 model calls"),
-        ({"total_frames": 257, "loop": True}, True, "256 frames = 10.7 s"),
+        ({"total_frames": 257, "loop": True, "fps": 24}, True, "256 frames = 10.7 s"),
+        (
+            {"total_frames": 257, "width": 64, "height": 64, "linked": ["total_frames"]},
+            True,
+            "total_frames: linked, and",
+        ),
+        ({"overlap_history": 97, "linked": ["overlap_history", "vae"]}, True, "no room for new frames"),
         ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
         ({"overlap_history": 97}, False, "overlap_history is 97"),
         ({"codec": "h264", "crf": 60}, False, "crf is 60"),
@@ -145,11 +151,22 @@ def test_the_front_end_is_told_the_plan_or_why_there_is_none(
     pack: ModuleType, values: dict[str, Any], ok: bool, words: str
 ) -> None:
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
-    assert answer["ok"] is ok and answer["text"].startswith(words) if not words else words in answer["text"]
+    assert answer["ok"] is ok
+    assert words in answer["text"] if words else not answer["text"]
+
+
+def test_the_front_end_is_not_told_what_hangs_on_a_link(pack: ModuleType) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    values = {"total_frames": 257, "width": 64, "height": 64, "fps": 16}
+    assert "= 16.1 s" in answer(values)["text"] and " MB" in answer(values)["text"]
+    assert " MB" not in answer(values | {"linked": ["size"]})["text"].replace("MB on disk", "")
+    extended = answer({"new_frames": 80, "overlap_history": 17})["text"]
+    assert "97 frames = 4.0 s at 24 fps" in extended, "the rate is that of a video that is not known yet"
 
 
 SAID = [  # one for every sentence that the live plan can say
-    {"total_frames": 737, "width": 960, "height": 544},
+    {"total_frames": 737, "width": 960, "height": 544, "fps": 24},
+    {"total_frames": 737, "width": 960, "height": 544, "linked": ["steps", "fps"]},
     {"new_frames": 80, "overlap_history": 17},
     {"total_frames": 257, "loop": True},
     *({name: -1} for name in ("total_frames", "base_num_frames", "overlap_history", "causal_block_size", "ar_step")),
@@ -174,7 +191,7 @@ def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
     lines = chinese["text"].splitlines()
     assert len(lines) == len(english["text"].splitlines())
     for line in lines:
-        names = r"\b(token|PyAV|MB|[a-z]+_[a-z_]+|steps|crf|4k|cinepak|h264|hevc|av1|prores|ffv1|png)\b"
+        names = r"\b(token|fps|PyAV|MB|[a-z]+_[a-z_]+|steps|crf|4k|cinepak|h264|hevc|av1|prores|ffv1|png)\b"
         left = re.sub(names, "", line)
         assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
     numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]

@@ -184,7 +184,9 @@ def test_an_image_to_video_model_is_refused_before_any_work(
     model = loader.load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
     told = conditioning(1)
     told[0][1]["concat_latent_image"] = torch.zeros(1, 16, 6, 4, 4)  # as long as the first window
-    with pytest.raises(Exception, match="36 input channels.* SkyReels-V2-DF model and connect the image to start_image"):
+    with pytest.raises(
+        Exception, match=r"36 input channels.* SkyReels-V2-DF model and connect the image to start_image"
+    ):
         make(bridge, inputs(bridge, model, vae, prompts=prompts([told]), negative=told), settings(bridge))
     assert not any(output_folder.iterdir())
 

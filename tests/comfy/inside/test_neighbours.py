@@ -67,11 +67,16 @@ def noise(shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
 
 
 def sample(
-    model: Any, sampler: Any, start: torch.Tensor | None = None, sigmas: torch.Tensor = SIGMAS, hooks: Any = None
+    model: Any,
+    sampler: Any,
+    start: torch.Tensor | None = None,
+    sigmas: torch.Tensor = SIGMAS,
+    hooks: Any = None,
+    cfg: float = 4.0,
 ) -> torch.Tensor:
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(conditioning(1, hooks), conditioning(2, hooks))
-    guider.set_cfg(4.0)
+    guider.set_cfg(cfg)
     start = noise() if start is None else start
     with torch.inference_mode():
         return guider.sample(start, torch.zeros_like(start), sampler, sigmas, disable_pbar=True, seed=3)
@@ -120,12 +125,28 @@ def attention_override(model: Any) -> Any:
     return patched
 
 
+def part_of_the_blocks(model: Any) -> Any:
+    """What KJNodes' WanVideoNAG does: a cross attention of one's own, another one for the batch's first condition."""
+    patched = model.clone()
+    for number, block in enumerate(model.model.diffusion_model.blocks):
+        own = block.cross_attn
+
+        def forward(x: torch.Tensor, context: torch.Tensor, own: Any = own, **options: Any) -> torch.Tensor:
+            made = type(own).forward(own, x, context, **options)
+            first = max(len(x) // 2, 1)
+            return torch.cat((1.5 * made[:first] - 0.5 * made[:first].mean(dim=-1, keepdim=True), made[first:]))
+
+        patched.add_object_patch(f"diffusion_model.blocks.{number}.cross_attn.forward", forward)
+    return patched
+
+
 SAMPLING: dict[str, Patch] = {
     "SkipLayerGuidanceDiT": skip_layer,
     "CFGZeroStar": cfg_zero_star,
     "RescaleCFG": rescale_cfg,
     "WanContextWindowsManual": context_windows,
     "attention override": attention_override,
+    "WanVideoNAG": part_of_the_blocks,
 }
 
 
@@ -148,6 +169,31 @@ def test_out_of_step_a_neighbour_runs_and_makes_a_difference(
     got = forcing(pack, SAMPLING[name](ours), **ASYNC, **options)
     assert got.isfinite().all()
     assert relative_error(got, forcing(pack, ours, **ASYNC, **options)) > 5e-3
+
+
+def test_what_tells_conditions_by_their_place_in_the_batch_sees_the_batch_under_causal_attention(
+    pack: ModuleType, ours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)
+    monkeypatch.setattr(module(pack, "comfy.causal_cache"), "can_cache", lambda *_: False)
+    assert relative_error(got, forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)) < 1e-5
+
+
+@pytest.mark.parametrize("solver", ["lcm", "euler"])
+def test_a_few_step_lora_with_its_solver_gives_what_core_gives(
+    pack: ModuleType, ours: Any, models: Path, solver: str
+) -> None:
+    """Distillation LoRAs: 4 steps, cfg 1. In step the oracle is core's solver of the same name."""
+    distilled, _ = module(pack, "comfy.lora").apply_lora(ours, models / "loras" / "tiny_lora.safetensors", 1.0)
+    bridge, sigmas = module(pack, "comfy.sampler"), torch.tensor([1.0, 0.9, 0.7, 0.4, 0.0])
+    fresh = iter(module(pack, "noise").fresh_noise(SHAPE, 3, 4))
+    given = {"noise_sampler": lambda *_: next(fresh)} if solver == "lcm" else {}
+    expected = sample(distilled, comfy.samplers.ksampler(solver, given), sigmas=sigmas, cfg=1.0)
+    for options in ({}, ASYNC):
+        sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(solver=solver, **options))
+        got = sample(distilled, sampler, sigmas=sigmas, cfg=1.0)
+        assert (relative_error(got, expected) < 1e-4) is (not options)
+        assert relative_error(got, sample(ours, sampler, sigmas=sigmas, cfg=1.0)) > 0.05
 
 
 @pytest.mark.parametrize("loader", ["ours", "core's"])
