@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
+from ..wan_core.codecs import find_codec
 from ..wan_core.comfy.job_progress import node_text
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at, prompts_of
 from ..wan_core.comfy.long_video import Job, make_long_video
+from ..wan_core.comfy.made_video import MadeVideo
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
+from ..wan_core.journal import check_name
+from ..wan_core.segments import whole_frames
 from .inputs import (
     FORCING,
     Script,
@@ -36,7 +40,18 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
     metadata = {name: json.dumps(value) for name, value in found.items() if value is not None}
     made = make_long_video(inputs, settings, Job(job_name, metadata, keep_gb, node_text()))
-    return io.NodeOutput(InputImpl.VideoFromFile(str(made.path)), {"samples": made.latents}, made.text)
+    return io.NodeOutput(MadeVideo(made.path), {"samples": made.latents}, made.text)
+
+
+def check_extension(settings: dict[str, Any], new_frames: int, job_name: str) -> None:
+    """Refuse settings of an extension that no video could have; `Raises: SkyReelsError`."""
+    check_name(job_name)
+    forcing = ForcingOptions(**{name: settings[name] for name in FORCING if name != "fps"})
+    others = {name: value for name, value in settings.items() if name not in FORCING}
+    total = whole_frames(settings["overlap_history"]) + new_frames
+    chosen = LongVideoSettings(**others, total_frames=total, forcing=forcing)
+    chosen.plan()
+    find_codec(chosen.codec, chosen.crf)
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
@@ -181,6 +196,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Go on from the video."""
+        check_extension(settings, new_frames, job_name)  # a long video takes its time to be read
         source = read_source(video, settings["overlap_history"])
         width, height = SIZES.get(size) or source.size
         forcing = ForcingOptions(
@@ -188,7 +204,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         )
         total = len(source.tail) + new_frames
         chosen = LongVideoSettings(**settings, total_frames=total, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen)
+        prompts = prompts_of(positive, script, chosen, float(source.rate))
         images = GivenImages(source.tail, end_image)
         inputs = Inputs(model, vae, prompts, negative, images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

@@ -226,10 +226,24 @@ class Journal:
             write_record(self._record_path(index), record)
         self._records[index] = record
 
-    def finish(self) -> None:
-        """Note that the job is done, so that a size limit may remove it."""
+    def finish(self, result: Path | None = None) -> None:
+        """Note that the job is done, so that a size limit may remove it.
+
+        Args:
+            result: the file that the parts were made into, in the job's folder; it is on the disk before it is noted.
+        """
         with self.writing():
-            write_record(self.folder / JOB_FILE, {**self._about, "complete": True})
+            noted = {}
+            if result is not None:
+                sync_file(result)
+                sync_folder(self.folder)
+                noted = {"result": {result.name: result.stat().st_size}}
+            write_record(self.folder / JOB_FILE, {**self._about, "complete": True, **noted})
+
+    def has(self, result: Path) -> bool:
+        """Say whether a file is there as `finish` noted it, and not torn or changed since."""
+        noted = (read_record(self.folder / JOB_FILE) or {}).get("result", {})
+        return result.is_file() and noted.get(result.name) == result.stat().st_size
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -329,16 +343,18 @@ def show_jobs(root: str | os.PathLike[str], remove: str = "") -> str:
         remove: name of a job's folder that is removed first, or "".
 
     Raises:
-        InputError: there is no such job.
         JournalError: a run works on it.
     """
+    lines = []
     if remove:
         chosen = next((job.folder for job in list_jobs(root) if job.folder.name == remove), None)
-        if chosen is None:
-            raise InputError(f"There is no job {remove!r}: choose one from the list, or leave the name empty.")
-        remove_job(chosen)
+        if chosen is None:  # no error: the name of a job that was just removed still stands there when more is queued
+            lines.append(f"There is no job {remove!r}: choose one from this list, or leave the name empty.")
+        else:
+            remove_job(chosen)
+            lines.append(f"{remove} is removed.")
     jobs = list_jobs(root)
-    lines = [f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in all"]
+    lines += [f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in all"]
     for job in jobs:
         changed = datetime.fromtimestamp(job.changed).strftime("%Y-%m-%d %H:%M")
         state = "finished" if job.complete else f"{job.finished} of {job.segments} segments"

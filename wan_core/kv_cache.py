@@ -172,6 +172,12 @@ class CachedRun:
         """Memory that the caches take."""
         return sum(cache.num_bytes for cache in self.caches.values())
 
+    def move(self, device: torch.device) -> None:
+        """Keep the caches on another device from now on."""
+        self.device = device
+        for cache in self.caches.values():
+            cache.move(device)
+
 
 class CausalRun(CachedRun):
     """The model calls of one clip under causal attention, with as little computed as the result depends on.
@@ -197,12 +203,6 @@ class CausalRun(CachedRun):
         super().__init__(model, num_layers, device)
         self.block_size = block_size
         self.sink_blocks = sink_blocks
-
-    def move(self, device: torch.device) -> None:
-        """Keep the caches on another device from now on."""
-        self.device = device
-        for cache in self.caches.values():
-            cache.move(device)
 
     def __call__(self, x: Tensor, t: Tensor, row: Progress, key: Hashable = None, **inputs: Any) -> Tensor:
         """Predict the velocity of the frames that are at work.

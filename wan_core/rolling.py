@@ -108,7 +108,7 @@ class RollingRun(CachedRun):
             inputs: handed to the model (context, fps, ...).
 
         Returns:
-            Velocity [B, C, f, H, W].
+            Velocity [B, C, f, H, W]; zeros for a finished block that is kept already.
 
         Raises:
             InputError: a block before this one never came by, so that it would be missing from what is seen.
@@ -120,13 +120,19 @@ class RollingRun(CachedRun):
                 "video into windows of their own, such as Context Windows."
             )
         cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device))
+        if row.keep and cache.end == row.behind:  # kept already, by a call that failed for another key
+            return torch.zeros_like(x)
         if cache.end != row.first:
             raise InputError(
                 f"The model has seen {cache.end} latent frames where {row.first} are finished: take away nodes that "
                 "leave out model calls, such as EasyCache, or that change the guidance on the way."
             )
         cache.begin(row.start, row.behind if row.keep else row.first, self.window.sink_frames)
-        velocity = self.model(x, t, causal_block_size=frames, cache=cache, **inputs)
+        try:
+            velocity = self.model(x, t, causal_block_size=frames, cache=cache, **inputs)
+        except BaseException:
+            cache.cancel()  # some layers have kept their part already
+            raise
         cache.finish()
         return velocity
 

@@ -30,7 +30,7 @@ from .prompts import Prompts, PromptScript
 from .run_plan import ForcingOptions
 from .source_video import SourceVideo
 from .text import encode_prompt
-from .vae import encode_images
+from .vae import check_not_empty, encode_images
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,10 @@ class GivenImages:
         """Return clips [n, H, W, 3] by the latent frame that each begins at.
 
         Raises:
-            InputError: two images for one latent frame, one outside the video, or nothing left to make.
+            InputError: an input of no images, two images for one latent frame, one outside the video, or nothing left
+                to make.
         """
+        check_not_empty(start_image=self.start, end_image=self.end, key_images=self.keys)
         last = latent_of_frame(total_frames - 1)
         clips: dict[int, torch.Tensor] = {}
         if self.start is not None:
@@ -259,13 +261,16 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
     return tuple(frames)
 
 
-def prompts_of(positive: list[Any] | None, script: PromptScript | None, settings: LongVideoSettings) -> Prompts:
+def prompts_of(
+    positive: list[Any] | None, script: PromptScript | None, settings: LongVideoSettings, rate: float | None = None
+) -> Prompts:
     """Return the prompts of a long video, encoded.
 
     Args:
         positive: one CONDITIONING for the whole video, or None.
         script: what a script node gave, or None.
         settings: they give the segments, the frame rate and the seed.
+        rate: frames per second of the file where that is not what the model is told, as of a video that is extended.
 
     Raises:
         InputError: neither or both are given, or the script does not fit the video.
@@ -275,7 +280,7 @@ def prompts_of(positive: list[Any] | None, script: PromptScript | None, settings
         raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
     if script is None:
         return Prompts([positive])
-    script, fps = PromptScript(*script), settings.forcing.fps
+    script, fps = PromptScript(*script), rate or settings.forcing.fps
     parsed = parse_script(script.text, settings.plan(), fps)
     seeds = parsed.segment_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
     blend = max(1, round(script.blend * fps / TEMPORAL)) if script.blend > 0 and len(parsed.prompts) > 1 else 0

@@ -101,11 +101,11 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
             LongVideoRun(inputs, settings, plan, journal, decoder, known, progress).make()
-        if before is not None or not path.exists():
+        if before is not None or not journal.has(path):
             with journal.writing():
                 sound = inputs.source.sound if inputs.source else None
                 join_videos(path, journal.parts(settings.suffix), job.metadata, sound)
-            journal.finish()
+            journal.finish(path)
         return LongVideo(path, journal.load(len(plan.segments) - 1)["window"], text)
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.patcher_extension
 import torch
 
 from ..errors import SkyReelsError
-from ..sampler import Row
 from .causal_cache import HostCausalRun
 from .checks import in_pixels
 from .transformer import CAUSAL_RUN, PIECES, HostWanModel
+
+if TYPE_CHECKING:
+    from .rolling import HostRollingRun
 
 WRAPPER_KEY = "skyreels_v2_unbatched"
 PIECES_OF_TOKENS = (4, 16)
@@ -47,9 +49,18 @@ class MemoryLadder:
         model_options: the options of this sampling run (a copy that core makes for it).
         cache: the run's cache of finished blocks, if it has one.
         latents: what is sampled [B, C, F, H, W].
+        cache_needed: whether the run cannot go on without the cache.
     """
 
-    def __init__(self, guider: Any, model_options: dict[str, Any], cache: HostCausalRun | None, latents: torch.Tensor):
+    def __init__(
+        self,
+        guider: Any,
+        model_options: dict[str, Any],
+        cache: HostCausalRun | HostRollingRun | None,
+        latents: torch.Tensor,
+        cache_needed: bool = False,
+    ):
+        self.cache_needed = cache_needed
         self.guider = guider
         self.model_options = model_options
         self.cache = cache
@@ -57,8 +68,8 @@ class MemoryLadder:
         self.size = tuple(latents.shape[2:])
         self.rungs = self.from_the_top()
 
-    def call(self, model_call: Callable[[], torch.Tensor], row: Row) -> torch.Tensor:
-        """Return what `model_call` gives for a row, in as little memory as it takes.
+    def call(self, model_call: Callable[[], torch.Tensor], where: str) -> torch.Tensor:
+        """Return what `model_call` gives, in as little memory as it takes; `where` names the call for a person.
 
         Raises:
             OutOfMemory: it does not fit on the last rung either.
@@ -71,7 +82,6 @@ class MemoryLadder:
                     raise
             # outside of the except block: the error's traceback holds the tensors of the call
             comfy.model_management.soft_empty_cache()
-            where = f"model call {row.index + 1} of {row.num_rows}"
             done = next(self.rungs, None)
             if done is None:
                 raise OutOfMemory(
@@ -94,8 +104,9 @@ class MemoryLadder:
                 yield f"attention and feed-forward in {pieces} pieces"
         if self.cache is not None:
             if self.device.type == "cpu":
-                self.drop_cache()
-                yield "no cache of finished blocks"
+                if not self.cache_needed:
+                    self.drop_cache()
+                    yield "no cache of finished blocks"
             elif self.cache.run.device != torch.device("cpu"):
                 self.cache.run.move(torch.device("cpu"))
                 yield "the cache of finished blocks in main memory"

@@ -37,6 +37,7 @@ from ..sampling import exact_timesteps
 from .causal_cache import by_condition, cache_bytes, free_place
 from .checks import check_conditioning, check_latent, check_rolling_model
 from .frame_noise import WRAPPER_KEY, frame_noise, set_frame_sigmas
+from .memory_ladder import MemoryLadder
 from .run_plan import check_sigmas, known_frames
 from .sampler import set_fps
 from .transformer import CAUSAL_RUN
@@ -203,9 +204,10 @@ class GuidedBlocks:
         transformer = guider.inner_model.diffusion_model
         self.run = RollingRun(transformer.predict, len(transformer.blocks), options.window)
         self.host_run = HostRollingRun(self.run)
+        self.ladder: MemoryLadder | None = None
 
     def __enter__(self) -> GuidedBlocks:
-        """Give the transformer the cache."""
+        """Give the transformer the cache, before anything is computed."""
         self.transformer_options[CAUSAL_RUN] = self.host_run
         return self
 
@@ -221,7 +223,10 @@ class GuidedBlocks:
         self.host_run.row = row
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
         sigma = x.new_full((x.shape[0],), call_sigma(row, self.sigmas, self.blocks))
-        return self.guider(x, sigma, **self.extra_args)
+        if self.ladder is None:
+            self.ladder = MemoryLadder(self.guider, self.extra_args["model_options"], self.host_run, x, True)
+        where = f"step {row.step + 1} of chunk {row.block + 1} of {self.blocks}"
+        return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), where)
 
     def place(self, x: torch.Tensor) -> torch.device:
         """Return where the cache has room; `Raises: InputError`."""

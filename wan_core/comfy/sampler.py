@@ -154,7 +154,9 @@ class GuiderRun:
         self.extra_args["model_options"][FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]
         sigma = x.new_full((x.shape[0],), row.sigma)
         assert self.ladder is not None, "made when the run begins"
-        return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), row)
+        return self.ladder.call(
+            lambda: self.guider(x, sigma, **self.extra_args), f"model call {row.index + 1} of {row.num_rows}"
+        )
 
 
 def frame_progress(schedule: ForcingSchedule, busy: torch.Tensor) -> list[list[float | None]]:

@@ -10,9 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import comfy.utils
 import numpy as np
 import torch
+from comfy_api.latest import InputImpl
 
 from ..errors import InputError
 from ..job_files import file_digest
@@ -21,6 +23,7 @@ from ..sound import Sound, sound_of_file, sound_of_wave
 from ..video_files import describe_video, read_frames, read_tail
 
 MODEL_ALIGNMENT = 16  # pixels
+VideoFromComponents = InputImpl.VideoFromComponents
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class SourceVideo:
     def scaled(self, width: int, height: int) -> Iterator[torch.Tensor]:
         """Yield all frames [height, width, 3], scaled and cropped about the centre as given images are."""
         for frame in self.frames():
+            comfy.model_management.throw_exception_if_processing_interrupted()
             picture = torch.as_tensor(frame)
             if picture.shape[:2] != (height, width):
                 wide = picture.float().movedim(-1, 0)[None]
@@ -81,6 +85,8 @@ def read_source(video: Any, overlap: int) -> SourceVideo:
     Raises:
         InputError: a broken file, or a video with no frames.
     """
+    if isinstance(video, VideoFromComponents):  # frames that some node made: as a stream the host would compress them
+        return from_components(video, overlap)
     source = video.get_stream_source()
     data: str | bytes = source.getvalue() if isinstance(source, io.BytesIO) else str(source)
     stream = describe_video(data)

@@ -3,12 +3,17 @@
 The frames are those of decoding everything at once, to the bit, but only one piece is in memory; the memory of a
 decoder that waits (between two segments of a long video) can be parked on the CPU.
 
+Where the device's memory ends, the piece that failed and those behind it are decoded in tiles, each of which carries a
+memory of its own: the picture then differs a little where tiles meet, as with any tiled decoding.
+
 A Wan VAE turns the first latent frame into one video frame and every later one into four. Newer hosts decode later
 frames in pairs, and give other values for single ones, so an odd frame waits here for the next piece.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.ldm.wan.vae
@@ -17,10 +22,15 @@ import torch
 
 from ..errors import InputError
 from ..segments import SPATIAL
+from .memory_ladder import OutOfMemory, is_out_of_memory
+from .vae_tiles import Tile, cut
 
 # Latent frames after which nothing of a frame is left in the memory: 2 for each causal convolution, at the rate it runs
 # at: 11 convolutions at the latent rate, 7 at twice and 14 at four times of it, and those of the two upsamplings.
 MEMORY_FRAMES = 40
+TILES = (64, 32, 16)  # latent rows and columns of a tile: 512, 256 and 128 pixels
+OVERLAP_SHARE = 4  # a quarter of a tile lies over the next one
+CPU = torch.device("cpu")
 
 
 class StreamingDecoder:
@@ -44,10 +54,11 @@ class StreamingDecoder:
         self.model = model
         count_layers = getattr(comfy.ldm.wan.vae, "count_cache_layers", None)
         self.frames_at_once = 1 if count_layers is None else 2
-        count_layers = count_layers or comfy.ldm.wan.vae.count_conv3d  # its name in 0.8
-        self.memory: list[Any] = [None] * count_layers(model.decoder)
+        self.layers = (count_layers or comfy.ldm.wan.vae.count_conv3d)(model.decoder)  # the latter: its name in 0.8
+        self.memories: list[list[Any]] = [[None] * self.layers]  # of each tile
+        self.tile: int | None = None  # latent rows and columns of a tile at most; None while whole frames fit
         self.waiting: torch.Tensor | None = None
-        self.begun = False
+        self.decoded: torch.Tensor | None = None  # the last latent frames: what tiles begin their memory with
 
     def push(self, samples: torch.Tensor, final: bool = False) -> torch.Tensor:
         """Decode the next piece.
@@ -58,19 +69,29 @@ class StreamingDecoder:
 
         Returns:
             Video frames [n, H, W, 3] in 0..1 on the CPU; n is 4 for each latent frame decoded, 1 for the very first.
+
+        Raises:
+            OutOfMemory: the smallest tiles do not fit either.
         """
         if self.waiting is not None:
             samples = torch.cat((self.waiting, samples.to(self.waiting)), dim=2)
-        chunks, self.waiting = self.split(samples, final)
+        chunks, self.waiting = self.split(samples, self.decoded is None, final)
         if not chunks:
             height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
             return torch.zeros(0, height, width, 3)
-        self.load(samples.shape)
-        return torch.cat([self.decode(chunk) for chunk in chunks])
+        frames = self.fitting(chunks)
+        known = () if self.decoded is None else (self.decoded,)
+        # an odd number of them, as were decoded: so a decoder that begins with them meets the same pairs
+        self.decoded = torch.cat((*known, *(chunk.cpu() for chunk in chunks)), dim=2)[
+            :, :, -MEMORY_FRAMES - 1 :
+        ].clone()
+        return frames
 
-    def split(self, samples: torch.Tensor, final: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """Return the chunks that can be decoded now, and what has to wait."""
-        first = 0 if self.begun else 1
+    def split(
+        self, samples: torch.Tensor, begins: bool, final: bool = False
+    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Return the chunks that can be decoded now, and what has to wait; `begins`: the video begins with them."""
+        first = 1 if begins else 0
         chunks = [samples[:, :, :1]] if first and samples.shape[2] else []
         at, frames = first, samples.shape[2]
         while at < frames and (final or at + self.frames_at_once <= frames):
@@ -78,24 +99,83 @@ class StreamingDecoder:
             at += self.frames_at_once
         return chunks, samples[:, :, at:] if at < frames else None
 
-    def load(self, shape: torch.Size) -> None:
-        """Bring the VAE, and what it remembers, onto its device."""
-        needed = self.vae.memory_used_decode(shape, self.vae.vae_dtype)
-        comfy.model_management.load_models_gpu([self.vae.patcher], memory_required=needed)
-        self.memory = moved(self.memory, self.vae.device)
+    def fitting(self, chunks: list[torch.Tensor]) -> torch.Tensor:
+        """Return the frames [n, H, W, 3] of chunks, decoded whole, or in tiles where memory asks for it."""
+        before: list[torch.Tensor] = []
+        while True:
+            try:
+                return self.decode(before, chunks)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of the except block: the error's traceback holds the tensors of the call
+            self.use_smaller_tiles(chunks[0].shape[-2:])
+            before = [] if self.decoded is None else self.split(self.decoded, begins=True)[0]
 
-    def decode(self, chunk: torch.Tensor) -> torch.Tensor:
-        """Decode one chunk [1, 16, 1 or 2, h, w] to frames [n, H, W, 3]."""
+    def use_smaller_tiles(self, size: Sequence[int]) -> None:
+        """Begin anew with smaller tiles of a latent picture of this size; `Raises: OutOfMemory` if there are none."""
+        height, width = (SPATIAL * length for length in size)
+        smaller = [tile for tile in TILES if tile < (self.tile or max(size))]
+        if not smaller:
+            raise OutOfMemory(
+                f"Memory ran out while frames of {width}x{height} pixels were decoded, and no smaller tiles are left: "
+                "lower width and height, or close other programs."
+            )
+        self.tile = smaller[0]
+        self.memories = [[None] * self.layers for _ in self.tiles(size)]
+        comfy.model_management.soft_empty_cache()
+        logging.warning(
+            "SkyReels-V2: out of memory while decoding %dx%d pixels; it goes on in tiles of %d: slower.",
+            width,
+            height,
+            SPATIAL * self.tile,
+        )
+
+    def tiles(self, size: Sequence[int]) -> list[Tile]:
+        """Return the tiles of a latent picture of this size."""
+        tile = self.tile or max(size)
+        return cut(*size, tile, tile // OVERLAP_SHARE)
+
+    def decode(self, before: list[torch.Tensor], chunks: list[torch.Tensor]) -> torch.Tensor:
+        """Return the frames of chunks, tile by tile; `before`: what tiles have to see first, to begin their memory."""
+        rows, columns = chunks[0].shape[-2:]
+        tiles = self.tiles((rows, columns))
+        one = tiles[0].of(torch.cat(chunks, dim=2)).shape
+        needed = self.vae.memory_used_decode(one, self.vae.vae_dtype)
+        comfy.model_management.load_models_gpu([self.vae.patcher], memory_required=needed)
+        if len(tiles) == 1:
+            return self.run(0, before, chunks)
+        blended = weights = torch.zeros(0)
+        for number, tile in enumerate(tiles):
+            frames = self.run(number, [tile.of(chunk) for chunk in before], [tile.of(chunk) for chunk in chunks])
+            self.memories[number] = moved(self.memories[number], CPU)
+            if not number:
+                blended = torch.zeros(len(frames), 3, rows * SPATIAL, columns * SPATIAL)
+                weights = torch.zeros(rows * SPATIAL, columns * SPATIAL)
+            weight = tile.weights(SPATIAL)
+            tile.of(weights, SPATIAL).add_(weight)
+            tile.of(blended, SPATIAL).add_(frames.movedim(-1, 1) * weight)
+        return blended.div_(weights).movedim(1, -1)
+
+    def run(self, number: int, before: list[torch.Tensor], chunks: list[torch.Tensor]) -> torch.Tensor:
+        """Return the frames [n, h, w, 3] of chunks of one tile, and keep in mind what the next ones need."""
+        memory = self.memories[number] = moved(self.memories[number], self.vae.device)
+        for chunk in before:
+            self.decode_chunk(chunk, memory)
+        return torch.cat([self.decode_chunk(chunk, memory) for chunk in chunks])
+
+    def decode_chunk(self, chunk: torch.Tensor, memory: list[Any]) -> torch.Tensor:
+        """Decode one chunk [1, 16, 1 or 2, h, w] to frames [n, H, W, 3]; the memory is changed in place."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
         z = self.model.conv2(chunk.to(device=self.vae.device, dtype=self.vae.vae_dtype))
-        out = self.model.decoder(z, feat_cache=self.memory, feat_idx=[0])
-        self.begun = True
+        out = self.model.decoder(z, feat_cache=memory, feat_idx=[0])
         video = out if isinstance(out, torch.Tensor) else torch.cat(out, dim=2)  # a list of pieces in newer hosts
         video = self.vae.process_output(video.float().cpu())
         return video[0].movedim(0, -1)
 
     def park(self) -> None:
         """Move what the decoder remembers to the CPU, to leave the device to the transformer."""
-        self.memory = moved(self.memory, torch.device("cpu"))
+        self.memories = [moved(memory, CPU) for memory in self.memories]
 
     def warm_up(self, samples: torch.Tensor) -> None:
         """Bring a new decoder into the state it had after a video, from the last latent frames of it.

@@ -12,6 +12,7 @@ import av
 import comfy.hooks
 import comfy.model_management
 import comfy.model_sampling
+import comfy.sd
 import pytest
 import torch
 from long_scene import Stopped, conditioning, frames_of, inputs, make, prompts, settings, stop_in_segment
@@ -129,6 +130,18 @@ def test_other_inputs_are_another_job_that_says_what_changed(bridge: ModuleType,
     assert other.path != first.path and "seed" in other.text
     again = make(bridge, inputs(bridge, model, vae, prompts=prompts([conditioning(9)])), settings(bridge))
     assert again.path not in (first.path, other.path)
+
+
+def test_a_model_of_cores_loader_makes_the_same_video_and_finds_its_job_again(
+    bridge: ModuleType, model: Any, models: Path, vae: Any
+) -> None:
+    file = str(models / "diffusion_models" / "tiny_df_nofps.safetensors")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    theirs = make(bridge, inputs(bridge, comfy.sd.load_diffusion_model(file), vae), settings(bridge), "core")
+    ours = make(bridge, inputs(bridge, loader.load_model(Path(file)), vae), settings(bridge), "ours")
+    torch.testing.assert_close(theirs.latents, ours.latents, rtol=1e-3, atol=1e-3)
+    again = make(bridge, inputs(bridge, comfy.sd.load_diffusion_model(file), vae), settings(bridge), "core")
+    assert "finished by an earlier run" in again.text and again.path == theirs.path
 
 
 def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae: Any) -> None:

@@ -64,8 +64,9 @@ def calls(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ladder = module("comfy.memory_ladder").MemoryLadder
     call = ladder.call
 
-    def counted(self: Any, model_call: Any, row: Any) -> torch.Tensor:
-        return call(self, lambda: rows.append(row.index) or model_call(), row)
+    def counted(self: Any, model_call: Any, where: str) -> torch.Tensor:
+        row = int(re.findall(r"\d+", where)[0]) - 1
+        return call(self, lambda: rows.append(row) or model_call(), where)
 
     monkeypatch.setattr(ladder, "call", counted)
     return rows

@@ -359,3 +359,38 @@ def test_in_sync_the_few_step_solver_is_cores_lcm(pack: ModuleType, model: Any) 
     core = guided(comfy.samplers.ksampler("lcm", {"noise_sampler": lambda sigma, following: next(fresh)}))
     ours = guided(bridge.DiffusionForcingSampler(bridge.ForcingOptions(solver="lcm")))
     assert relative_error(ours, core) < 1e-4
+
+
+@pytest.mark.parametrize("failing", [3, 4, 9, 10, 20], ids=lambda call: f"call {call}")
+def test_a_call_that_runs_out_of_memory_is_made_again_and_the_video_is_the_same(
+    pack_nodes: dict[str, Any], model: Any, caplog: pytest.LogCaptureFixture, failing: int
+) -> None:
+    """The ninth and tenth keep the first chunk, of the prompt and of the negative prompt; by then one may be kept."""
+    expected = by_node(pack_nodes, model, latent(9), cfg=4.0, negative=conditioning(2))
+    calls = 0
+
+    def fail_once(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+
+    hook = model.model.diffusion_model.blocks[1].ffn.register_forward_pre_hook(fail_once)
+    try:
+        got = by_node(pack_nodes, model, latent(9), cfg=4.0, negative=conditioning(2))
+    finally:
+        hook.remove()
+    assert "out of memory in step" in caplog.text and "it is made again" in caplog.text
+    assert calls > failing and relative_error(got, expected) < 1e-5
+
+
+def test_where_nothing_is_left_to_try_it_says_where(pack_nodes: dict[str, Any], model: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    hook = model.model.diffusion_model.blocks[1].ffn.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(torch.cuda.OutOfMemoryError, match="Memory ran out in step 1 of chunk 1 of 3, and"):
+            by_node(pack_nodes, model, latent(9))
+    finally:
+        hook.remove()
