@@ -103,8 +103,8 @@ def quality_inputs() -> list[Any]:
             "codec",
             options=available_codecs(),
             default="h264",
-            tooltip="h264: plays everywhere. hevc and av1: smaller. prores: for editing (mov). ffv1: lossless (mkv). "
-            "png: every frame as a lossless picture, with an h264 video to look at.",
+            tooltip="h264: plays everywhere. hevc and av1: smaller. prores: for editing (mov, which SaveVideo cannot "
+            "copy: take the file from the job's folder). ffv1: lossless (mkv). png: every frame as a lossless picture, with an h264 video to look at.",
         ),
         io.Int.Input(
             "crf",
@@ -191,8 +191,17 @@ def timesteps_input(default: str, tooltip: str, optional: bool = False) -> Any:
     return io.String.Input("timesteps", default=default, optional=optional, tooltip=tooltip)
 
 
-def forcing_inputs() -> list[Any]:
-    """Return the inputs that diffusion forcing adds to an ordinary sampler."""
+MODEL_RATE = (
+    "Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, anything else counts as 24."
+)
+FILE_RATE = (
+    "Frames per second of the file, by which times in scripts and key_times count. The model is told it as well; only "
+    "DF-1.3B reads it: 16 has weights of its own, anything else counts as 24."
+)
+
+
+def forcing_inputs(rate: str = MODEL_RATE) -> list[Any]:
+    """Return the inputs that diffusion forcing adds to an ordinary sampler; `rate`: what fps is, as a tooltip."""
     return [
         io.Combo.Input("solver", options=list(SOLVERS), default="unipc", tooltip=SOLVER_TOOLTIP),
         io.Int.Input(
@@ -200,8 +209,7 @@ def forcing_inputs() -> list[Any]:
             default=24,
             min=1,
             max=120,
-            tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, anything "
-            "else counts as 24.",
+            tooltip=rate,
         ),
         io.Int.Input(
             "ar_step",

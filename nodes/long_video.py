@@ -18,6 +18,7 @@ from ..wan_core.comfy.source_video import read_source
 from ..wan_core.journal import check_name
 from ..wan_core.segments import whole_frames
 from .inputs import (
+    FILE_RATE,
     FORCING,
     Script,
     forcing_inputs,
@@ -88,7 +89,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 steps,
                 cfg,
                 shift,
-                *forcing_inputs(),
+                *forcing_inputs(FILE_RATE),
                 *quality_inputs(),
                 loop_input(),
                 io.String.Input(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from wan_core import job_files, job_records
 from wan_core.errors import InputError
-from wan_core.journal import Journal, JournalError, limit_size, list_jobs, remove_job
+from wan_core.journal import Journal, JournalError, limit_size, list_jobs, remove_job, show_jobs
 from wan_core.rollout import Rollout, continue_job, seeded
 from wan_core.segments import plan_segments
 
@@ -299,10 +299,25 @@ def test_jobs_are_listed_removed_and_limited(tmp_path):
     with Journal(tmp_path, "video", {"number": 1}, 4):  # in use
         assert limit_size(tmp_path, 0) == folders[3:]
     assert [info.folder for info in list_jobs(tmp_path)] == folders[1:3]
-    remove_job(folders[2])
+    assert show_jobs(tmp_path, folders[2].name).startswith(f"{folders[2].name} is removed.\n1 jobs")
     assert not folders[2].exists()
+    assert "There is no job" in show_jobs(tmp_path, folders[2].name)  # queued once more with the same name
     with pytest.raises(InputError, match="is not the folder of a job"):
         remove_job(tmp_path / "something else")
+
+
+def test_a_result_is_known_as_it_was_noted(tmp_path):
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        make(job)
+        result = job.folder / "video.bin"
+        result.write_bytes(b"whole")
+        assert not job.has(result)
+        job.finish(result)
+        assert job.has(result)
+        result.write_bytes(b"torn")
+        assert not job.has(result)
+        result.unlink()
+        assert not job.has(result)
 
 
 def test_a_complete_job_that_lost_a_file_is_no_longer_complete(tmp_path):

@@ -32,6 +32,16 @@ def test_settings_that_cannot_work_are_refused_first(
         make(bridge, inputs(bridge, model, vae), settings(bridge, **changes))
 
 
+@pytest.mark.parametrize("name", ["start", "end", "keys"])
+def test_a_batch_of_no_images_is_refused_first(
+    bridge: ModuleType, given: ModuleType, model: Any, vae: Any, output_folder: Path, name: str
+) -> None:
+    images = given.GivenImages(**{name: torch.rand(0, 32, 32, 3)})
+    with pytest.raises(ValueError, match="holds 0 images"):
+        make(bridge, inputs(bridge, model, vae, images=images), settings(bridge))
+    assert not any(output_folder.iterdir())
+
+
 def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any, vae: Any) -> None:
     given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
     images = given.GivenImages(end=torch.rand(1, 32, 32, 3))

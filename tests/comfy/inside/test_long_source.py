@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from long_scene import frames_of, inputs, make, settings
+from long_scene import conditioning, frames_of, inputs, make, settings
 
 pytestmark = pytest.mark.usefixtures("output_folder")
 
@@ -110,3 +111,80 @@ def test_a_trimmed_video_is_what_its_host_says(bridge: ModuleType, tmp_path: Pat
     if hasattr(whole, "as_trimmed"):
         source = source_video.read_source(whole.as_trimmed(start_time=0.5, duration=1.0), 17)
         assert source.count == pytest.approx(24, abs=1) and len(source.tail) == 17
+
+
+EXTENSION = {
+    "size": "as the video", "new_frames": 20, "job_name": "more", "keep_gb": 0.0, "base_num_frames": 21,
+    "overlap_history": 5, "seed": 0, "steps": 2, "cfg": 1.0, "shift": 8.0, "solver": "unipc", "ar_step": 0,
+    "causal_block_size": 1, "causal_attention": False, "addnoise_condition": 20, "carry_over": "latents",
+    "drift_control": 0.0, "codec": "h264", "crf": 18,
+}  # fmt: skip
+
+
+def components(frames: int, rate: int) -> Any:
+    latest = importlib.import_module("comfy_api.latest")
+    images = torch.rand(frames, 32, 48, 3, generator=torch.Generator().manual_seed(4))
+    return latest.InputImpl.VideoFromComponents(latest.Types.VideoComponents(images=images, frame_rate=Fraction(rate)))
+
+
+def test_a_script_is_read_in_the_time_of_the_video(pack_nodes: dict[str, Any], model: Any, vae: Any) -> None:
+    """25 frames from where the model begins to see the video: 0.83 s of it, though a second of the model's 24 fps."""
+    node, script = pack_nodes["SkyReelsV2ExtendVideo"], (None, "0s-0.5s: one\n0.5s-1s: another", 0.0)
+    with pytest.raises(ValueError, match=r"0\.8"):
+        node.execute(
+            model=model, vae=vae, video=components(30, 30), negative=conditioning(2), script=script, **EXTENSION
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overlap_history": 21}, "leaves no room for new frames"),
+        ({"codec": "cinepak"}, "codec is cinepak"),
+        ({"crf": 60}, "crf is 60"),
+        ({"job_name": "../elsewhere"}, "plain file name"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_settings_are_refused_before_the_video_is_read(
+    pack_nodes: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        pack_nodes["SkyReelsV2ExtendVideo"].execute(
+            model=None, vae=None, video=None, negative=None, **{**EXTENSION, **changes}
+        )
+
+
+def test_frames_that_a_node_made_are_taken_as_they_are(bridge: ModuleType) -> None:
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    video = components(30, 30)
+    first, second = (source_video.read_source(video, 7) for _ in range(2))
+    assert first.digest == second.digest and (first.count, first.rate, first.size) == (30, 30, (48, 32))
+    assert torch.equal(first.tail, video.get_components().images[-5:])
+
+
+def test_a_video_that_is_gone_or_fits_no_mp4_is_said_so(
+    bridge: ModuleType, model: Any, vae: Any, tmp_path: Path
+) -> None:
+    made_video = importlib.import_module("skyreels_v2.wan_core.comfy.made_video").MadeVideo
+    made = make(bridge, inputs(bridge, model, vae), settings(bridge))
+    video = made_video(made.path)
+    assert video.get_dimensions() == (32, 32)
+    video.save_to(str(tmp_path / "copy.mp4"))
+    assert (frames_of(tmp_path / "copy.mp4") == frames_of(made.path)).all()
+    prores = made_video(make(bridge, inputs(bridge, model, vae), settings(bridge, codec="prores")).path)
+    with pytest.raises(ValueError, match=r"cannot hold this codec; the finished video is .*video\.mov"):
+        prores.save_to(str(tmp_path / "copy2.mp4"))
+    assert not (tmp_path / "copy2.mp4").exists()
+    made.path.unlink()
+    for ask in (video.get_dimensions, video.get_components, video.get_stream_source):
+        with pytest.raises(ValueError, match="was removed since it was made"):
+            ask()
+
+
+def test_a_torn_video_is_made_again_from_its_parts(bridge: ModuleType, model: Any, vae: Any) -> None:
+    made = make(bridge, inputs(bridge, model, vae), settings(bridge))
+    whole = made.path.read_bytes()
+    made.path.write_bytes(whole[: len(whole) // 2])
+    again = make(bridge, inputs(bridge, model, vae), settings(bridge))
+    assert "finished by an earlier run" in again.text and again.path.read_bytes() == whole
