@@ -104,7 +104,8 @@ def quality_inputs() -> list[Any]:
             options=available_codecs(),
             default="h264",
             tooltip="h264: plays everywhere. hevc and av1: smaller. prores: for editing (mov, which SaveVideo cannot "
-            "copy: take the file from the job's folder). ffv1: lossless (mkv). png: every frame as a lossless picture, with an h264 video to look at.",
+            "copy: take the file from the job's folder). ffv1: lossless (mkv). png: every frame as a lossless picture, "
+            "with an h264 video to look at.",
         ),
         io.Int.Input(
             "crf",
