@@ -30,7 +30,7 @@ from wan_core.video import contact_sheet, save_png
 
 MINUTE = 1457  # video frames at 24 per second
 NEW = WINDOW - OVERLAP  # video frames that a segment adds
-LOOP_OVERLAP = 9  # video frames; both ends of a loop's last segment are known
+LOOP_OVERLAP = 5  # video frames; both ends of a loop's last segment are known, so few leave it room
 # of loops: all straight motions go once around in 32 frames, so one of 64 closes by itself and in one of 72 the shape
 # has to make up for a quarter of the way
 LOOP_FRAMES = (64, 72)

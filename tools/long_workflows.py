@@ -201,7 +201,7 @@ def long_workflows() -> dict[str, Graph]:
         ),
         "skyreels_v2_demo_loop": long_graph(
             "a yellow circle moving in a circle on a black background",
-            LongSettings(replace(EMBEDDED, window=(37, 9)), 65, "demo_loop", 4.0, 5.0, loop=True),
+            LongSettings(replace(EMBEDDED, window=(37, 5)), 65, "demo_loop", 4.0, 5.0, loop=True),
             "A video whose end leads back to its start: 64 frames, twice around. 64x64 pixels.",
             "首尾相接的循环视频：64 帧，正好绕两圈。64x64 像素。",
         ),

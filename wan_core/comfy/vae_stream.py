@@ -133,8 +133,9 @@ class StreamingDecoder:
 
     def tiles(self, size: Sequence[int]) -> list[Tile]:
         """Return the tiles of a latent picture of this size."""
-        tile = self.tile or max(size)
-        return cut(*size, tile, tile // OVERLAP_SHARE)
+        rows, columns = size
+        tile = self.tile or max(rows, columns)
+        return cut(rows, columns, tile, tile // OVERLAP_SHARE)
 
     def decode(self, before: list[torch.Tensor], chunks: list[torch.Tensor]) -> torch.Tensor:
         """Return the frames of chunks, tile by tile; `before`: what tiles have to see first, to begin their memory."""

@@ -140,7 +140,7 @@ def test_a_script_is_read_in_the_time_of_the_video(pack_nodes: dict[str, Any], m
     ("changes", "words"),
     [
         ({"overlap_history": 21}, "leaves no room for new frames"),
-        ({"codec": "cinepak"}, "codec is cinepak"),
+        ({"codec": "cinepak"}, "codec is 'cinepak'"),
         ({"crf": 60}, "crf is 60"),
         ({"job_name": "../elsewhere"}, "plain file name"),
         ({"steps": 0}, "steps is 0"),
