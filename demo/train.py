@@ -23,7 +23,7 @@ from demo.training import Plan
 from demo.vae import load_vae, save_vae
 
 MODELS = ("text", "encoder", "decoder", "dit")
-SHARES = {"text": 0.009, "encoder": 0.013, "decoder": 0.07, "dit": 0.908}  # of the minutes
+SHARES = {"text": 0.008, "encoder": 0.012, "decoder": 0.061, "dit": 0.919}  # of the minutes
 POOL_SEED = 8 * 10**6
 HELD_OUT_CLIPS = 32
 LEARNING_RATE = 1e-3
@@ -76,7 +76,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.train", description="Train the embedded models from nothing.")
     usual = "cuda" if torch.cuda.is_available() else "cpu"
     add = parser.add_argument
-    add("--minutes", type=float, default=442, help="for all that is trained (default: 442)")
+    add("--minutes", type=float, default=508, help="for all that is trained (default: 508)")
     add("--folder", type=Path, default=Path("demo_training"), help="for checkpoints and results")
     add("--resume", action="store_true", help="go on from the folder's checkpoints")
     add("--begin", type=Path, help="with --only encoder or dit: a file to begin with instead of random weights")
