@@ -1,4 +1,4 @@
-"""The machine in words: processor, cores, memory, device and versions; no host name and no folder."""
+"""The machine in words: processor, cores, memory and versions; no host name and no folder."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ class Machine:
     cores: int
     threads: int
     memory_gb: int
-    device: str
     torch: str
     diffusers: str
     comfyui: str
 
     def words(self) -> str:
         """Return one paragraph."""
-        device = f"{self.device}; " if self.device else ""
         comfyui = f", ComfyUI {self.comfyui}" if self.comfyui else ""
         return (
-            f"{device}{self.processor} ({self.instructions}), {self.cores} cores of which {self.threads} compute, "
+            f"{self.processor} ({self.instructions}), {self.cores} cores of which {self.threads} compute, "
             f"{self.memory_gb} GB of memory; torch {self.torch}, diffusers {self.diffusers}{comfyui}."
         )
 
@@ -56,7 +54,6 @@ def this_machine(comfyui: str = "") -> Machine:
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         memory_gb=round(pages / 2**30),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         torch=torch.__version__,
         diffusers=diffusers.__version__,
         comfyui=comfyui,

@@ -1,4 +1,7 @@
-"""How it is measured: contenders take turns, so that whatever else the machine does meets all of them alike."""
+"""How it is measured: contenders take turns, so that whatever else the machine does meets all of them alike.
+
+All of it runs on the processor, also where there is a GPU.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,6 @@ RESET_PEAK = Path("/proc/self/clear_refs")
 RESET_PEAK_CODE = "5"  # Linux: forget the peak of resident memory
 # glibc: give every large allocation back to the system as soon as it is freed
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-
-
-def wait() -> None:
-    """Wait until the device has done what was asked of it."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 # what is counted as time: on a machine that others use too, the seconds that processors worked for us stay comparable
@@ -44,10 +41,8 @@ def interleaved(
     for number in range(rounds):
         names = list(calls) if number % 2 == 0 else list(reversed(calls))
         for name in names:
-            wait()
             begin = clock()
             calls[name]()
-            wait()
             seconds[name].append(clock() - begin)
     return seconds
 
@@ -59,9 +54,8 @@ def median_ratio(over: list[float], under: list[float]) -> float:
 
 def matrix_product_peak(dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the floating-point operations a second of a large matrix product, the best of some tries."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    size = 8192 if device == "cuda" else 1536
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    size = 1536
+    a, b = (torch.randn(size, size, dtype=dtype) for _ in range(2))
     seconds = interleaved({"product": lambda: a @ b}, 5, clock)["product"]
     return 2 * size**3 / min(seconds)
 
@@ -72,12 +66,6 @@ def peak_extra_bytes(call: Callable[[], object]) -> int | None:
     Ask in a fresh process with the ENVIRONMENT below: memory that an earlier call has left to the allocator hides what
     this one takes.
     """
-    if torch.cuda.is_available():
-        wait()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before
     if not RESET_PEAK.exists():
         return None
     ctypes.CDLL(None).malloc_trim(0)

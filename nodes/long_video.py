@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..wan_core.codecs import find_codec
+from ..wan_core.comfy.checks import check_long_model
 from ..wan_core.comfy.job_progress import node_text
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at, prompts_of
@@ -44,15 +46,12 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     return io.NodeOutput(MadeVideo(made.path), {"samples": made.latents}, made.text)
 
 
-def check_extension(settings: dict[str, Any], new_frames: int, job_name: str) -> None:
-    """Refuse settings of an extension that no video could have; `Raises: SkyReelsError`."""
+def check_early(model: Any, settings: LongVideoSettings, job_name: str) -> None:
+    """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
-    forcing = ForcingOptions(**{name: settings[name] for name in FORCING if name != "fps"})
-    others = {name: value for name, value in settings.items() if name not in FORCING}
-    total = whole_frames(settings["overlap_history"]) + new_frames
-    chosen = LongVideoSettings(**others, total_frames=total, forcing=forcing)
-    chosen.plan()
-    find_codec(chosen.codec, chosen.crf)
+    settings.plan()
+    find_codec(settings.codec, settings.crf)
+    check_long_model(model.model, settings.forcing.causal_attention)
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
@@ -125,6 +124,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = SIZES.get(size, (width, height))
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
+        check_early(model, chosen, job_name)
         prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         inputs = Inputs(model, vae, prompts, negative, images)
@@ -197,14 +197,14 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Go on from the video."""
-        check_extension(settings, new_frames, job_name)  # a long video takes its time to be read
+        forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
+        total = whole_frames(settings["overlap_history"]) + new_frames
+        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
+        check_early(model, chosen, job_name)
         source = read_source(video, settings["overlap_history"])
         width, height = SIZES.get(size) or source.size
-        forcing = ForcingOptions(
-            fps=source.model_fps, **{name: settings.pop(name) for name in FORCING if name != "fps"}
-        )
-        total = len(source.tail) + new_frames
-        chosen = LongVideoSettings(**settings, total_frames=total, width=width, height=height, forcing=forcing)
+        forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames
+        chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)
         prompts = prompts_of(positive, script, chosen, float(source.rate))
         images = GivenImages(source.tail, end_image)
         inputs = Inputs(model, vae, prompts, negative, images, source)
