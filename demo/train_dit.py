@@ -175,7 +175,8 @@ def train_dit(
         else:
             clean = source.latents[rows, :, start : start + frames].float().to(plan.device)
             former = (source.former[rows] - start).clamp(min=0)
-        led = torch.where(source.surges[rows].any(dim=1)[:, None] & (frames > 1), source.surges[rows] - start, 0)
+        changes = source.surges[rows]
+        led = torch.where(changes.any(dim=1, keepdim=True) & (frames > 1), changes - start, 0)
         silent = former >= frames  # nothing is seen of what the caption says
         context, fps = prompts.of_clips(source, rows, seed, silent), source.clips.fps[rows].to(plan.device)
         return forcing_loss(module, clean, context, fps, causal, generator, former.masked_fill(silent, 0), led)

@@ -178,6 +178,16 @@ class CachedRun:
         for cache in self.caches.values():
             cache.move(device)
 
+    def call(self, cache: KVCache, x: Tensor, t: Tensor, block_size: int, **inputs: Any) -> Tensor:
+        """Call the model with a cache that has begun; what it keeps counts once the call has come to its end."""
+        try:
+            velocity = self.model(x, t, causal_block_size=block_size, cache=cache, **inputs)
+        except BaseException:
+            cache.cancel()  # some layers have kept their part already
+            raise
+        cache.finish()
+        return velocity
+
 
 class CausalRun(CachedRun):
     """The model calls of one clip under causal attention, with as little computed as the result depends on.
@@ -223,12 +233,7 @@ class CausalRun(CachedRun):
         first = cache.end - row.start
         behind = -(-(row.busy_end - row.start) // block) * block
         at_work = slice(first, behind)  # slicing ends at the last frame, when the last block is a short one
-        try:
-            computed = self.model(x[:, :, at_work], t[:, at_work], causal_block_size=block, cache=cache, **inputs)
-        except BaseException:
-            cache.cancel()  # some layers have kept their part already
-            raise
-        cache.finish()
+        computed = self.call(cache, x[:, :, at_work], t[:, at_work], block, **inputs)
         velocity = computed.new_zeros(*computed.shape[:2], *x.shape[2:])  # image-to-video models take more channels in
         velocity[:, :, at_work] = computed
         return velocity

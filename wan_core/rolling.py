@@ -128,13 +128,7 @@ class RollingRun(CachedRun):
                 "leave out model calls, such as EasyCache, or that change the guidance on the way."
             )
         cache.begin(row.start, row.behind if row.keep else row.first, self.window.sink_frames)
-        try:
-            velocity = self.model(x, t, causal_block_size=frames, cache=cache, **inputs)
-        except BaseException:
-            cache.cancel()  # some layers have kept their part already
-            raise
-        cache.finish()
-        return velocity
+        return self.call(cache, x, t, frames, **inputs)
 
 
 def model_denoise(run: RollingRun, **inputs: Any) -> RollingDenoise:

@@ -34,16 +34,26 @@ def check_model(model: Any, causal_attention: bool) -> None:
         )
 
 
+def input_channels(model: Any) -> int:
+    """Return how many channels the transformer of a BaseModel takes: more than a latent's for image-to-video models."""
+    return model.diffusion_model.patch_embedding.weight.shape[1]
+
+
+def refuse_image_to_video(model: Any, reason: str) -> None:
+    """Refuse an image-to-video model; `reason` goes on with the sentence. `Raises: InputError`."""
+    channels = input_channels(model)
+    if channels != LATENT_CHANNELS:
+        raise InputError(f"This is an image-to-video model ({channels} input channels), {reason}")
+
+
 def check_long_model(model: Any, causal_attention: bool) -> None:
     """Refuse a BaseModel that cannot go on from the frames of the segment before; `Raises: InputError`."""
     check_model(model, causal_attention)
-    channels = model.diffusion_model.patch_embedding.weight.shape[1]
-    if channels != LATENT_CHANNELS:
-        raise InputError(
-            f"This is an image-to-video model ({channels} input channels), whose segments would all begin with one "
-            f"image, but a long video needs one with {LATENT_CHANNELS}: load a SkyReels-V2-DF model and connect the "
-            "image to start_image, or make one window with SkyReels-V2 Sampler."
-        )
+    refuse_image_to_video(
+        model,
+        f"whose segments would all begin with one image, but a long video needs one with {LATENT_CHANNELS}: load a "
+        "SkyReels-V2-DF model and connect the image to start_image, or make one window with SkyReels-V2 Sampler.",
+    )
 
 
 def check_rolling_model(model: Any) -> None:
@@ -54,13 +64,11 @@ def check_rolling_model(model: Any) -> None:
             "This model runs on ComfyUI's own transformer, which cannot keep finished frames in a cache: load the same "
             "file (Self Forcing, CausVid, Causal Forcing, LongLive or SkyReels-V2-DF) with SkyReels-V2 Model Loader."
         )
-    channels = model.diffusion_model.patch_embedding.weight.shape[1]
-    if channels != LATENT_CHANNELS:
-        raise InputError(
-            f"This is an image-to-video model ({channels} input channels), but rolling needs a causal text-to-video "
-            f"model ({LATENT_CHANNELS} channels): load one, and give it its first frame with SkyReels-V2 Start/End/Key "
-            "Frames."
-        )
+    refuse_image_to_video(
+        model,
+        f"but rolling needs a causal text-to-video model ({LATENT_CHANNELS} channels): load one, and give it its first "
+        "frame with SkyReels-V2 Start/End/Key Frames.",
+    )
 
 
 def check_latent(latent: dict[str, Any]) -> torch.Tensor:
@@ -97,7 +105,7 @@ def check_conditioning(
                 f"The {name} conditioning is {width} wide, but this model takes {wanted}: load umt5_xxl with "
                 'CLIPLoader, type "wan", and encode the prompt with it.'
             )
-        channels = transformer.patch_embedding.weight.shape[1]
+        channels = input_channels(model)
         if channels == LATENT_CHANNELS:
             continue
         image = options.get("concat_latent_image")

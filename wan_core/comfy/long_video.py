@@ -27,7 +27,7 @@ from .job_progress import JobProgress
 from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
 from .memory_ladder import OutOfMemory
 from .sampler import DiffusionForcingSampler
-from .vae_stream import MEMORY_FRAMES, StreamingDecoder
+from .vae_stream import StreamingDecoder
 
 JOBS_FOLDER = "skyreels_v2_jobs"
 GIGABYTE = 10**9
@@ -155,8 +155,7 @@ class LongVideoRun:
             settings.drift_control,
             inputs.prompts.blend,
         )
-        self.history = torch.zeros(1, LATENT_CHANNELS, 0, *shape[2:])  # the last latents that the decoder was given
-        self.pushed = 0  # how many it was given in all
+        self.pushed = 0  # latent frames that the decoder was given in all
 
     def make(self) -> None:
         """Make every segment that the journal lacks; one that was torn makes only itself again."""
@@ -164,7 +163,7 @@ class LongVideoRun:
         for finished in continue_job(self.rollout, self.sample, self.journal, reencode):
             self.take_up(finished.segment.index)
             parts = self.write(finished)
-            tensors = finished.carry.tensors() | {"history": self.history, "pushed": torch.tensor(self.pushed)}
+            tensors = finished.carry.tensors() | {"history": self.decoder.history, "pushed": torch.tensor(self.pushed)}
             if finished.segment.index == len(self.plan.segments) - 1:
                 tensors["window"] = finished.window
             self.journal.commit(finished.segment.index, tensors, parts)
@@ -197,9 +196,9 @@ class LongVideoRun:
             return
         stored = self.journal.load(index - 1)
         self.decoder = StreamingDecoder(self.inputs.vae)
-        self.history, self.pushed = stored["history"], int(stored["pushed"])
+        self.pushed = int(stored["pushed"])
         with torch.inference_mode():
-            self.decoder.push(self.history)
+            self.decoder.warm_up(stored["history"])
 
     def decode(self, finished: Finished) -> torch.Tensor:
         """Return the video frames [n, H, W, 3] that can be shown now that a segment is finished."""
@@ -208,9 +207,6 @@ class LongVideoRun:
             frames = self.decoder.push(finished.latents, final=last)
         self.decoder.park()
         self.pushed += finished.segment.new
-        # as many, odd or even, as were pushed: so a decoder that begins with them meets the same pairs
-        keep = MEMORY_FRAMES + 1 + (self.pushed + 1) % 2
-        self.history = torch.cat((self.history, finished.latents.to(self.history)), dim=2)[:, :, -keep:].clone()
         if last and self.plan.trimmed_frames:
             frames = frames[: -self.plan.trimmed_frames]
         return frames

@@ -174,6 +174,12 @@ class StreamingDecoder:
         video = self.vae.process_output(video.float().cpu())
         return video[0].movedim(0, -1)
 
+    @property
+    def history(self) -> torch.Tensor:
+        """What a new decoder warms up with: the last latent frames pushed [1, 16, f, H / 8, W / 8], on the CPU."""
+        known = [frames.cpu() for frames in (self.decoded, self.waiting) if frames is not None]
+        return torch.cat(known, dim=2)
+
     def park(self) -> None:
         """Move what the decoder remembers to the CPU, to leave the device to the transformer."""
         self.memories = [moved(memory, CPU) for memory in self.memories]
@@ -182,7 +188,7 @@ class StreamingDecoder:
         """Bring a new decoder into the state it had after a video, from the last latent frames of it.
 
         Args:
-            samples: [1, 16, f, H / 8, W / 8], the last frames already decoded, an odd number of them or all; with
+            samples: its `history`: the last frames decoded, an odd number of them or all, and one that waits; with
                 MEMORY_FRAMES + 1 or more the frames that follow equal those of the undisturbed decoder to the bit.
         """
         self.push(samples)

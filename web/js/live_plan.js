@@ -25,22 +25,12 @@ async function ask(node, element) {
     if (response.ok) show(element, await response.json())
 }
 
-function watch(node, changed) {
-    for (const widget of node.widgets) {
-        const before = widget.callback
-        widget.callback = function (...given) {
-            const result = before?.apply(this, given)
-            changed()
-            return result
-        }
-    }
-    for (const event of ["onConfigure", "onConnectionsChange"]) {
-        const before = node[event]
-        node[event] = function (...given) {
-            const result = before?.apply(this, given)
-            changed()
-            return result
-        }
+function after(target, name, action) {
+    const before = target[name]
+    target[name] = function (...given) {
+        const result = before?.apply(this, given)
+        action()
+        return result
     }
 }
 
@@ -59,13 +49,10 @@ app.registerExtension({
             clearTimeout(timer)
             timer = setTimeout(() => ask(node, element), PAUSE_MS)
         }
-        watch(node, changed)
+        for (const widget of node.widgets) after(widget, "callback", changed)
+        for (const event of ["onConfigure", "onConnectionsChange"]) after(node, event, changed)
         app.ui.settings.addEventListener?.(`${LANGUAGE}.change`, changed)
-        const removed = node.onRemoved
-        node.onRemoved = function (...given) {
-            app.ui.settings.removeEventListener?.(`${LANGUAGE}.change`, changed)
-            return removed?.apply(this, given)
-        }
+        after(node, "onRemoved", () => app.ui.settings.removeEventListener?.(`${LANGUAGE}.change`, changed))
         const widget = node.addDOMWidget("live_plan", "text", element, {
             serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {},
             getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT,
