@@ -1,13 +1,17 @@
-"""What is measured: sizes of model and latent video, the three ways to call it, and the inputs of a call."""
+"""What is measured: sizes of model and latent video, the three ways to call it, and the inputs of a call.
+
+The sizes of a processor are cut to what it can do in seconds; those of a GPU are whole models and whole clips.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from wan_core.config import WanConfig
+from wan_core.model import WanModel
 
 MODES = ("per-frame", "one timestep", "block-causal")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -40,19 +44,34 @@ class Size:
         return frames * rows * columns
 
 
-SIZES = {
+# fps weights are left out: only one of the releases has them, and ComfyUI's own model has no place for them
+SMALL_MODEL = replace(WanConfig.preset("DF-1.3B-540P"), inject_sample_info=False)
+LARGE_MODEL = WanConfig.preset("DF-14B-720P")
+CPU_SIZES = {
     "small": Size(WanConfig(dim=512, ffn_dim=2048, num_heads=4, num_layers=4), (25, 16, 16), 5),
     "large": Size(WanConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=2), (9, 34, 60), 3),
 }
+GPU_SIZES = {
+    "1.3B-540P": Size(SMALL_MODEL, (25, 68, 120), 5),  # 97 frames of 544 x 960
+    "14B-540P": Size(LARGE_MODEL, (25, 68, 120), 5),
+    "14B-720P": Size(LARGE_MODEL, (31, 90, 160), 5),  # 121 frames of 720 x 1280
+}
+FIT_SIZES = {
+    "14B-540P": GPU_SIZES["14B-540P"],
+    "14B-720P": GPU_SIZES["14B-720P"],
+    "14B-1080P": Size(LARGE_MODEL, (31, 136, 240), 5),
+}
+SIZES = CPU_SIZES | GPU_SIZES | FIT_SIZES
 
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table."""
+    """One line of the table: names of SIZES, MODES and DTYPES, and where it is computed."""
 
     size: str
     mode: str
     dtype: str
+    device: str = "cpu"
 
     @property
     def shape(self) -> Size:
@@ -73,11 +92,6 @@ class Case:
         return f"{self.mode}{block}, {size}, {self.dtype}"
 
 
-def all_cases() -> list[Case]:
-    """Return every combination of size, mode and dtype."""
-    return [Case(size, mode, dtype) for size in SIZES for dtype in DTYPES for mode in MODES]
-
-
 def floating_point_operations(case: Case) -> int:
     """Return the multiplications and additions of the floor: of its matrix products and attention calls."""
     config, (frames, rows, columns) = case.shape.config, case.shape.grid
@@ -95,6 +109,13 @@ def floating_point_operations(case: Case) -> int:
     return 2 * (config.num_layers * (linear + attention) + embeddings)
 
 
+def weight_bytes(case: Case) -> int:
+    """Return the memory that the weights of a case take in its dtype."""
+    with torch.device("meta"):
+        model = WanModel(case.shape.config, dtype=DTYPES[case.dtype])
+    return sum(parameter.numel() * parameter.itemsize for parameter in model.parameters())
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What every contender is called with."""
@@ -104,14 +125,14 @@ class Inputs:
     context: Tensor  # [1, 512, text_dim]
 
 
-def inputs(case: Case, device: str = "cpu", frames: int | None = None) -> Inputs:
+def inputs(case: Case, frames: int | None = None) -> Inputs:
     """Return seeded inputs of a case, or of its first frames."""
     generator = torch.Generator().manual_seed(7)
     dtype, (length, height, width) = DTYPES[case.dtype], case.shape.latent
     frames = length if frames is None else frames
     t = torch.tensor([700.0]) if case.mode == "one timestep" else torch.linspace(0, 999, frames).floor()[None]
     return Inputs(
-        torch.randn(1, 16, frames, height, width, generator=generator).to(device, dtype),
-        t.to(device),
-        torch.randn(1, TEXT_TOKENS, case.shape.config.text_dim, generator=generator).to(device, dtype),
+        torch.randn(1, 16, frames, height, width, generator=generator).to(case.device, dtype),
+        t.to(case.device),
+        torch.randn(1, TEXT_TOKENS, case.shape.config.text_dim, generator=generator).to(case.device, dtype),
     )

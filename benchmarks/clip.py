@@ -26,11 +26,13 @@ class Clip:
     size: str = "small"
     steps: int = 30
     ar_step: int = 5
+    dtype: str = "float32"
+    device: str = "cpu"
 
     @property
     def case(self) -> Case:
         """Model and latents."""
-        return Case(self.size, "block-causal", "float32")
+        return Case(self.size, "block-causal", self.dtype, self.device)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class ClipResult:
 
 
 class CountedModel:
-    """A WanModel that counts how many causal blocks it computes."""
+    """A WanModel that counts how many causal blocks it computes; the latents stay in float32 whatever its dtype."""
 
     def __init__(self, model: WanModel):
         self.model = model
@@ -61,7 +63,8 @@ class CountedModel:
     def __call__(self, x: Tensor, t: Tensor, context: Tensor, causal_block_size: int, **inputs: object) -> Tensor:
         """Return the velocity."""
         self.blocks += -(-x.shape[2] // causal_block_size)
-        return self.model(x, t, context, causal_block_size=causal_block_size, **inputs)
+        velocity = self.model(x.to(context), t, context, causal_block_size=causal_block_size, **inputs)
+        return velocity.to(x)
 
 
 def run_clip(clip: Clip, model: CountedModel, cached: bool) -> tuple[Tensor, int]:
@@ -79,7 +82,7 @@ def run_clip(clip: Clip, model: CountedModel, cached: bool) -> tuple[Tensor, int
                 velocity = model(x, t, given.context, causal_block_size=case.block)
             return x - velocity * frame_sigmas[:, None, None]
 
-        return sample(denoise, given.x, flow_sigmas(clip.steps), schedule), run.num_bytes
+        return sample(denoise, given.x.float(), flow_sigmas(clip.steps), schedule), run.num_bytes
 
 
 def measure_clip(clip: Clip, clock: Callable[[], float] = time.perf_counter) -> ClipResult:

@@ -14,28 +14,30 @@ from .floor import Floor
 from .hosts import Host
 
 Call = Callable[[Inputs], Tensor]
-FLOOR, OURS, DIFFUSERS, COMFYUI = "floor", "ours", "diffusers", "ComfyUI"
+FLOOR, OURS, COMPILED, DIFFUSERS, COMFYUI = "floor", "ours", "ours compiled", "diffusers", "ComfyUI"
 
 
-def names(case: Case, host: Host | None) -> list[str]:
+def names(case: Case, host: Host | None, compiled: bool = False) -> list[str]:
     """Return who can compute a case; diffusers comes before ComfyUI, whose packages it must not see."""
+    ours = [OURS, COMPILED] if compiled else [OURS]
     with_host = host is not None and not case.block
-    return [FLOOR, OURS, DIFFUSERS, COMFYUI] if with_host else [FLOOR, OURS, DIFFUSERS]
+    return [FLOOR, *ours, DIFFUSERS, COMFYUI] if with_host else [FLOOR, *ours, DIFFUSERS]
 
 
-def fill(model: nn.Module) -> None:
+def fill(model: nn.Module, device: str) -> None:
     """Give a model seeded random weights that keep the numbers in range; norms stay near one."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(device).manual_seed(1)
     for name, parameter in model.named_parameters():
-        parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.03).to(parameter.dtype)
+        values = torch.randn(parameter.shape, generator=generator, device=device) * 0.03
+        parameter.data = values.to(parameter.dtype)
         if "norm" in name and name.endswith("weight"):
             parameter.data += 1
 
 
 def our_model(case: Case) -> WanModel:
-    """Return our model of a case, in its dtype."""
-    model = WanModel(case.shape.config, dtype=DTYPES[case.dtype])
-    fill(model)
+    """Return our model of a case, on its device and in its dtype."""
+    model = WanModel(case.shape.config, device=torch.device(case.device), dtype=DTYPES[case.dtype])
+    fill(model, case.device)
     return model.eval().requires_grad_(False)
 
 
@@ -43,7 +45,7 @@ def build(name: str, case: Case, model: WanModel | None = None, host: Host | Non
     """Return a contender, ready to be called.
 
     Args:
-        name: FLOOR, OURS, DIFFUSERS or COMFYUI.
+        name: FLOOR, OURS, COMPILED, DIFFUSERS or COMFYUI.
         case: what it has to compute.
         model: our model with the weights that all share; made when not given.
         host: where ComfyUI is, for COMFYUI.
@@ -58,7 +60,19 @@ def build(name: str, case: Case, model: WanModel | None = None, host: Host | Non
     if name == FLOOR:
         floor = Floor(dict(model.state_dict()), case)
         return lambda given: floor(given.x, given.t, given.context)
+    if name == COMPILED:
+        model = compiled_copy(model)
     return lambda given: model(given.x, given.t, given.context, causal_block_size=case.block)
+
+
+def compiled_copy(model: WanModel) -> WanModel:
+    """Return a model of the same weights, its blocks under torch.compile as ComfyUI's TorchCompileModel puts them."""
+    with torch.device("meta"):
+        copy = WanModel(model.config)
+    copy.load_state_dict(model.state_dict(), assign=True)
+    for block in copy.blocks:
+        block.compile()
+    return copy.eval().requires_grad_(False)
 
 
 def diffusers_call(case: Case, model: WanModel) -> Call:
@@ -68,10 +82,13 @@ def diffusers_call(case: Case, model: WanModel) -> Call:
     from wan_core.checkpoint import normalize_state_dict
 
     config = case.shape.config
-    theirs = SkyReelsV2Transformer3DModel(
-        num_attention_heads=config.num_heads, attention_head_dim=config.dim // config.num_heads,
-        ffn_dim=config.ffn_dim, num_layers=config.num_layers, text_dim=config.text_dim,
-    )  # fmt: skip
+    with torch.device("meta"):  # no random numbers for 14 billion weights that are replaced anyway
+        theirs = SkyReelsV2Transformer3DModel(
+            num_attention_heads=config.num_heads, attention_head_dim=config.dim // config.num_heads,
+            ffn_dim=config.ffn_dim, num_layers=config.num_layers, text_dim=config.text_dim,
+        )  # fmt: skip
+    rope = theirs.rope  # its tables are no weights: they are made anew
+    theirs.rope = type(rope)(rope.attention_head_dim, rope.patch_size, rope.max_seq_len).to(case.device)
     # give their names to our tensors: convert the names of stand-ins, and see which tensor came out under which name
     stand_ins = {name: torch.empty(value.shape, device="meta") for name, value in theirs.state_dict().items()}
     their_name = {id(tensor): name for name, tensor in stand_ins.items()}
@@ -93,7 +110,7 @@ def comfyui_call(case: Case, model: WanModel, host: Host) -> Call:
     host.make_importable()
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = case.device == "cpu"
     args.use_pytorch_cross_attention = True  # the kernel that all others use
     import comfy.ldm.wan.model
     import comfy.ops
@@ -101,7 +118,8 @@ def comfyui_call(case: Case, model: WanModel, host: Host) -> Call:
     config = case.shape.config
     theirs = comfy.ldm.wan.model.WanModel(
         model_type="t2v", dim=config.dim, ffn_dim=config.ffn_dim, num_heads=config.num_heads,
-        num_layers=config.num_layers, dtype=DTYPES[case.dtype], device="cpu", operations=comfy.ops.disable_weight_init,
+        num_layers=config.num_layers, dtype=DTYPES[case.dtype], device=case.device,
+        operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     theirs.load_state_dict(model.state_dict(), assign=True)
     theirs.eval().requires_grad_(False)

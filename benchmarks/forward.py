@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from . import peak
 from .cases import DTYPES, Case, floating_point_operations, inputs
 from .contenders import FLOOR, build, names, our_model
 from .hosts import Host
-from .measure import CLOCKS, interleaved, matrix_product_peak, median_ratio
+from .measure import CLOCKS, gpu_peak_extra_bytes, interleaved, matrix_product_peak, median_ratio
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,17 @@ class Settings:
 
     Attributes:
         rounds: how often each contender gets its turn.
-        clock: "wall" or "processor".
+        clock: "wall", "processor" or "gpu".
         threads: processor threads that compute.
-        memory: whether to measure memory as well, each contender in a process of its own.
+        memory: whether to measure memory as well; on a processor each contender in a process of its own.
+        compiled: whether ours takes part under torch.compile too.
     """
 
     rounds: int = 5
     clock: str = "wall"
     threads: int = 1
     memory: bool = True
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,47 +43,69 @@ class Result:
     Attributes:
         case: the case's title.
         name: the contender.
-        seconds: one figure per round.
+        seconds: one figure per round; none where the device's memory did not suffice.
         of_floor: median over the rounds of the floor's time over this one's: 1 = nothing but products and attention.
-        of_peak: share of the machine's own matrix product, median.
+        of_peak: share of the machine's own matrix product, median: its model FLOPs utilisation (MFU).
         extra_bytes: memory at the peak beyond weights and inputs; None where it was not measured.
     """
 
     case: str
     name: str
     seconds: list[float]
-    of_floor: float
-    of_peak: float
+    of_floor: float | None
+    of_peak: float | None
     extra_bytes: int | None
 
     @property
-    def median(self) -> float:
+    def median(self) -> float | None:
         """The median of the seconds."""
-        return statistics.median(self.seconds)
+        return statistics.median(self.seconds) if self.seconds else None
 
 
 def measure_case(case: Case, settings: Settings, host: Host | None) -> list[Result]:
     """Return one result per contender; all take turns on the same weights and inputs."""
     clock = CLOCKS[settings.clock]
+    machine_peak = matrix_product_peak(DTYPES[case.dtype], clock, case.device)
     given = inputs(case)
+    everyone = names(case, host, settings.compiled)
+    calls: dict[str, Callable[[], object]] = {}
+    extra_bytes: dict[str, int | None] = {}
     with torch.no_grad():
         model = our_model(case)
-        calls: dict[str, Callable[[], object]] = {}
-        for name in names(case, host):
-            call = build(name, case, model, host)
-            call(given)  # warm up
-            calls[name] = partial(call, given)
+        for name in everyone:
+            call = partial(build(name, case, model, host), given)
+            extra_bytes[name], fits = first_call(call, case.device)
+            if fits:
+                calls[name] = call
         seconds = interleaved(calls, settings.rounds, clock)
-        machine_peak = matrix_product_peak(DTYPES[case.dtype], clock)
+    if settings.memory and case.device == "cpu":
+        extra_bytes = {name: peak.measured(name, case, settings.threads, host) for name in everyone}
     operations = floating_point_operations(case)
     return [
         Result(
             case.title,
             name,
-            times,
-            median_ratio(seconds[FLOOR], times),
-            operations / statistics.median(times) / machine_peak,
-            peak.measured(name, case, settings.threads, host) if settings.memory else None,
+            seconds[name],
+            median_ratio(seconds[FLOOR], seconds[name]),
+            operations / statistics.median(seconds[name]) / machine_peak,
+            extra_bytes[name] if settings.memory else None,
         )
-        for name, times in seconds.items()
+        if name in calls
+        else Result(case.title, name, [], None, None, None)
+        for name in everyone
     ]
+
+
+def first_call(call: Callable[[], object], device: str) -> tuple[int | None, bool]:
+    """Warm a call up; return the bytes of GPU memory at its peak (None on a processor), and whether memory sufficed."""
+    try:
+        if device == "cpu":
+            call()
+            return None, True
+        return gpu_peak_extra_bytes(call), True
+    except torch.OutOfMemoryError:
+        return None, False
+    finally:  # what one contender leaves in torch's pool is no room for the next
+        gc.collect()
+        if device != "cpu":
+            torch.cuda.empty_cache()

@@ -25,12 +25,14 @@ class Machine:
     torch: str
     diffusers: str
     comfyui: str
+    gpu: str = ""
 
     def words(self) -> str:
         """Return one paragraph."""
         comfyui = f", ComfyUI {self.comfyui}" if self.comfyui else ""
+        gpu = f"{self.gpu}, beside " if self.gpu else ""
         return (
-            f"{self.processor} ({self.instructions}), {self.cores} cores of which {self.threads} compute, "
+            f"{gpu}{self.processor} ({self.instructions}), {self.cores} cores of which {self.threads} compute, "
             f"{self.memory_gb} GB of memory; torch {self.torch}, diffusers {self.diffusers}{comfyui}."
         )
 
@@ -39,8 +41,14 @@ class Machine:
         return asdict(self)
 
 
-def this_machine(comfyui: str = "") -> Machine:
-    """Look at this machine; `comfyui` is the version of the host that is measured."""
+def gpu_words() -> str:
+    """Return the GPU's name and memory."""
+    properties = torch.cuda.get_device_properties(0)
+    return f"{properties.name} ({properties.total_memory / 2**30:.0f} GB of memory, CUDA {torch.version.cuda})"
+
+
+def this_machine(comfyui: str = "", device: str = "cpu") -> Machine:
+    """Look at this machine; `comfyui` is the version of the host that is measured, `device` where it is measured."""
     import diffusers
 
     lines = CPU_INFO.read_text("utf-8").splitlines() if CPU_INFO.exists() else []
@@ -57,4 +65,5 @@ def this_machine(comfyui: str = "") -> Machine:
         torch=torch.__version__,
         diffusers=diffusers.__version__,
         comfyui=comfyui,
+        gpu="" if device == "cpu" else gpu_words(),
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .clip import ClipResult
-from .contenders import COMFYUI, DIFFUSERS, FLOOR, OURS
+from .contenders import COMFYUI, COMPILED, DIFFUSERS, FLOOR, OURS
+from .fit import IN_PIECES, FitResult
 from .forward import Result, Settings
 from .machine import Machine
 from .rolling import RollResult
@@ -17,6 +18,7 @@ from .solver import SolverResult
 CLOCK_WORDS = {
     "wall": "wall time",
     "processor": "processor time (other work ran on the machine, so wall time would measure that)",
+    "gpu": "wall time until the GPU has done its work",
 }
 
 
@@ -25,20 +27,44 @@ def forward_table(results: list[Result]) -> str:
     cases: dict[str, dict[str, Result]] = {}
     for result in results:
         cases.setdefault(result.case, {})[result.name] = result
-    lines = [f"| case | {FLOOR} | {OURS} | {COMFYUI} | {DIFFUSERS} |", "|---|---|---|---|---|"]
+    measured = {result.name for result in results}
+    names = [FLOOR, OURS, *({COMPILED} & measured), COMFYUI, DIFFUSERS]
+    lines = [f"| case | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for title, of_case in cases.items():
-        cells = [cell(of_case.get(name)) for name in (FLOOR, OURS, COMFYUI, DIFFUSERS)]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append(f"| {title} | {' | '.join(cell(of_case.get(name)) for name in names)} |")
     return "\n".join(lines)
 
 
 def cell(result: Result | None) -> str:
-    """Return one contender's cell: `0.71 s, 92 % (40 MB)`."""
+    """Return one contender's cell: `0.71 s, **92%**, 63% (40 MB)`."""
     if result is None:
         return "cannot"
+    if result.of_peak is None:
+        return "out of memory"
     share = "" if result.name == FLOOR else f", **{result.of_floor:.0%}**"
     memory = "" if result.extra_bytes is None else f" ({result.extra_bytes / 1e6:.0f} MB)"
-    return f"{result.median:.3g} s{share}{memory}"
+    return f"{result.median:.3g} s{share}, {result.of_peak:.0%}{memory}"
+
+
+def fit_table(results: list[FitResult]) -> str:
+    """Return the longest video of each resolution."""
+    measured = {name for result in results for name in result.latent_frames}
+    names = [name for name in (OURS, IN_PIECES, COMFYUI, DIFFUSERS) if name in measured]
+    lines = [f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for result in results:
+        cells = [fit_cell(result.latent_frames.get(name), result.limit) for name in names]
+        lines.append(f"| {result.title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def fit_cell(latent_frames: int | None, limit: int) -> str:
+    """Return one contender's cell: `25 (97 frames)`, with `at least` where it was not looked further."""
+    if latent_frames is None:
+        return "not measured"
+    if latent_frames == 0:
+        return "none"
+    words = f"{latent_frames} ({4 * latent_frames - 3} frames)"
+    return f"at least {words}" if latent_frames == limit else words
 
 
 def clip_table(clip: ClipResult) -> str:
@@ -93,20 +119,25 @@ class Report:
     clip: ClipResult | None = None
     solver: SolverResult | None = None
     rolling: RollResult | None = None
+    fit: list[FitResult] = field(default_factory=list)
 
 
 def page(report: Report) -> str:
     """Return the tables as Markdown."""
     settings = report.settings
+    how = "" if report.machine.gpu else ", each in a fresh process"
     parts = [
         f"# Benchmark: {report.name}",
         report.machine.words(),
-        f"Median of {settings.rounds} interleaved rounds, {CLOCK_WORDS[settings.clock]}. Percentages say how near a "
-        "contender is to the floor, which is the same forward pass with nothing but its matrix products and attention "
-        "calls; megabytes are the extra memory at the peak, each in a fresh process.",
+        f"Median of {settings.rounds} interleaved rounds, {CLOCK_WORDS[settings.clock]}. The bold percentage says "
+        "how near a contender is to the floor, which is the same forward pass with nothing but its matrix products and "
+        "attention calls; the other one how much of the speed of the machine's own large matrix product it uses (MFU); "
+        f"megabytes are the extra memory at the peak{how}.",
     ]
     if report.forward:
         parts += ["## Forward pass", forward_table(report.forward)]
+    if report.fit:
+        parts += ["## The longest video that fits, in latent frames", fit_table(report.fit)]
     if report.clip is not None:
         parts += ["## A clip whose blocks follow each other", clip_table(report.clip)]
     if report.rolling is not None:
@@ -122,6 +153,7 @@ def values(report: Report) -> dict[str, Any]:
         "machine": report.machine.values(),
         "settings": asdict(report.settings),
         "forward": [{**asdict(result), "median": result.median} for result in report.forward],
+        "fit": [asdict(result) for result in report.fit],
         "clip": None if report.clip is None else {**asdict(report.clip), "ratio": report.clip.ratio},
         "solver": None if report.solver is None else asdict(report.solver),
         "rolling": None if report.rolling is None else {**asdict(report.rolling), "growth": report.rolling.growth},

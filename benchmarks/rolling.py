@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from wan_core.rolling import RollingRun, Window, block_noise, model_denoise, roll_out
+from wan_core.rolling import BlockNoise, RollingRun, Window, block_noise, model_denoise, roll_out
 from wan_core.sampling import warped_sigmas
 
 from .cases import Case, inputs
+from .clip import CountedModel
 from .contenders import our_model
 
 TIMESTEPS = (1000, 750, 500, 250)
@@ -26,11 +27,13 @@ class Roll:
     window_blocks: int = 3
     sink_blocks: int = 1
     blocks: int = 24
+    dtype: str = "float32"
+    device: str = "cpu"
 
     @property
     def case(self) -> Case:
         """Model and latents."""
-        return Case(self.size, "block-causal", "float32")
+        return Case(self.size, "block-causal", self.dtype, self.device)
 
     @property
     def window(self) -> Window:
@@ -66,15 +69,22 @@ class RollResult:
         return self.last / self.first_full
 
 
+def noise_on(device: str, noise: BlockNoise) -> BlockNoise:
+    """Return the noise of a block on a device."""
+    return BlockNoise(noise.start.to(device), None if noise.fresh is None else noise.fresh.to(device))
+
+
 def measure_rolling(roll: Roll, clock: Callable[[], float] = time.perf_counter) -> RollResult:
     """Make a video block by block and note what each block took."""
     case, window = roll.case, roll.window
     model, sigmas = our_model(case), warped_sigmas(TIMESTEPS)
     given = inputs(case, frames=case.block)
     shape, steps = tuple(given.x.shape), len(TIMESTEPS)
-    noise = (block_noise(shape, 7, steps, number * case.block, "lcm") for number in range(roll.blocks))
+    noise = (
+        noise_on(case.device, block_noise(shape, 7, steps, number * case.block, "lcm")) for number in range(roll.blocks)
+    )
     seconds, cache_bytes = [], []
-    with torch.no_grad(), RollingRun(model, case.shape.config.num_layers, window) as run:
+    with torch.no_grad(), RollingRun(CountedModel(model), case.shape.config.num_layers, window) as run:
         begin = clock()
         for _ in roll_out(model_denoise(run, context=given.context), noise, sigmas, window):
             seconds.append(clock() - begin)

@@ -3,58 +3,116 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .cases import DTYPES, SIZES, Case, all_cases
+from .cases import CPU_SIZES, DTYPES, FIT_SIZES, GPU_SIZES, MODES, SIZES, Case
 from .clip import Clip, measure_clip
+from .fit import measure_fit
 from .forward import Settings, measure_case
 from .hosts import host_of_environment
 from .machine import this_machine
 from .measure import CLOCKS
-from .report import Report, forward_table, page, write
+from .report import Report, fit_table, forward_table, page, write
 from .rolling import Roll, measure_rolling
 from .solver import measure_solver
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = [Case("small", "per-frame", "float32"), Case("small", "block-causal", "float32")]
+PARTS = ("forward", "memory", "fit", "clip", "rolling", "solver")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is measured on one kind of device where the command line does not say.
+
+    Attributes:
+        device: torch's name of it.
+        clock: one of CLOCKS.
+        sizes: models and videos of the forward pass.
+        dtypes: of the forward pass.
+        rounds: turns of each contender.
+        clip_size: model and video of the clip and of the rolling video.
+        clip_dtype: their dtype.
+        loop_size: latents of the loop without a model.
+        fit_sizes: where the longest video that fits is looked for.
+    """
+
+    device: str
+    clock: str
+    sizes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    rounds: int
+    clip_size: str
+    clip_dtype: str
+    loop_size: str
+    fit_sizes: tuple[str, ...] = ()
+
+
+# a processor's own memory is no bound that anyone meets, so nothing is fitted into it
+PROCESSOR = Kind("cpu", "wall", tuple(CPU_SIZES), tuple(DTYPES), 5, "small", "float32", "large")
+GPU = Kind(
+    "cuda", "gpu", tuple(GPU_SIZES), ("bfloat16",), 3, "1.3B-540P", "bfloat16", "1.3B-540P", tuple(FIT_SIZES)
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(prog="python dev.py bench", description=__doc__)
+    parser.add_argument("--gpu", action="store_true", help="measure a CUDA device at the full size of the models")
     parser.add_argument("--quick", action="store_true", help="two small cases and a short clip, nothing written")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="sizes of model and latents")
-    parser.add_argument(
-        "--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="a CPU without bfloat16 needs minutes for it"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each contender gets its turn (5)")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="sizes of model and latents")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="a CPU without bfloat16 needs minutes for it")
+    parser.add_argument("--rounds", type=int, help="how often each contender gets its turn (5; with --gpu 3)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that compute")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: for a machine that others use too")
-    parser.add_argument("--skip", nargs="+", choices=("forward", "memory", "clip", "rolling", "solver"), default=[])
+    parser.add_argument(
+        "--clock", choices=("wall", "processor"), help="processor: for a machine that others use too; not with --gpu"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="ours under torch.compile takes part in the forward pass"
+    )
+    parser.add_argument("--skip", nargs="+", choices=PARTS, default=[])
     parser.add_argument("--name", default="latest", help="name of the two files in benchmarks/results/")
     return parser
 
 
-def chosen(sizes: list[str], dtypes: list[str]) -> list[Case]:
-    """Return the cases of some sizes and dtypes."""
-    return [case for case in all_cases() if case.size in sizes and case.dtype in dtypes]
+def refusal(given: argparse.Namespace) -> str | None:
+    """Return why the command line cannot be measured here, None where it can."""
+    if given.gpu and (given.quick or given.clock):
+        return "--gpu measures full models by its own clock: leave out --quick and --clock."
+    if given.gpu and not torch.cuda.is_available():
+        return (
+            f"--gpu needs a CUDA device, and torch {torch.__version__} sees none: install a CUDA build of torch on a "
+            "machine with such a GPU, or leave --gpu out to measure the processor."
+        )
+    return None
 
 
-def main() -> None:
-    """Measure what the command line asks for."""
-    given = parser().parse_args()
-    torch.set_num_threads(given.threads)
+def cases_of(kind: Kind, sizes: Sequence[str] | None, dtypes: Sequence[str] | None) -> list[Case]:
+    """Return the forward passes of some sizes and dtypes, of the kind's own where none are named."""
+    return [
+        Case(size, mode, dtype, kind.device)
+        for size in sizes or kind.sizes
+        for dtype in dtypes or kind.dtypes
+        for mode in MODES
+    ]
+
+
+def measure(given: argparse.Namespace, kind: Kind) -> Report:
+    """Measure what the command line asks for; what is done is written after every part."""
     host = host_of_environment()
-    machine = this_machine("" if host is None else host.version)
+    machine = this_machine("" if host is None else host.version, kind.device)
     print(machine.words())
     memory = not given.quick and "memory" not in given.skip
-    settings = Settings(given.rounds, given.clock, given.threads, memory)
-    cases = QUICK if given.quick else chosen(given.sizes, given.dtypes)
-    clock = CLOCKS[given.clock]
+    clock_name = given.clock or kind.clock
+    settings = Settings(given.rounds or kind.rounds, clock_name, given.threads, memory, given.compile)
+    cases = QUICK if given.quick else cases_of(kind, given.sizes, given.dtypes)
+    clock = CLOCKS[clock_name]
     report = Report("quick" if given.quick else given.name, machine, settings)
 
     def add(**measured: Any) -> Report:
@@ -64,17 +122,38 @@ def main() -> None:
             write(more, RESULTS)
         return more
 
+    clip = Clip(kind.clip_size, dtype=kind.clip_dtype, device=kind.device)
+    roll = Roll(kind.clip_size, dtype=kind.clip_dtype, device=kind.device)
+    if given.quick:
+        clip, roll = replace(clip, steps=6, ar_step=1), replace(roll, blocks=8)
     if "solver" not in given.skip:
-        report = add(solver=measure_solver("small" if given.quick else "large", 30, clock))
+        size = "small" if given.quick else kind.loop_size
+        report = add(solver=measure_solver(size, 30, clock, kind.device))
     if "clip" not in given.skip:
-        report = add(clip=measure_clip(Clip(steps=6, ar_step=1) if given.quick else Clip(), clock))
+        report = add(clip=measure_clip(clip, clock))
     if "rolling" not in given.skip:
-        report = add(rolling=measure_rolling(Roll(blocks=8) if given.quick else Roll(), clock))
+        report = add(rolling=measure_rolling(roll, clock))
     for case in cases if "forward" not in given.skip else ():
         report = add(forward=[*report.forward, *measure_case(case, settings, host)])
         print(forward_table(report.forward).splitlines()[-1], flush=True)
-    print("\n" + page(report))
+    for size in kind.fit_sizes if "fit" not in given.skip else ():
+        fit = measure_fit(Case(size, "per-frame", kind.dtypes[0], kind.device), host)
+        report = add(fit=[*report.fit, fit])
+        print(fit_table([fit]).splitlines()[-1], flush=True)
+    return report
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    given = parser().parse_args()
+    refused = refusal(given)
+    if refused:
+        print(f"bench: {refused}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(given.threads)
+    print("\n" + page(measure(given, GPU if given.gpu else PROCESSOR)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -51,10 +51,12 @@ def loop_per_frame(noise: torch.Tensor, schedule: ForcingSchedule) -> None:
                 x[:, :, frame] = answer[0]
 
 
-def measure_solver(size: str, steps: int, clock: Callable[[], float] = time.perf_counter) -> SolverResult:
+def measure_solver(
+    size: str, steps: int, clock: Callable[[], float] = time.perf_counter, device: str = "cpu"
+) -> SolverResult:
     """Time both for the latents of a size; every frame makes every step, in step."""
     latent = SIZES[size].latent
-    noise = torch.randn(1, 16, *latent, generator=torch.Generator().manual_seed(7))
+    noise = torch.randn(1, 16, *latent, generator=torch.Generator().manual_seed(7)).to(device)
     schedule = forcing_schedule(latent[0], steps)
     seconds = []
     for loop in (our_loop, loop_per_frame):

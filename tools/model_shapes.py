@@ -106,12 +106,12 @@ def trace_model(name: str, *, causal_block_size: int = 0, layers: int = 1) -> Tr
     inputs = model_inputs(release)
     frames = inputs["x"].shape[2]
     self_attention_calls = -(-frames // causal_block_size) if causal_block_size else 1
-    model = TracedModel(config, attention=attention, device=META)
+    model = TracedModel(config, attention=attention, device=META).requires_grad_(False)
     model.trace = trace
     for key in ("x", "t", "context", "clip_fea"):
         if key in inputs:
             trace.add(key, inputs[key])
-    with watched(model, trace), torch.no_grad():
+    with watched(model, trace), torch.enable_grad():  # as for training: nothing is computed in parts
         model(**inputs, causal_block_size=causal_block_size)
     return trace
 

@@ -87,8 +87,7 @@ def block_causal(
     """
     if block_tokens >= q.shape[1]:
         return attention(q, k, v, heads, transformer_options=transformer_options)
-    parts = [
-        attention(q[:, rows], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
-        for rows, seen in query_spans(q.shape[1], k.shape[1], block_tokens)
-    ]
-    return torch.cat(parts, dim=1)
+    out = torch.empty_like(q)
+    for rows, seen in query_spans(q.shape[1], k.shape[1], block_tokens):
+        out[:, rows] = attention(q[:, rows], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
+    return out

@@ -26,6 +26,9 @@ from .operations import TorchOperations, by_hand, gelu_, reusable
 from .rope import OWN_KERNEL, Rotary, RotaryKernel
 
 
+PART_TOKENS = 2**15  # of a batch, in one matrix product of the feed-forward
+
+
 @dataclass(frozen=True)
 class Layers:
     """What every part of the model is made with: layer classes, kernels, device and dtype of the weights."""
@@ -86,6 +89,17 @@ def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(frames, branch, scale.unsqueeze(2), out=reusable(branch, frames)).flatten(1, 2)
 
 
+def parts_of(x: Tensor, pieces: int = 1) -> list[slice]:
+    """Cut tokens [B, L, C] into parts that a matrix product is still fast on; into no fewer than `pieces`.
+
+    A part is long enough that neither a GPU's idle corners nor the copying of offloaded weights for each part matter.
+    """
+    if not by_hand():
+        return [slice(0, x.shape[1])]
+    parts = max(pieces, -(-x.shape[0] * x.shape[1] // PART_TOKENS))
+    return [rows for rows, _ in query_spans(x.shape[1], x.shape[1], 0, parts)]
+
+
 class GELU(nn.Module):
     """The activation of the feed-forward, written over its input where no gradient is asked for."""
 
@@ -121,7 +135,8 @@ class WanSelfAttention(nn.Module):
         in_pieces = inputs.pieces > 1 and by_hand() and not options.get("patches", {}).get("attn1_patch")
         # v last: it has no intermediates, which would stand beside the two others
         q = None if in_pieces else self.rotated(self.q, self.norm_q, x, inputs.rotary)
-        k, v = self.keys(x, inputs), self.v(x)
+        k = self.keys(x, inputs)
+        v = self.v(x) if q is None else self.values(x)
         if inputs.cache is not None:
             k, v = inputs.cache.extend(k, v, inputs.cached_tokens)
         if q is None:
@@ -132,7 +147,17 @@ class WanSelfAttention(nn.Module):
             x = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
             x = patch({"x": x, "q": q, "k": k, "transformer_options": options})
+        del q, k, v  # three tensors of the size of the one that the next line makes
         return self.o(x)
+
+    def values(self, x: Tensor) -> Tensor:
+        """Return the values [B, L, C] of `x` [B, L, C], which is not read again: many are written over it."""
+        parts = parts_of(x)
+        if len(parts) == 1:
+            return self.v(x)
+        for rows in parts:
+            x[:, rows] = self.v(x[:, rows])
+        return x
 
     def keys(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the keys [B, L, C] of `x` [B, L, C]; in pieces only they and no intermediate are of that length."""
@@ -170,7 +195,9 @@ class WanT2VCrossAttention(WanSelfAttention):
         q = self.norm_q(self.q(x))
         k = self.norm_k(self.k(context))
         v = self.v(context)
-        return self.o(self.attention(q, k, v, heads=self.num_heads, transformer_options=transformer_options))
+        y = self.attention(q, k, v, heads=self.num_heads, transformer_options=transformer_options)
+        del q, k, v
+        return self.o(y)
 
 
 class WanI2VCrossAttention(WanT2VCrossAttention):
@@ -197,8 +224,9 @@ class WanI2VCrossAttention(WanT2VCrossAttention):
         k, v = self.norm_k(self.k(text)), self.v(text)
         y = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
         k, v = self.norm_k_img(self.k_img(image)), self.v_img(image)
-        y = y + self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
-        return self.o(y)
+        of_image = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
+        del q, k, v
+        return self.o(torch.add(y, of_image, out=reusable(y, of_image)))
 
 
 class WanAttentionBlock(nn.Module):
@@ -243,10 +271,11 @@ class WanAttentionBlock(nn.Module):
         return x
 
     def feed_forward(self, y: Tensor, pieces: int) -> Tensor:
-        """Return the feed-forward of `y` [B, L, C]; in pieces it is written over `y`."""
-        if pieces == 1 or not by_hand():
+        """Return the feed-forward of `y` [B, L, C]; in parts it is written over `y`."""
+        parts = parts_of(y, pieces)
+        if len(parts) == 1:
             return self.ffn(y)
-        for rows, _ in query_spans(y.shape[1], y.shape[1], 0, pieces):
+        for rows in parts:
             y[:, rows] = self.ffn(y[:, rows])
         return y
 

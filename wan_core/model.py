@@ -153,12 +153,8 @@ class WanModel(nn.Module):
         frames, height, width = x.shape[2:]
 
         x = self.pad_to_patches(x)
-        tokens = self.patch_embedding(x.float()).to(x.dtype)  # [B, dim, F, rows, columns]
-        grid = (tokens.shape[2], tokens.shape[3], tokens.shape[4])
-        options["grid_sizes"] = grid
-        tokens = tokens.flatten(2).transpose(1, 2).contiguous()  # [B, L, dim]
-
-        e, modulation = self.embed_time(t, fps, tokens)
+        grid = options["grid_sizes"] = self.grid_of(x)
+        e, modulation = self.embed_time(t, fps, x)
         inputs = BlockInputs(
             modulation=modulation,
             rotary=self.rotary(grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end),
@@ -169,7 +165,8 @@ class WanModel(nn.Module):
             pieces=pieces,
             cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
         )
-        tokens = self.run_blocks(tokens, inputs, cache)
+        # the first block's tokens get no name here: they would lie beside those of every later block
+        tokens = self.run_blocks(self.embed_patches(x), inputs, cache)
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
 
     def check(self, x: Tensor, t: Tensor, context: Tensor) -> None:
@@ -196,6 +193,15 @@ class WanModel(nn.Module):
         if not any(short):
             return x
         return functional.pad(x, (0, short[2], 0, short[1], 0, short[0]), mode="circular")
+
+    def grid_of(self, x: Tensor) -> tuple[int, int, int]:
+        """Return frames, rows and columns of the tokens of a padded latent video [B, C, F, H, W]."""
+        frames, rows, columns = (size // patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True))
+        return frames, rows, columns
+
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Return the tokens [B, L, dim] of a padded latent video [B, C, F, H, W], frame after frame."""
+        return self.patch_embedding(x.float()).to(x.dtype).flatten(2).transpose(1, 2).contiguous()
 
     def embed_time(self, t: Tensor, fps: int | Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return time embeddings [B, T, dim] and the six modulations [B, T, 6, dim], in the dtype of `like`."""

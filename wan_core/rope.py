@@ -70,16 +70,15 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
         rotary: table of the same L and D.
 
     Returns:
-        [B, L, N, D] in the dtype of `x`, computed in float32.
+        [B, L, N, D] in the dtype of `x`, computed in float32; without gradients written over `x`.
     """
     if not by_hand():
         return turned(x, rotary).to(x.dtype)
     x = x.contiguous()  # it nearly always is; complex numbers ask for it
-    out = torch.empty_like(x)
     turn = turned_on_cpu if x.device.type == "cpu" else turned
     for tokens in pieces(x, dim=1):
-        out[:, tokens] = turn(x[:, tokens], rotary_part(rotary, tokens))
-    return out
+        x[:, tokens] = turn(x[:, tokens], rotary_part(rotary, tokens))
+    return x
 
 
 def rotary_part(rotary: Rotary, tokens: slice) -> Rotary:

@@ -1,16 +1,33 @@
 """The rotary embedding through ComfyUI's own function, which is one fused kernel where the host has one.
 
-On a CPU ours is the faster; elsewhere core's is called as core's own Wan model calls it.
+On a CPU ours is the faster; elsewhere core's is called as core's own Wan model calls it. Where no kernel is fused behind
+it, core computes with copies in float32 of all that it is given, so it is given some tokens at a time.
 """
 
 from __future__ import annotations
 
 import comfy.ldm.flux.math
+import comfy.quant_ops
 import torch
 
+from ..operations import by_hand, pieces
 from ..rope import Rotary, RotaryKernel, apply_rotary, rotary_part, rotary_table, rotation_matrices
 
 Table = Rotary | torch.Tensor
+
+
+def has_fused_kernel() -> bool:
+    """Say whether one of comfy-kitchen's compiled backends turns queries and keys; its "eager" one is plain torch."""
+    kitchen = getattr(comfy.quant_ops, "ck", None)
+    backends = {} if kitchen is None else kitchen.list_backends()
+    return any(
+        facts["available"] and not facts["disabled"] and "apply_rope1" in facts["capabilities"]
+        for name, facts in backends.items()
+        if name != "eager"
+    )
+
+
+FUSED = has_fused_kernel()
 
 
 def host_table(
@@ -26,10 +43,14 @@ def host_table(
 
 
 def host_apply(x: torch.Tensor, table: Table) -> torch.Tensor:
-    """Turn every channel pair of x [B, L, N, D] by its token's angle."""
-    if isinstance(table, torch.Tensor):
+    """Turn every channel pair of x [B, L, N, D] by its token's angle, without gradients maybe written over `x`."""
+    if not isinstance(table, torch.Tensor):
+        return apply_rotary(x, table)
+    if FUSED or not by_hand():
         return comfy.ldm.flux.math.apply_rope1(x, table)
-    return apply_rotary(x, table)
+    for tokens in pieces(x, dim=1):
+        x[:, tokens] = comfy.ldm.flux.math.apply_rope1(x[:, tokens], table[:, tokens])
+    return x
 
 
 def host_part(table: Table, tokens: slice) -> Table:
