@@ -35,6 +35,7 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 # the parts of the pack that the import rules are about
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
+BENCHMARKS = {"--step-cache": "benchmarks.step_cache", "--count-memory": "benchmarks.gpu_memory"}
 COMMANDS = ("test", "lint", "demo", "score", "bench")
 USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with every ComfyUI found
        python dev.py lint                      run ruff, mypy and the import rules
@@ -42,7 +43,8 @@ USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with 
                                                (with --comfyui PATH: run an example workflow in that ComfyUI)
        python dev.py score [flags]             score the embedded models on pixels; --long: over a minute of video
        python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags;
-                                               --step-cache: what the step cache saves, and what it costs"""
+                                               --step-cache: what the step cache saves, and what it costs;
+                                               --count-memory: a GPU's memory at full size, without a GPU"""
 
 
 class DevError(Exception):
@@ -69,8 +71,9 @@ def main(arguments: list[str]) -> int:
             module = "demo.score_long" if "--long" in rest else "demo.score"
             return run([python, "-m", module, *(flag for flag in rest if flag != "--long")])
         if command == "bench":
-            module = "benchmarks.step_cache" if "--step-cache" in rest else "benchmarks.run"
-            return run([python, "-m", module, *(flag for flag in rest if flag != "--step-cache")], host_variables())
+            chosen = next((flag for flag in rest if flag in BENCHMARKS), "")
+            module = BENCHMARKS.get(chosen, "benchmarks.run")
+            return run([python, "-m", module, *(flag for flag in rest if flag != chosen)], host_variables())
         return lint(python)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)

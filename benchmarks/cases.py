@@ -84,6 +84,12 @@ class Case:
         return self.shape.block if self.mode == "block-causal" else 0
 
     @property
+    def video(self) -> str:
+        """Model, resolution in pixels and dtype, for a size that is named after its model."""
+        height, width = (8 * side for side in self.shape.latent[1:])
+        return f"{self.size.partition('-')[0]}, {height} x {width}, {self.dtype}"
+
+    @property
     def title(self) -> str:
         """What a person reads in the table."""
         config, latent = self.shape.config, self.shape.latent

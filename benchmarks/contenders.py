@@ -20,8 +20,10 @@ FLOOR, OURS, COMPILED, DIFFUSERS, COMFYUI = "floor", "ours", "ours compiled", "d
 def names(case: Case, host: Host | None, compiled: bool = False) -> list[str]:
     """Return who can compute a case; diffusers comes before ComfyUI, whose packages it must not see."""
     ours = [OURS, COMPILED] if compiled else [OURS]
-    with_host = host is not None and not case.block
-    return [FLOOR, *ours, DIFFUSERS, COMFYUI] if with_host else [FLOOR, *ours, DIFFUSERS]
+    # diffusers wants whole blocks, ComfyUI's own Wan has no causal attention at all
+    diffusers = [] if case.block and case.shape.latent[0] % case.block else [DIFFUSERS]
+    comfyui = [COMFYUI] if host is not None and not case.block else []
+    return [FLOOR, *ours, *diffusers, *comfyui]
 
 
 def fill(model: nn.Module, device: str) -> None:
@@ -110,7 +112,7 @@ def comfyui_call(case: Case, model: WanModel, host: Host) -> Call:
     host.make_importable()
     from comfy.cli_args import args
 
-    args.cpu = case.device == "cpu"
+    args.cpu = case.device != "cuda"
     args.use_pytorch_cross_attention = True  # the kernel that all others use
     import comfy.ldm.wan.model
     import comfy.ops

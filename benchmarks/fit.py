@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from wan_core.model import WanModel
+
 from .cases import Case, Size, inputs, weight_bytes
-from .contenders import COMFYUI, DIFFUSERS, OURS, build, our_model
+from .contenders import COMFYUI, DIFFUSERS, OURS, Call, build, our_model
 from .forward import first_call
 from .hosts import Host
 
 IN_PIECES = "ours in 8 pieces"
 PIECES = 8  # what the memory ladder comes to when memory is short
-LONGEST = 512  # latent frames, 85 seconds at 24 fps: enough is enough
+LONGEST = 1024  # latent frames, nearly three minutes at 24 fps; the tables of diffusers end here
 
 
 @dataclass(frozen=True)
@@ -56,23 +58,29 @@ def longest(fits: Callable[[int], bool], limit: int) -> int:
     return good
 
 
+def contenders_of(one: OneLayer, model: WanModel, host: Host | None) -> dict[str, Call]:
+    """Return who takes part, by name; ComfyUI comes last, since diffusers must not see its packages."""
+    calls: dict[str, Call] = {
+        OURS: build(OURS, one, model),
+        IN_PIECES: lambda given: model(given.x, given.t, given.context, pieces=PIECES),
+        DIFFUSERS: build(DIFFUSERS, one, model),
+    }
+    if host is not None:
+        calls[COMFYUI] = build(COMFYUI, one, model, host)
+    return calls
+
+
 def measure_fit(case: Case, host: Host | None, limit: int = LONGEST) -> FitResult:
     """Return what fits on the device of a case, every latent frame at a noise level of its own."""
     one = OneLayer(case.size, "per-frame", case.dtype, case.device)
     others = torch.empty(weight_bytes(case) - weight_bytes(one), dtype=torch.uint8, device=case.device)
     found = {}
     with torch.no_grad():
-        model = our_model(one)
-        contenders = {OURS: build(OURS, one, model), DIFFUSERS: build(DIFFUSERS, one, model)}
-        contenders[IN_PIECES] = lambda given: model(given.x, given.t, given.context, pieces=PIECES)
-        if host is not None:
-            contenders[COMFYUI] = build(COMFYUI, one, model, host)
-        for name, call in contenders.items():
+        for name, call in contenders_of(one, our_model(one), host).items():
 
-            def fits(frames: int, call: Callable[..., object] = call) -> bool:
+            def fits(frames: int, call: Call = call) -> bool:
                 return first_call(lambda: call(inputs(one, frames)), one.device)[1]
 
             found[name] = longest(fits, limit)
     del others
-    height, width = (8 * side for side in case.shape.latent[1:])
-    return FitResult(f"{case.size.partition('-')[0]}, {height} x {width}, {case.dtype}", found, limit)
+    return FitResult(case.video, found, limit)

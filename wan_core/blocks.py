@@ -134,8 +134,8 @@ class WanSelfAttention(nn.Module):
         options = inputs.transformer_options
         in_pieces = inputs.pieces > 1 and by_hand() and not options.get("patches", {}).get("attn1_patch")
         # v last: it has no intermediates, which would stand beside the two others
-        q = None if in_pieces else self.rotated(self.q, self.norm_q, x, inputs.rotary)
-        k = self.keys(x, inputs)
+        q = None if in_pieces else self.rotated_in_parts(self.q, self.norm_q, x, inputs)
+        k = self.rotated_in_parts(self.k, self.norm_k, x, inputs)
         v = self.v(x) if q is None else self.values(x)
         if inputs.cache is not None:
             k, v = inputs.cache.extend(k, v, inputs.cached_tokens)
@@ -159,14 +159,15 @@ class WanSelfAttention(nn.Module):
             x[:, rows] = self.v(x[:, rows])
         return x
 
-    def keys(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return the keys [B, L, C] of `x` [B, L, C]; in pieces only they and no intermediate are of that length."""
-        if inputs.pieces == 1 or not by_hand():
-            return self.rotated(self.k, self.norm_k, x, inputs.rotary)
-        k = torch.empty_like(x)
-        for rows, _ in query_spans(x.shape[1], x.shape[1], 0, inputs.pieces):
-            k[:, rows] = self.rotated(self.k, self.norm_k, x[:, rows], self.rotary_part(inputs.rotary, rows))
-        return k
+    def rotated_in_parts(self, projection: nn.Module, norm: nn.Module, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the same as `rotated`; in parts, no intermediate is as long as the result."""
+        parts = parts_of(x, inputs.pieces)
+        if len(parts) == 1:
+            return self.rotated(projection, norm, x, inputs.rotary)
+        y = torch.empty_like(x)
+        for rows in parts:
+            y[:, rows] = self.rotated(projection, norm, x[:, rows], self.rotary_part(inputs.rotary, rows))
+        return y
 
     def in_pieces(self, x: Tensor, k: Tensor, v: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `forward`, from some queries at a time and written over `x` [B, L, C]."""

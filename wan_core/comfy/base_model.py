@@ -1,7 +1,7 @@
 """SkyReels-V2 among ComfyUI's models: what it is called, how it is built and what its conditioning carries.
 
-The configs derive from core's Wan 2.1 ones, so latent format, sampling settings, LoRA key map, previews and memory
-estimate are core's; only the transformer is ours.
+The configs derive from core's Wan 2.1 ones, so latent format, sampling settings, LoRA key map and previews are core's;
+the transformer is ours, and how much memory it takes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from typing import Any
 
 import comfy.conds
 import comfy.model_base
+import comfy.model_management
 import comfy.supported_models
 import torch
 
 from ..config import WanConfig
+from ..forward_memory import forward_bytes
 from .transformer import HostWanModel
+
+
+def builds_no_scores() -> bool:
+    """Say whether the host's attention builds no L x L tensor, by the measure of core's own estimate."""
+    management = comfy.model_management
+    return bool(management.xformers_enabled() or management.pytorch_attention_flash_attention())
 
 
 class SkyReelsV2(comfy.model_base.WAN21):
@@ -27,6 +35,19 @@ class SkyReelsV2(comfy.model_base.WAN21):
             model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostWanModel
         )
         self.image_to_video = image_to_video
+
+    def memory_required(self, input_shape: Any, cond_shapes: Any = {}) -> float:  # noqa: B006 (core's signature)
+        """Return the bytes to keep free for a call on latents of a shape [B, C, F, H, W].
+
+        What core keeps free for its own Wan is more than twice of what ours takes, and pushes as many weights out.
+        """
+        of_core = super().memory_required(input_shape, cond_shapes)
+        if len(input_shape) != 5 or not builds_no_scores():
+            return of_core
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        batch, _, *latent = input_shape
+        value_bytes = comfy.model_management.dtype_size(dtype)
+        return min(of_core, forward_bytes(self.diffusion_model.config, batch, tuple(latent), value_bytes))
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Add the frame rate (frames per second) to what core's Wan model hands to the transformer."""

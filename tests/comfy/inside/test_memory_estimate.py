@@ -121,3 +121,29 @@ def test_bad_settings_are_refused_before_the_weights_are_loaded(model: Any, aske
     with pytest.raises(module("errors").InputError, match="end at 0"):
         guider.sample(torch.randn(shape), torch.zeros(shape), sampler, SIGMAS[:-1], disable_pbar=True, seed=3)
     assert asked == []
+
+
+def test_where_attention_builds_no_scores_ours_keeps_less_free_than_core(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, management = [2, 16, 21, 60, 104], comfy.model_management
+    without = model.model.memory_required(shape)
+    monkeypatch.setattr(management, "pytorch_attention_flash_attention", lambda: True)
+    of_core = super(type(model.model), model.model).memory_required(shape)
+    config = model.model.diffusion_model.config
+    value_bytes = management.dtype_size(model.model.manual_cast_dtype or model.model.get_dtype())
+    ours = module("forward_memory").forward_bytes(config, 2, tuple(shape[2:]), value_bytes)
+    assert model.model.memory_required(shape) == min(ours, of_core)
+    assert without > of_core  # core's other formula, which stands where scores may be built
+
+
+@pytest.mark.parametrize("name", ["DF-1.3B-540P", "DF-14B-540P", "I2V-14B-720P"])
+def test_a_release_keeps_half_of_what_core_would(pack: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = module("config").PRESETS[name]
+    config = module("comfy.base_model").model_config(release.config)
+    config.set_inference_dtype(torch.bfloat16, None)
+    made = config.get_model({}, device=torch.device("meta"))
+    monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
+    shape = [1, 16, (release.base_num_frames - 1) // 4 + 1, release.height // 8, release.width // 8]
+    of_core = super(type(made), made).memory_required(shape)
+    assert 0.3 * of_core < made.memory_required(shape) < 0.7 * of_core
