@@ -1,8 +1,8 @@
 """The GPU memory of a forward pass, counted without a GPU: every tensor is made, but none has data.
 
 Torch's meta device runs a model at full size by shapes alone. What is counted is what a GPU's allocator would be asked
-for; what kernels take for themselves is not. Attention and RMS norm count as kernels that make nothing but their result,
-as flash attention and torch's own RMS norm are on a GPU.
+for; what kernels take for themselves is not. Attention and RMS norm count as kernels that make nothing but their
+result, as flash attention and torch's own RMS norm are on a GPU.
 """
 
 from __future__ import annotations
@@ -22,22 +22,27 @@ ROUNDING = 512  # bytes: what torch's allocator for GPUs hands out are multiples
 
 
 class AllocationCounter(TorchDispatchMode):
-    """While it is entered: the memory of the tensors that come and go.
+    """While it is entered, the memory of the tensors that come and go is counted.
+
+    Args:
+        limit: bytes that may be in use at once; what goes beyond is refused as a GPU refuses it. None only counts.
 
     Attributes:
         now: bytes of all tensors that were made and still live.
         peak: the most there ever were.
+        refused: how often the limit was met.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float | None = None):
         super().__init__()
-        self.now = self.peak = 0
+        self.limit = limit
+        self.now = self.peak = self.refused = 0
         self.seen: set[int] = set()  # storages that live, also those that were there before
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation and look at the storages of what goes in and what comes out."""
+        """Run an operation and look at what goes in and what comes out; `Raises: torch.OutOfMemoryError`."""
         for leaf in tree_leaves((args, kwargs)):
             self.see(leaf, made=False)
         results = func(*args, **(kwargs or {}))
@@ -54,6 +59,9 @@ class AllocationCounter(TorchDispatchMode):
         if key in self.seen:
             return
         size = -(-storage.nbytes() // ROUNDING) * ROUNDING if made else 0
+        if self.limit is not None and self.now + size > self.limit:
+            self.refused += 1
+            raise torch.OutOfMemoryError(f"{self.now} bytes are in use, {size} more do not fit in {self.limit:.0f}")
         self.seen.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)

@@ -1,4 +1,4 @@
-"""`python dev.py bench --count-memory`: the GPU memory of whole models, counted without a GPU, and what fits into it."""
+"""`python dev.py bench --count-memory`: the GPU memory of whole models, counted without a GPU, and what fits in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 from wan_core.model import WanModel
 
 from .cases import DTYPES, FIT_SIZES, GPU_SIZES, MODES, Case, inputs, weight_bytes
-from .contenders import COMFYUI, DIFFUSERS, FLOOR, OURS, build, names
+from .contenders import COMFYUI, DIFFUSERS, FLOOR, OURS, Call, build, names
 from .counted import counted_peak
 from .fit import IN_PIECES, LONGEST, PIECES, FitResult, OneLayer, contenders_of, longest
 from .hosts import Host, host_of_environment
+from .report import fit_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAME = "gpu-memory"
@@ -83,16 +85,20 @@ def count_case(case: Case, host: Host | None) -> Counted:
     if not case.block:
         calls |= {name: call for name, call in contenders_of(one, model, None).items() if name == IN_PIECES}
     with torch.no_grad():
-        extra = {name: counted_peak(lambda call=call: call(given)) for name, call in calls.items()}
+        extra = {name: counted_peak(partial(call, given)) for name, call in calls.items()}
     return Counted(case.title, weight_bytes(case), extra)
 
 
-def count_fit(case: Case, room: Room, host: Host | None, limit: int = LONGEST) -> FitResult:
+def count_fit(case: Case, room: Room, host: Host | None, limit: int) -> FitResult:
     """Return the longest video that fits, every latent frame at a noise level of its own."""
     one, left, found = one_layer(case), room.left(case), {}
     with torch.no_grad():
         for name, call in contenders_of(one, meta_model(one), host).items():
-            found[name] = longest(lambda n, call=call: counted_peak(lambda: call(inputs(one, n))) <= left, limit)
+
+            def fits(frames: int, call: Call = call) -> bool:
+                return counted_peak(partial(call, inputs(one, frames))) <= left
+
+            found[name] = longest(fits, limit)
     return FitResult(f"{case.video}; {room.words()}", found, limit)
 
 
@@ -108,20 +114,18 @@ def peak_table(counted: Sequence[Counted]) -> str:
 
 def page(counted: Sequence[Counted], fits: Sequence[FitResult], host: Host | None) -> str:
     """Return the tables as Markdown."""
-    from .report import fit_table
-
     comfyui = "" if host is None else f", ComfyUI {host.version}"
     return "\n\n".join([
         "# GPU memory of a forward pass, counted",
-        f"No GPU was used: torch {torch.__version__} ran every model on its meta device, where tensors have shapes and no "
-        "data, and the tensors that live at the same time were added up, in steps of 512 bytes as torch's allocator has "
-        "them. Attention and RMS norm count as one kernel each. Memory that kernels take for themselves is not in the "
-        f"figures. Beside ours{comfyui}.",
+        f"No GPU was used: torch {torch.__version__} ran every model on its meta device, where tensors have shapes and "
+        "no data, and the tensors that live at the same time were added up, in steps of 512 bytes as torch's allocator "
+        "has them. Attention and RMS norm count as one kernel each. Memory that kernels take for themselves is not in "
+        f"the figures. Beside ours{comfyui}.",
         f"## At the peak, in GB beside weights and inputs\n\n{peak_table(counted)}",
         f"## The longest video that fits, in latent frames\n\nOne noise level per latent frame, no batch. "
         f"{RESERVED / GB:.0f} GB of the memory is set aside for CUDA and its libraries; where the weights are in main "
         f"memory, two layers' weights are on the GPU. \"In {PIECES} pieces\" is what the sampler does when memory runs "
-        f"out.\n\n{fit_table(fits)}",
+        f"out.\n\n{fit_table(list(fits))}",
     ]) + "\n"  # fmt: skip
 
 
@@ -150,7 +154,7 @@ def main() -> None:
     counted = [count_case(case, host) for case in cases_of(given.sizes)]
     models = {size.partition("-")[0] for size in given.sizes}
     fits = [
-        count_fit(Case(size, "per-frame", DTYPE, "meta"), room, host)
+        count_fit(Case(size, "per-frame", DTYPE, "meta"), room, host, LONGEST)
         for size in dict.fromkeys([*GPU_SIZES, *FIT_SIZES])
         for room in ROOMS[size.partition("-")[0]]
         if size.partition("-")[0] in models

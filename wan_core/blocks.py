@@ -25,8 +25,7 @@ from .kv_cache import LayerCache
 from .operations import TorchOperations, by_hand, gelu_, reusable
 from .rope import OWN_KERNEL, Rotary, RotaryKernel
 
-
-PART_TOKENS = 2**15  # of a batch, in one matrix product of the feed-forward
+PART_TOKENS = 2**15  # of a batch, in one matrix product
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.memory_budget import MemoryBudget
+from benchmarks.counted import AllocationCounter
 from tests.tiny import random_state_dict, tiny_config
+from wan_core import blocks
 from wan_core.attention import query_spans
+from wan_core.blocks import parts_of
 from wan_core.kv_cache import KVCache
 from wan_core.model import WanModel
 
@@ -71,12 +73,40 @@ def test_more_pieces_take_less_memory() -> None:
     model = model_of(ffn_dim=512)
     peaks = []
     for pieces in (1, 4, 16):
-        with torch.inference_mode(), MemoryBudget() as budget:
+        with torch.inference_mode(), AllocationCounter() as budget:
             model(**inputs(model), pieces=pieces)
         peaks.append(budget.peak)
     hidden = 2 * TOKENS * 512 * 4  # bytes of the widest tensor of the feed-forward
     assert peaks[0] - peaks[1] > hidden / 2
     assert peaks[2] < peaks[1] < peaks[0]
+
+
+@pytest.mark.parametrize("block", [0, 2])
+@pytest.mark.parametrize("kind", ["t2v", "i2v"])
+def test_long_videos_are_computed_in_parts_with_the_same_result(
+    kind: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(model_type=kind, ffn_dim=512)
+    with torch.inference_mode():
+        with AllocationCounter() as whole_memory:
+            whole = model(**inputs(model), causal_block_size=block)
+        monkeypatch.setattr(blocks, "PART_TOKENS", 100)  # of 2 x 216
+        with AllocationCounter() as memory:
+            in_parts = model(**inputs(model), causal_block_size=block)
+    torch.testing.assert_close(in_parts, whole, rtol=1e-5, atol=1e-5)
+    if kind == "t2v":  # at this size the image's own layers take more than the blocks
+        assert memory.peak < 0.8 * whole_memory.peak
+
+
+def test_parts_are_no_longer_than_asked_for_and_only_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "PART_TOKENS", 10)
+    x = torch.zeros(2, 17, 3)
+    assert parts_of(x) == [slice(0, 17)]
+    with torch.no_grad():
+        parts = parts_of(x)
+        assert [index for part in parts for index in range(17)[part]] == list(range(17))
+        assert max(part.stop - part.start for part in parts) <= 5
+        assert len(parts_of(x, 17)) == 17
 
 
 def test_with_gradients_pieces_are_not_looked_at() -> None:

@@ -44,6 +44,16 @@ def test_the_activation_in_place_is_torchs_own(dtype: torch.dtype, piece: None) 
     assert got.data_ptr() == given.data_ptr()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpus_activation_is_the_same_and_in_place(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = randn(2, 6, 8).to(dtype)
+    monkeypatch.setattr(operations, "GELU_IN_PLACE", ("cpu",))  # the same call, on the device that is here
+    with torch.no_grad():
+        expected, given = functional.gelu(x, approximate="tanh"), x.clone()
+        got = gelu_(given)
+    assert torch.equal(got, expected) and got.data_ptr() == given.data_ptr()
+
+
 def test_the_activation_of_what_does_not_lie_in_one_piece_of_memory(piece: None) -> None:
     x = randn(2, 8, 6).transpose(1, 2)
     with torch.no_grad():

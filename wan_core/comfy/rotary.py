@@ -1,7 +1,7 @@
 """The rotary embedding through ComfyUI's own function, which is one fused kernel where the host has one.
 
-On a CPU ours is the faster; elsewhere core's is called as core's own Wan model calls it. Where no kernel is fused behind
-it, core computes with copies in float32 of all that it is given, so it is given some tokens at a time.
+On a CPU ours is the faster; elsewhere core's is called as core's own Wan model calls it. Where no kernel is fused
+behind it, core computes with copies in float32 of all that it is given, so it is given some tokens at a time.
 """
 
 from __future__ import annotations

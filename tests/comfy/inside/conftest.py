@@ -70,8 +70,8 @@ def pack() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def memory_budget() -> Any:
-    """The class of a memory with a limit; see tests/memory_budget.py."""
-    return load_module("memory_budget", REPO / "tests" / "memory_budget.py").MemoryBudget
+    """The class of a memory with a limit; see benchmarks/counted.py."""
+    return load_module("counted", REPO / "benchmarks" / "counted.py").AllocationCounter
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Out of memory in the middle of a run: the model call that failed is made again in less memory, and nothing is lost.
 
-The memory is one of a size of our choice (tests/memory_budget.py): it refuses real allocations, as a GPU does.
+The memory is one of a size of our choice (benchmarks/counted.py): it refuses real allocations, as a GPU does.
 """
 
 from __future__ import annotations
