@@ -18,8 +18,8 @@ from .contenders import COMFYUI, DIFFUSERS, OURS, Call, build, our_model
 from .forward import first_call
 from .hosts import Host
 
-IN_PIECES = "ours in 8 pieces"
-PIECES = 8  # what the memory ladder comes to when memory is short
+PIECES = 16  # the memory ladder's last step before keys, values and weights leave the GPU
+IN_PIECES = f"ours in {PIECES} pieces"
 LONGEST = 1024  # latent frames, nearly three minutes at 24 fps; the tables of diffusers end here
 
 

@@ -10,11 +10,11 @@ from comfy_api.latest import io
 
 from ..wan_core.codecs import find_codec
 from ..wan_core.comfy.checks import check_long_model
-from ..wan_core.comfy.job_progress import node_text
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at, prompts_of
 from ..wan_core.comfy.long_video import Job, make_long_video
 from ..wan_core.comfy.made_video import MadeVideo
+from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
 from ..wan_core.journal import check_name

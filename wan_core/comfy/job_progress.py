@@ -19,7 +19,7 @@ class JobProgress:
     Args:
         plan: the whole video.
         patcher: the MODEL that is sampled; it decides about the preview.
-        say: takes the line; see `node_text`.
+        say: takes the line; see `node_text.node_text`.
     """
 
     def __init__(self, plan: Plan, patcher: Any, say: Callable[[str], None]):
@@ -62,22 +62,3 @@ def in_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def node_text() -> Callable[[str], None]:
-    """Return what shows a line on the node that is being run; without a server the line goes nowhere."""
-    from comfy_execution.utils import get_executing_context  # not there when only comfy is imported
-    from server import PromptServer
-
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if context is None or server is None:
-        return lambda line: None
-    shown = ""
-
-    def say(line: str) -> None:
-        nonlocal shown
-        if line != shown:
-            shown = line
-            server.send_progress_text(line, context.node_id)
-
-    return say

@@ -18,6 +18,7 @@ import torch
 from ..errors import SkyReelsError
 from .causal_cache import HostCausalRun
 from .checks import in_pixels
+from .node_text import tell
 from .transformer import CAUSAL_RUN, PIECES, HostWanModel
 
 if TYPE_CHECKING:
@@ -88,10 +89,9 @@ class MemoryLadder:
                     f"Memory ran out in {where}, and {in_pixels(self.size)} do not fit in any way that is left: lower "
                     "width, height or frames, choose a smaller weight_dtype like fp8_e4m3fn, or close other programs."
                 )
-            logging.warning(
-                "SkyReels-V2: out of memory in %s; it is made again, and the run goes on, with %s: slower, same video.",
-                where,
-                done,
+            tell(
+                f"out of memory in {where}; it is made again, and the run goes on, with {done}: slower, same video.",
+                logging.WARNING,
             )
 
     def from_the_top(self) -> Iterator[str]:

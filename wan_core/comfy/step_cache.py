@@ -6,7 +6,6 @@ each call. The diffusion-forcing sampler says where every frame stands; other sa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..sampler import Row
 from ..sampling import TRAIN_STEPS
 from ..step_cache import Moment, StepCache
 from .checks import check_model
+from .node_text import tell
 from .transformer import CAUSAL_RUN, FORCING_ROW, WANTED_FRAMES
 
 WRAPPER_KEY = "skyreels_v2_step_cache"
@@ -48,7 +48,7 @@ def step_cached(model: Any, threshold: float) -> Any:
 
 
 def one_run(executor: Any, *args: Any, **kwargs: Any) -> Any:
-    """Sample with a cache that lives as long as the run, and log what it left out; an OUTER_SAMPLE wrapper."""
+    """Sample with a cache that lives as long as the run, and say what it left out; an OUTER_SAMPLE wrapper."""
     guider = executor.class_obj
     model_options = guider.model_options
     guider.model_options = comfy.model_patcher.create_model_options_clone(model_options)
@@ -57,7 +57,7 @@ def one_run(executor: Any, *args: Any, **kwargs: Any) -> Any:
         with StepCache(options[THRESHOLD]) as cache:
             options[STEP_CACHE] = cache
             made = executor(*args, **kwargs)
-        logging.info("SkyReels-V2: %s", cache.report.words())
+        tell(cache.report.words())
         return made
     finally:
         guider.model_options = model_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import comfy.samplers
@@ -105,6 +105,19 @@ def test_a_threshold_saves_work_and_says_so(
     assert torch.isfinite(made).all() and relative_error(made, expected) < 0.5
     (line,) = (message for message in caplog.messages if "step cache" in message)
     assert "block-forwards reused" in line and " 0 of" not in line.split(",")[0]
+
+
+def test_what_was_saved_is_shown_on_the_sampler(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy_execution.utils import CurrentNodeContext
+    from server import PromptServer
+
+    shown: list[tuple[str, str]] = []
+    connected = SimpleNamespace(send_progress_text=lambda text, node: shown.append((text, node)))
+    monkeypatch.setattr(PromptServer, "instance", connected, raising=False)
+    with CurrentNodeContext("a prompt", "7"):
+        sample(patched(model, LOOSE), {})
+    ((text, node),) = shown
+    assert node == "7" and "block-forwards reused" in text
 
 
 def test_under_causal_attention_blocks_are_left_out_one_by_one(model: Any, computed: list[int]) -> None:
