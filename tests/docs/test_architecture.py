@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tools.draw_figures import FOLDER, ICON, figures, icon
 from tools.model_shapes import Trace, trace_model
+from wan_core.blocks import PART_TOKENS
 from wan_core.config import PRESETS, ReleasedModel, WanConfig
 from wan_core.forcing import forcing_schedule
 from wan_core.rope import Rotary, apply_rotary, axis_pairs, rotary_table
@@ -318,6 +319,7 @@ def test_no_number_on_the_page_is_unknown_to_these_tests(page: str) -> None:
         if kind != "files":
             known |= {number for row in table(kind, page) for cell in row for number in re.findall(r"\d+", cell)}
     known |= {str(WanConfig.__dataclass_fields__[name].default) for name in ("dim", "num_heads", "num_layers")}
+    known |= {str(PART_TOKENS)}
     known |= {"1000", "10000", "257"}  # training steps, rope's base, the example of section 8
     text = re.sub(r"## (Sources|参考文献)[\s\S]*", "", PAGES[page])
     text = re.sub(r"\]\([^)]*\)|\d+(\.\d+)? (GB|MB)|\d+P\b", "", text)
