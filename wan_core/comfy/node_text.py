@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 
 
@@ -14,10 +15,11 @@ def tell(line: str, level: int = logging.INFO) -> None:
 
 def node_text() -> Callable[[str], None]:
     """Return what shows a line on the node that is being run; without a server the line goes nowhere."""
-    from comfy_execution.utils import get_executing_context  # not there when only comfy is imported
-    from server import PromptServer
-
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    # looked up, not imported: where only comfy is in use there is no server, and a line must not end a run
+    prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
+    execution = sys.modules.get("comfy_execution.utils")
+    server = getattr(prompt_server, "instance", None)
+    context = None if execution is None else execution.get_executing_context()
     if context is None or server is None:
         return lambda line: None
     shown = ""

@@ -37,6 +37,7 @@ from ..sampling import exact_timesteps
 from .causal_cache import by_condition, cache_bytes, free_place
 from .checks import check_conditioning, check_latent, check_rolling_model
 from .frame_noise import WRAPPER_KEY, frame_noise, set_frame_sigmas
+from .memory_estimate import reserved
 from .memory_ladder import MemoryLadder
 from .run_plan import check_sigmas, known_frames
 from .sampler import set_fps
@@ -243,16 +244,14 @@ class GuidedBlocks:
 def room_for_cache(wanted: int) -> Callable[..., Any]:
     """Return a PREPARE_SAMPLING wrapper that has core free room for the cache beside what a block needs.
 
-    Core asks for memory by the shape of the noise, so the cache is put as latent frames that take as much. More than
-    half of the device is not asked for: weights are needed in every call, and the cache can lie in main memory.
+    More than half of the device is not asked for: weights are needed in every call, and the cache can lie in main
+    memory.
     """
 
-    def prepare(executor: Callable[..., Any], model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        shape = list(noise_shape)
-        if wanted < comfy.model_management.get_total_memory(model.load_device) / 2:
-            one_frame = model.model.memory_required([*shape[:2], 1, *shape[3:]])
-            shape[2] += math.ceil(wanted / one_frame)
-        return executor(model, shape, *args, **kwargs)
+    def prepare(executor: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        fits = wanted < comfy.model_management.get_total_memory(model.load_device) / 2
+        with reserved(model.model, wanted if fits else 0):
+            return executor(model, *args, **kwargs)
 
     return prepare
 

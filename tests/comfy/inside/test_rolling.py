@@ -224,20 +224,19 @@ def test_memory_and_calls_of_a_block_are_constant_and_the_cache_is_gone_afterwar
 def test_core_is_asked_for_the_room_of_a_block_and_the_cache_whatever_the_length(
     pack_nodes: dict[str, Any], model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, ...]] = []
+    asked: list[tuple[float, float]] = []
     estimate = comfy.sampler_helpers.estimate_memory
 
-    def watch(model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        asked.append(tuple(noise_shape))
-        return estimate(model, noise_shape, *args, **kwargs)
+    def watch(*args: Any, **kwargs: Any) -> Any:
+        asked.append(estimate(*args, **kwargs))
+        return asked[-1]
 
     monkeypatch.setattr(comfy.sampler_helpers, "estimate_memory", watch)
     for frames in (9, 18):
         by_node(pack_nodes, model, latent(frames))
-    one = model.model.memory_required([1, 16, 1, *SIZE])
+    both, one = (model.model.memory_required([batch, 16, CHUNK, *SIZE]) for batch in (2, 1))
     wanted = 7 * 2 * 2 * 4 * 256 * 4
-    assert asked[0] == asked[1]
-    assert wanted <= (asked[0][2] - CHUNK) * one < wanted + one
+    assert asked == [(both + wanted, one + wanted)] * 2
 
 
 def test_an_interrupted_run_leaves_no_cache(

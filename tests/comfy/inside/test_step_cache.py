@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -109,11 +110,11 @@ def test_a_threshold_saves_work_and_says_so(
 
 def test_what_was_saved_is_shown_on_the_sampler(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from comfy_execution.utils import CurrentNodeContext
-    from server import PromptServer
 
     shown: list[tuple[str, str]] = []
     connected = SimpleNamespace(send_progress_text=lambda text, node: shown.append((text, node)))
-    monkeypatch.setattr(PromptServer, "instance", connected, raising=False)
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=connected))
+    monkeypatch.setitem(sys.modules, "server", server)  # the whole server is not loaded here
     with CurrentNodeContext("a prompt", "7"):
         sample(patched(model, LOOSE), {})
     ((text, node),) = shown
