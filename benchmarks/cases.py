@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from wan_core.config import WanConfig
-from wan_core.model import WanModel
 
 MODES = ("per-frame", "one timestep", "block-causal")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -64,6 +63,11 @@ FIT_SIZES = {
 SIZES = CPU_SIZES | GPU_SIZES | FIT_SIZES
 
 
+def model_of(size: str) -> str:
+    """Return the model that a size is named after."""
+    return size.partition("-")[0]
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of the table: names of SIZES, MODES and DTYPES, and where it is computed."""
@@ -87,7 +91,7 @@ class Case:
     def video(self) -> str:
         """Model, resolution in pixels and dtype, for a size that is named after its model."""
         height, width = (8 * side for side in self.shape.latent[1:])
-        return f"{self.size.partition('-')[0]}, {height} x {width}, {self.dtype}"
+        return f"{model_of(self.size)}, {height} x {width}, {self.dtype}"
 
     @property
     def title(self) -> str:
@@ -113,13 +117,6 @@ def floating_point_operations(case: Case) -> int:
         + tokens * 2 * patch * dim
     )
     return 2 * (config.num_layers * (linear + attention) + embeddings)
-
-
-def weight_bytes(case: Case) -> int:
-    """Return the memory that the weights of a case take in its dtype."""
-    with torch.device("meta"):
-        model = WanModel(case.shape.config, dtype=DTYPES[case.dtype])
-    return sum(parameter.numel() * parameter.itemsize for parameter in model.parameters())
 
 
 @dataclass(frozen=True)

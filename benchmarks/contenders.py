@@ -15,6 +15,8 @@ from .hosts import Host
 
 Call = Callable[[Inputs], Tensor]
 FLOOR, OURS, COMPILED, DIFFUSERS, COMFYUI = "floor", "ours", "ours compiled", "diffusers", "ComfyUI"
+PIECES = 16  # the memory ladder's last step before keys, values and weights leave the GPU
+IN_PIECES = f"ours in {PIECES} pieces"
 
 
 def names(case: Case, host: Host | None, compiled: bool = False) -> list[str]:
@@ -43,11 +45,22 @@ def our_model(case: Case) -> WanModel:
     return model.eval().requires_grad_(False)
 
 
+def meta_model(case: Case) -> WanModel:
+    """Return our model of a case with shapes and no data."""
+    model = WanModel(case.shape.config, device=torch.device("meta"), dtype=DTYPES[case.dtype])
+    return model.eval().requires_grad_(False)
+
+
+def weight_bytes(case: Case) -> int:
+    """Return the memory that the weights of a case take in its dtype."""
+    return sum(parameter.numel() * parameter.itemsize for parameter in meta_model(case).parameters())
+
+
 def build(name: str, case: Case, model: WanModel | None = None, host: Host | None = None) -> Call:
     """Return a contender, ready to be called.
 
     Args:
-        name: FLOOR, OURS, COMPILED, DIFFUSERS or COMFYUI.
+        name: FLOOR, OURS, COMPILED, IN_PIECES, DIFFUSERS or COMFYUI.
         case: what it has to compute.
         model: our model with the weights that all share; made when not given.
         host: where ComfyUI is, for COMFYUI.
@@ -63,18 +76,18 @@ def build(name: str, case: Case, model: WanModel | None = None, host: Host | Non
         floor = Floor(dict(model.state_dict()), case)
         return lambda given: floor(given.x, given.t, given.context)
     if name == COMPILED:
-        model = compiled_copy(model)
-    return lambda given: model(given.x, given.t, given.context, causal_block_size=case.block)
+        model = compiled_copy(case, model)
+    pieces = PIECES if name == IN_PIECES else 1
+    return lambda given: model(given.x, given.t, given.context, causal_block_size=case.block, pieces=pieces)
 
 
-def compiled_copy(model: WanModel) -> WanModel:
+def compiled_copy(case: Case, model: WanModel) -> WanModel:
     """Return a model of the same weights, its blocks under torch.compile as ComfyUI's TorchCompileModel puts them."""
-    with torch.device("meta"):
-        copy = WanModel(model.config)
+    copy = meta_model(case)
     copy.load_state_dict(model.state_dict(), assign=True)
     for block in copy.blocks:
         block.compile()
-    return copy.eval().requires_grad_(False)
+    return copy.requires_grad_(False)
 
 
 def diffusers_call(case: Case, model: WanModel) -> Call:

@@ -13,13 +13,11 @@ import torch
 
 from wan_core.model import WanModel
 
-from .cases import Case, Size, inputs, weight_bytes
-from .contenders import COMFYUI, DIFFUSERS, OURS, Call, build, our_model
+from .cases import Case, Size, inputs
+from .contenders import COMFYUI, DIFFUSERS, IN_PIECES, OURS, Call, build, our_model, weight_bytes
 from .forward import first_call
 from .hosts import Host
 
-PIECES = 16  # the memory ladder's last step before keys, values and weights leave the GPU
-IN_PIECES = f"ours in {PIECES} pieces"
 LONGEST = 1024  # latent frames, nearly three minutes at 24 fps; the tables of diffusers end here
 
 
@@ -32,6 +30,11 @@ class OneLayer(Case):
         """The size that the name stands for, with a single layer."""
         whole = super().shape
         return replace(whole, config=replace(whole.config, num_layers=1))
+
+    @classmethod
+    def of(cls, case: Case) -> OneLayer:
+        """Return a case with a single layer."""
+        return cls(case.size, case.mode, case.dtype, case.device)
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,13 @@ def longest(fits: Callable[[int], bool], limit: int) -> int:
 
 def contenders_of(one: OneLayer, model: WanModel, host: Host | None) -> dict[str, Call]:
     """Return who takes part, by name; ComfyUI comes last, since diffusers must not see its packages."""
-    calls: dict[str, Call] = {
-        OURS: build(OURS, one, model),
-        IN_PIECES: lambda given: model(given.x, given.t, given.context, pieces=PIECES),
-        DIFFUSERS: build(DIFFUSERS, one, model),
-    }
-    if host is not None:
-        calls[COMFYUI] = build(COMFYUI, one, model, host)
-    return calls
+    everyone = (OURS, IN_PIECES, DIFFUSERS) if host is None else (OURS, IN_PIECES, DIFFUSERS, COMFYUI)
+    return {name: build(name, one, model, host) for name in everyone}
 
 
 def measure_fit(case: Case, host: Host | None, limit: int = LONGEST) -> FitResult:
-    """Return what fits on the device of a case, every latent frame at a noise level of its own."""
-    one = OneLayer(case.size, "per-frame", case.dtype, case.device)
+    """Return what fits on the device of a case."""
+    one = OneLayer.of(case)
     others = torch.empty(weight_bytes(case) - weight_bytes(one), dtype=torch.uint8, device=case.device)
     found = {}
     with torch.no_grad():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,14 +11,24 @@ from typing import Any
 
 import torch
 
-from wan_core.model import WanModel
-
-from .cases import DTYPES, FIT_SIZES, GPU_SIZES, MODES, Case, inputs, weight_bytes
-from .contenders import COMFYUI, DIFFUSERS, FLOOR, OURS, Call, build, names
+from .cases import FIT_SIZES, GPU_SIZES, MODES, Case, inputs, model_of
+from .contenders import (
+    COMFYUI,
+    DIFFUSERS,
+    FLOOR,
+    IN_PIECES,
+    OURS,
+    PIECES,
+    Call,
+    build,
+    meta_model,
+    names,
+    weight_bytes,
+)
 from .counted import counted_peak
-from .fit import IN_PIECES, LONGEST, PIECES, FitResult, OneLayer, contenders_of, longest
+from .fit import LONGEST, FitResult, OneLayer, contenders_of, longest
 from .hosts import Host, host_of_environment
-from .report import fit_table
+from .report import fit_table, write_files
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAME = "gpu-memory"
@@ -46,7 +55,7 @@ class Room:
 
     def left(self, case: Case) -> int:
         """Return the bytes that are left for the forward pass of a case."""
-        weights = weight_bytes(case) if self.resident else 2 * weight_bytes(one_layer(case))
+        weights = weight_bytes(case) if self.resident else 2 * weight_bytes(OneLayer.of(case))
         return self.gigabytes * GB - RESERVED - weights
 
 
@@ -66,24 +75,12 @@ class Counted:
     extra: dict[str, int]
 
 
-def one_layer(case: Case) -> OneLayer:
-    """Return a case with a single layer: layers follow each other in the same memory."""
-    return OneLayer(case.size, case.mode, case.dtype, case.device)
-
-
-def meta_model(case: Case) -> WanModel:
-    """Return our model of a case without data."""
-    model = WanModel(case.shape.config, device=torch.device("meta"), dtype=DTYPES[case.dtype])
-    return model.eval().requires_grad_(False)
-
-
 def count_case(case: Case, host: Host | None) -> Counted:
     """Return what every contender takes in a case."""
-    one = one_layer(case)
+    one = OneLayer.of(case)
     model, given = meta_model(one), inputs(one)
-    calls = {name: build(name, one, model, host) for name in names(one, host)}
-    if not case.block:
-        calls |= {name: call for name, call in contenders_of(one, model, None).items() if name == IN_PIECES}
+    everyone = names(one, host) if case.block else [*names(one, host), IN_PIECES]
+    calls = {name: build(name, one, model, host) for name in everyone}
     with torch.no_grad():
         extra = {name: counted_peak(partial(call, given)) for name, call in calls.items()}
     return Counted(case.title, weight_bytes(case), extra)
@@ -91,7 +88,7 @@ def count_case(case: Case, host: Host | None) -> Counted:
 
 def count_fit(case: Case, room: Room, host: Host | None, limit: int) -> FitResult:
     """Return the longest video that fits, every latent frame at a noise level of its own."""
-    one, left, found = one_layer(case), room.left(case), {}
+    one, left, found = OneLayer.of(case), room.left(case), {}
     with torch.no_grad():
         for name, call in contenders_of(one, meta_model(one), host).items():
 
@@ -152,17 +149,15 @@ def main() -> None:
     given = parser.parse_args()
     host = host_of_environment()
     counted = [count_case(case, host) for case in cases_of(given.sizes)]
-    models = {size.partition("-")[0] for size in given.sizes}
+    models = {model_of(size) for size in given.sizes}
     fits = [
         count_fit(Case(size, "per-frame", DTYPE, "meta"), room, host, LONGEST)
         for size in dict.fromkeys([*GPU_SIZES, *FIT_SIZES])
-        for room in ROOMS[size.partition("-")[0]]
-        if size.partition("-")[0] in models
+        for room in ROOMS[model_of(size)]
+        if model_of(size) in models
     ]
     text = page(counted, fits, host)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{given.name}.md").write_text(text, "utf-8")
-    (RESULTS / f"{given.name}.json").write_text(json.dumps(values(counted, fits, host), indent=1) + "\n", "utf-8")
+    write_files(RESULTS, given.name, text, values(counted, fits, host))
     print(text)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .clip import ClipResult
-from .contenders import COMFYUI, COMPILED, DIFFUSERS, FLOOR, OURS
-from .fit import IN_PIECES, FitResult
+from .contenders import COMFYUI, COMPILED, DIFFUSERS, FLOOR, IN_PIECES, OURS
+from .fit import FitResult
 from .forward import Result, Settings
 from .machine import Machine
 from .rolling import RollResult
@@ -162,6 +162,11 @@ def values(report: Report) -> dict[str, Any]:
 
 def write(report: Report, folder: Path) -> None:
     """Write `<name>.md` and `<name>.json` into a folder."""
+    write_files(folder, report.name, page(report), values(report))
+
+
+def write_files(folder: Path, name: str, text: str, facts: dict[str, Any]) -> None:
+    """Write a table for people and the same facts for programs."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{report.name}.md").write_text(page(report), "utf-8")
-    (folder / f"{report.name}.json").write_text(json.dumps(values(report), indent=1) + "\n", "utf-8")
+    (folder / f"{name}.md").write_text(text, "utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")

@@ -7,7 +7,6 @@ to the first one. Beside it stands what saves as many calls without a cache: few
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from wan_core.sampling import flow_sigmas, timesteps_of
 from wan_core.step_cache import Moment, StepCache
 
 from .machine import this_machine
+from .report import write_files
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FIRST_SEED = 7_000_000  # of prompts and noise; the method was chosen on others
@@ -165,13 +165,12 @@ def main() -> None:
         for line in measure(models, mode, given.clips):
             lines.append(line)
             print(line.text(), flush=True)
-            (RESULTS / "step-cache.md").write_text(page(lines, given.clips), "utf-8")
             values = {
                 "machine": this_machine().values(),
                 "clips": given.clips,
                 "lines": [asdict(line) for line in lines],
             }
-            (RESULTS / "step-cache.json").write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+            write_files(RESULTS, "step-cache", page(lines, given.clips), values)
 
 
 if __name__ == "__main__":

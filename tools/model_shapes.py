@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ def trace_model(name: str, *, causal_block_size: int = 0, layers: int = 1) -> Tr
         The trace.
     """
     release = PRESETS[name]
-    config = type(release.config)(**{**vars(release.config), "num_layers": layers})
+    config = replace(release.config, num_layers=layers)
     trace = Trace()
 
     def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, transformer_options: Any = None) -> Tensor:

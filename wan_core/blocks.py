@@ -99,6 +99,16 @@ def parts_of(x: Tensor, pieces: int = 1) -> list[slice]:
     return [rows for rows, _ in query_spans(x.shape[1], x.shape[1], 0, parts)]
 
 
+def written_over(layer: nn.Module, x: Tensor, pieces: int = 1) -> Tensor:
+    """Return `layer(x)` for tokens `x` [B, L, C] that are not read again; in parts it is written over `x`."""
+    parts = parts_of(x, pieces)
+    if len(parts) == 1:
+        return layer(x)
+    for rows in parts:
+        x[:, rows] = layer(x[:, rows])
+    return x
+
+
 class GELU(nn.Module):
     """The activation of the feed-forward, written over its input where no gradient is asked for."""
 
@@ -135,7 +145,7 @@ class WanSelfAttention(nn.Module):
         # v last: it has no intermediates, which would stand beside the two others
         q = None if in_pieces else self.rotated_in_parts(self.q, self.norm_q, x, inputs)
         k = self.rotated_in_parts(self.k, self.norm_k, x, inputs)
-        v = self.v(x) if q is None else self.values(x)
+        v = self.v(x) if q is None else written_over(self.v, x)
         if inputs.cache is not None:
             k, v = inputs.cache.extend(k, v, inputs.cached_tokens)
         if q is None:
@@ -148,15 +158,6 @@ class WanSelfAttention(nn.Module):
             x = patch({"x": x, "q": q, "k": k, "transformer_options": options})
         del q, k, v  # three tensors of the size of the one that the next line makes
         return self.o(x)
-
-    def values(self, x: Tensor) -> Tensor:
-        """Return the values [B, L, C] of `x` [B, L, C], which is not read again: many are written over it."""
-        parts = parts_of(x)
-        if len(parts) == 1:
-            return self.v(x)
-        for rows in parts:
-            x[:, rows] = self.v(x[:, rows])
-        return x
 
     def rotated_in_parts(self, projection: nn.Module, norm: nn.Module, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `rotated`; in parts, no intermediate is as long as the result."""
@@ -255,7 +256,7 @@ class WanAttentionBlock(nn.Module):
         x = self.add_cross_attention(x, inputs)
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
-        y = self.feed_forward(modulate(self.norm2(x), shift_ffn, scale_ffn), inputs.pieces)
+        y = written_over(self.ffn, modulate(self.norm2(x), shift_ffn, scale_ffn), inputs.pieces)
         return gate(x, y, gate_ffn)
 
     def add_cross_attention(self, x: Tensor, inputs: BlockInputs) -> Tensor:
@@ -269,15 +270,6 @@ class WanAttentionBlock(nn.Module):
         for rows, _ in query_spans(x.shape[1], x.shape[1], 0, pieces):
             x[:, rows] += self.cross_attn(self.norm3(x[:, rows]), inputs.context, **told)
         return x
-
-    def feed_forward(self, y: Tensor, pieces: int) -> Tensor:
-        """Return the feed-forward of `y` [B, L, C]; in parts it is written over `y`."""
-        parts = parts_of(y, pieces)
-        if len(parts) == 1:
-            return self.ffn(y)
-        for rows in parts:
-            y[:, rows] = self.ffn(y[:, rows])
-        return y
 
 
 class Head(nn.Module):

@@ -75,9 +75,18 @@ def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     if not by_hand():
         return turned(x, rotary).to(x.dtype)
     x = x.contiguous()  # it nearly always is; complex numbers ask for it
-    turn = turned_on_cpu if x.device.type == "cpu" else turned
+    return turn_in_place(x, rotary, turned_on_cpu if x.device.type == "cpu" else turned, rotary_part)
+
+
+def turn_in_place(
+    x: torch.Tensor,
+    table: Any,
+    turn: Callable[[torch.Tensor, Any], torch.Tensor],
+    part: Callable[[Any, slice], Any],
+) -> torch.Tensor:
+    """Write `turn(x, table)` over `x` [B, L, N, D], some tokens at a time; `part` returns their table."""
     for tokens in pieces(x, dim=1):
-        x[:, tokens] = turn(x[:, tokens], rotary_part(rotary, tokens))
+        x[:, tokens] = turn(x[:, tokens], part(table, tokens))
     return x
 
 

@@ -13,12 +13,23 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu_memory, run
-from benchmarks.cases import GPU_SIZES, MODES, SIZES, Case, Size, floating_point_operations, inputs, weight_bytes
-from benchmarks.contenders import COMPILED, DIFFUSERS, FLOOR, OURS, build, names, our_model
+from benchmarks.cases import GPU_SIZES, MODES, SIZES, Case, Size, floating_point_operations, inputs
+from benchmarks.contenders import (
+    COMPILED,
+    DIFFUSERS,
+    FLOOR,
+    IN_PIECES,
+    OURS,
+    build,
+    meta_model,
+    names,
+    our_model,
+    weight_bytes,
+)
 from benchmarks.counted import AllocationCounter, counted_peak
-from benchmarks.fit import IN_PIECES, FitResult, OneLayer, longest, measure_fit
+from benchmarks.fit import FitResult, OneLayer, longest, measure_fit
 from benchmarks.forward import Result, Settings, first_call, measure_case
-from benchmarks.gpu_memory import Room, count_case, count_fit, meta_model
+from benchmarks.gpu_memory import Room, count_case, count_fit
 from benchmarks.report import fit_table, forward_table
 from wan_core.config import WanConfig
 

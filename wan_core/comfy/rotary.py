@@ -10,8 +10,16 @@ import comfy.ldm.flux.math
 import comfy.quant_ops
 import torch
 
-from ..operations import by_hand, pieces
-from ..rope import Rotary, RotaryKernel, apply_rotary, rotary_part, rotary_table, rotation_matrices
+from ..operations import by_hand
+from ..rope import (
+    Rotary,
+    RotaryKernel,
+    apply_rotary,
+    rotary_part,
+    rotary_table,
+    rotation_matrices,
+    turn_in_place,
+)
 
 Table = Rotary | torch.Tensor
 
@@ -48,9 +56,7 @@ def host_apply(x: torch.Tensor, table: Table) -> torch.Tensor:
         return apply_rotary(x, table)
     if FUSED or not by_hand():
         return comfy.ldm.flux.math.apply_rope1(x, table)
-    for tokens in pieces(x, dim=1):
-        x[:, tokens] = comfy.ldm.flux.math.apply_rope1(x[:, tokens], table[:, tokens])
-    return x
+    return turn_in_place(x, table, comfy.ldm.flux.math.apply_rope1, host_part)
 
 
 def host_part(table: Table, tokens: slice) -> Table:
