@@ -70,17 +70,28 @@ def model_of(size: str) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table: names of SIZES, MODES and DTYPES, and where it is computed."""
+    """One line of the table.
+
+    Attributes:
+        size: name in SIZES.
+        mode: one of MODES.
+        dtype: name in DTYPES.
+        device: where it is computed.
+        layers: how many of the model's layers, all alike, are computed at most; 0 = all.
+    """
 
     size: str
     mode: str
     dtype: str
     device: str = "cpu"
+    layers: int = 0
 
     @property
     def shape(self) -> Size:
-        """The size that the name stands for."""
-        return SIZES[self.size]
+        """The size that the name stands for, with the layers that are computed."""
+        whole = SIZES[self.size]
+        layers = min(self.layers or whole.config.num_layers, whole.config.num_layers)
+        return replace(whole, config=replace(whole.config, num_layers=layers))
 
     @property
     def block(self) -> int:
@@ -98,7 +109,9 @@ class Case:
         """What a person reads in the table."""
         config, latent = self.shape.config, self.shape.latent
         block = f" (block {self.block})" if self.block else ""
-        size = f"dim {config.dim} x {config.num_layers} layers, latent {latent[0]}x{latent[1]}x{latent[2]}"
+        whole = SIZES[self.size].config.num_layers
+        part = "" if config.num_layers == whole else f" of {whole}"
+        size = f"dim {config.dim} x {config.num_layers}{part} layers, latent {latent[0]}x{latent[1]}x{latent[2]}"
         return f"{self.mode}{block}, {size}, {self.dtype}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from .hosts import Host
 
 Call = Callable[[Inputs], Tensor]
 FLOOR, OURS, COMPILED, DIFFUSERS, COMFYUI = "floor", "ours", "ours compiled", "diffusers", "ComfyUI"
+IN_HOST = "ours in ComfyUI"
 PIECES = 16  # the memory ladder's last step before keys, values and weights leave the GPU
 IN_PIECES = f"ours in {PIECES} pieces"
 
@@ -25,7 +28,9 @@ def names(case: Case, host: Host | None, compiled: bool = False) -> list[str]:
     # diffusers wants whole blocks, ComfyUI's own Wan has no causal attention at all
     diffusers = [] if case.block and case.shape.latent[0] % case.block else [DIFFUSERS]
     comfyui = [COMFYUI] if host is not None and not case.block else []
-    return [FLOOR, *ours, *diffusers, *comfyui]
+    # the host's kernels are others than torch's only on a GPU
+    in_host = [IN_HOST] if host is not None and case.device == "cuda" else []
+    return [FLOOR, *ours, *diffusers, *comfyui, *in_host]
 
 
 def fill(model: nn.Module, device: str) -> None:
@@ -60,18 +65,20 @@ def build(name: str, case: Case, model: WanModel | None = None, host: Host | Non
     """Return a contender, ready to be called.
 
     Args:
-        name: FLOOR, OURS, COMPILED, IN_PIECES, DIFFUSERS or COMFYUI.
+        name: FLOOR, OURS, COMPILED, IN_PIECES, DIFFUSERS, COMFYUI or IN_HOST.
         case: what it has to compute.
         model: our model with the weights that all share; made when not given.
-        host: where ComfyUI is, for COMFYUI.
+        host: where ComfyUI is, for COMFYUI and IN_HOST.
     """
     model = our_model(case) if model is None else model
     if name == DIFFUSERS:
         return diffusers_call(case, model)
-    if name == COMFYUI:
+    if name in (COMFYUI, IN_HOST):
         if host is None:
             raise ValueError("No ComfyUI was found: set COMFYUI_PATH to its folder.")
-        return comfyui_call(case, model, host)
+        host.make_importable()
+        import_comfy(case.device)
+        return comfyui_call(case, model) if name == COMFYUI else in_host_call(case, model)
     if name == FLOOR:
         floor = Floor(dict(model.state_dict()), case)
         return lambda given: floor(given.x, given.t, given.context)
@@ -120,13 +127,30 @@ def diffusers_call(case: Case, model: WanModel) -> Call:
     )[0]  # fmt: skip
 
 
-def comfyui_call(case: Case, model: WanModel, host: Host) -> Call:
-    """Return ComfyUI's own Wan transformer with the weights of ours; it has no causal attention."""
-    host.make_importable()
+def import_comfy(device: str) -> None:
+    """Import ComfyUI's parts, which look at its settings when they are imported."""
     from comfy.cli_args import args
 
-    args.cpu = case.device != "cuda"
+    args.cpu = device != "cuda"
     args.use_pytorch_cross_attention = True  # the kernel that all others use
+    importlib.import_module("comfy.ldm.wan.model")
+
+
+def in_host_call(case: Case, model: WanModel) -> Call:
+    """Return our model as the pack builds it in ComfyUI: with the host's layers, attention and rotary embedding."""
+    import comfy.ops
+
+    from wan_core.comfy.transformer import HostWanModel
+
+    device, dtype = torch.device("meta"), DTYPES[case.dtype]
+    ours = HostWanModel(comfy.ops.disable_weight_init, device, dtype, **asdict(case.shape.config))
+    ours.load_state_dict(model.state_dict(), assign=True)
+    ours.eval().requires_grad_(False)
+    return lambda given: ours.predict(given.x, given.t, given.context, causal_block_size=case.block)
+
+
+def comfyui_call(case: Case, model: WanModel) -> Call:
+    """Return ComfyUI's own Wan transformer with the weights of ours; it has no causal attention."""
     import comfy.ldm.wan.model
     import comfy.ops
 

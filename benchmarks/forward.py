@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
 from . import peak
+from .attempt import attempt, first_call
 from .cases import DTYPES, Case, floating_point_operations, inputs
-from .contenders import FLOOR, build, names, our_model
+from .contenders import COMPILED, FLOOR, build, names, our_model
 from .hosts import Host
-from .measure import CLOCKS, gpu_peak_extra_bytes, interleaved, matrix_product_peak, median_ratio
+from .measure import CLOCKS, interleaved, matrix_product_peak, median_ratio
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ class Result:
     Attributes:
         case: the case's title.
         name: the contender.
-        seconds: one figure per round; none where the device's memory did not suffice.
-        of_floor: median over the rounds of the floor's time over this one's: 1 = nothing but products and attention.
+        seconds: one figure per round; none where it failed.
+        of_floor: median over the rounds of the floor's time over this one's: 1 = nothing but products and attention;
+            None where the floor failed.
         of_peak: share of the machine's own matrix product, median: its model FLOPs utilisation (MFU).
         extra_bytes: memory at the peak beyond weights and inputs; None where it was not measured.
+        failure: why there are no seconds.
     """
 
     case: str
@@ -55,6 +57,7 @@ class Result:
     of_floor: float | None
     of_peak: float | None
     extra_bytes: int | None
+    failure: str = ""
 
     @property
     def median(self) -> float | None:
@@ -62,51 +65,65 @@ class Result:
         return statistics.median(self.seconds) if self.seconds else None
 
 
+@dataclass
+class Warm:
+    """Contenders that have made their first call.
+
+    Attributes:
+        calls: what to time, by name.
+        extra_bytes: GPU memory at the peak of a call, by name; None elsewhere.
+        failures: why others cannot be timed, by name.
+    """
+
+    calls: dict[str, Callable[[], object]] = field(default_factory=dict)
+    extra_bytes: dict[str, int | None] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def warmed_up(case: Case, everyone: list[str], host: Host | None) -> Warm:
+    """Let every contender make its first call, all on the same weights and inputs."""
+    warm, device = Warm(), case.device
+    model, failure = attempt(lambda: our_model(case), device)
+    if model is None:
+        return Warm(failures=dict.fromkeys(everyone, failure))
+    given, short = inputs(case), inputs(case, frames=case.shape.block)
+    for name in everyone:
+        contender = build(name, case, model, host)
+        if name == COMPILED:
+            torch._dynamo.reset()  # what was compiled for other cases is no part of this one
+        if device == "cuda":  # what libraries take once is no part of the peak; what is compiled holds for one length
+            first_call(partial(contender, given if name == COMPILED else short), device)
+        call = partial(contender, given)
+        bytes_or_none, failure = first_call(call, device)
+        if failure:
+            warm.failures[name] = failure
+        else:
+            warm.calls[name], warm.extra_bytes[name] = call, bytes_or_none
+    return warm
+
+
 def measure_case(case: Case, settings: Settings, host: Host | None) -> list[Result]:
     """Return one result per contender; all take turns on the same weights and inputs."""
     clock = CLOCKS[settings.clock]
     peaks = [matrix_product_peak(DTYPES[case.dtype], clock, case.device)]
-    given = inputs(case)
     everyone = names(case, host, settings.compiled)
-    calls: dict[str, Callable[[], object]] = {}
-    extra_bytes: dict[str, int | None] = {}
     with torch.no_grad():
-        model = our_model(case)
-        for name in everyone:
-            call = partial(build(name, case, model, host), given)
-            extra_bytes[name], fits = first_call(call, case.device)
-            if fits:
-                calls[name] = call
-        seconds = interleaved(calls, settings.rounds, clock)
+        warm = warmed_up(case, everyone, host)
+        seconds = interleaved(warm.calls, settings.rounds, clock)
     peaks.append(matrix_product_peak(DTYPES[case.dtype], clock, case.device))  # a cold machine has another speed
     if settings.memory and case.device == "cpu":
-        extra_bytes = {name: peak.measured(name, case, settings.threads, host) for name in everyone}
+        warm.extra_bytes = {name: peak.measured(name, case, settings.threads, host) for name in warm.calls}
     operations = floating_point_operations(case)
     return [
         Result(
             case.title,
             name,
             seconds[name],
-            median_ratio(seconds[FLOOR], seconds[name]),
+            median_ratio(seconds[FLOOR], seconds[name]) if FLOOR in seconds else None,
             operations / statistics.median(seconds[name]) / max(peaks),
-            extra_bytes[name] if settings.memory else None,
+            warm.extra_bytes[name] if settings.memory else None,
         )
-        if name in calls
-        else Result(case.title, name, [], None, None, None)
+        if name in warm.calls
+        else Result(case.title, name, [], None, None, None, warm.failures[name])
         for name in everyone
     ]
-
-
-def first_call(call: Callable[[], object], device: str) -> tuple[int | None, bool]:
-    """Warm a call up; return the bytes of GPU memory at its peak (None on a processor), and whether memory sufficed."""
-    try:
-        if device == "cpu":
-            call()
-            return None, True
-        return gpu_peak_extra_bytes(call), True
-    except torch.OutOfMemoryError:
-        return None, False
-    finally:  # what one contender leaves in torch's pool is no room for the next
-        gc.collect()
-        if device != "cpu":
-            torch.cuda.empty_cache()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .contenders import (
     weight_bytes,
 )
 from .counted import counted_peak
-from .fit import LONGEST, FitResult, OneLayer, contenders_of, longest
+from .fit import LONGEST, FitResult, contenders_of, longest
 from .hosts import Host, host_of_environment
 from .report import fit_table, write_files
 
@@ -55,7 +55,7 @@ class Room:
 
     def left(self, case: Case) -> int:
         """Return the bytes that are left for the forward pass of a case."""
-        weights = weight_bytes(case) if self.resident else 2 * weight_bytes(OneLayer.of(case))
+        weights = weight_bytes(case) if self.resident else 2 * weight_bytes(replace(case, layers=1))
         return self.gigabytes * GB - RESERVED - weights
 
 
@@ -77,10 +77,9 @@ class Counted:
 
 def count_case(case: Case, host: Host | None) -> Counted:
     """Return what every contender takes in a case."""
-    one = OneLayer.of(case)
+    one = replace(case, layers=1)
     model, given = meta_model(one), inputs(one)
-    everyone = names(one, host) if case.block else [*names(one, host), IN_PIECES]
-    calls = {name: build(name, one, model, host) for name in everyone}
+    calls = {name: build(name, one, model, host) for name in [*names(one, host), IN_PIECES]}
     with torch.no_grad():
         extra = {name: counted_peak(partial(call, given)) for name, call in calls.items()}
     return Counted(case.title, weight_bytes(case), extra)
@@ -88,7 +87,7 @@ def count_case(case: Case, host: Host | None) -> Counted:
 
 def count_fit(case: Case, room: Room, host: Host | None, limit: int) -> FitResult:
     """Return the longest video that fits, every latent frame at a noise level of its own."""
-    one, left, found = OneLayer.of(case), room.left(case), {}
+    one, left, found = replace(case, layers=1), room.left(case), {}
     with torch.no_grad():
         for name, call in contenders_of(one, meta_model(one), host).items():
 
@@ -104,7 +103,7 @@ def peak_table(counted: Sequence[Counted]) -> str:
     columns = [FLOOR, OURS, IN_PIECES, COMFYUI, DIFFUSERS]
     lines = [f"| case | weights | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for one in counted:
-        cells = [f"{one.extra[name] / GB:.2f}" if name in one.extra else "" for name in columns]
+        cells = [f"{one.extra[name] / GB:.2f}" if name in one.extra else "cannot" for name in columns]
         lines.append(f"| {one.case} | {one.weights / GB:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -118,7 +117,8 @@ def page(counted: Sequence[Counted], fits: Sequence[FitResult], host: Host | Non
         "no data, and the tensors that live at the same time were added up, in steps of 512 bytes as torch's allocator "
         "has them. Attention and RMS norm count as one kernel each. Memory that kernels take for themselves is not in "
         f"the figures. Beside ours{comfyui}.",
-        f"## At the peak, in GB beside weights and inputs\n\n{peak_table(counted)}",
+        "## At the peak, in GB beside weights and inputs\n\nComfyUI's own has no causal attention, and diffusers' "
+        f"wants whole blocks, which 31 latent frames are not.\n\n{peak_table(counted)}",
         f"## The longest video that fits, in latent frames\n\nOne noise level per latent frame, no batch. "
         f"{RESERVED / GB:.0f} GB of the memory is set aside for CUDA and its libraries; where the weights are in main "
         f"memory, two layers' weights are on the GPU. \"In {PIECES} pieces\" is what the sampler does when memory runs "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from .clip import ClipResult
-from .contenders import COMFYUI, COMPILED, DIFFUSERS, FLOOR, IN_PIECES, OURS
+from .contenders import COMFYUI, COMPILED, DIFFUSERS, FLOOR, IN_HOST, IN_PIECES, OURS
 from .fit import FitResult
 from .forward import Result, Settings
 from .machine import Machine
@@ -28,7 +28,7 @@ def forward_table(results: list[Result]) -> str:
     for result in results:
         cases.setdefault(result.case, {})[result.name] = result
     measured = {result.name for result in results}
-    names = [FLOOR, OURS, *({COMPILED} & measured), COMFYUI, DIFFUSERS]
+    names = [FLOOR, OURS, *(name for name in (COMPILED, IN_HOST) if name in measured), COMFYUI, DIFFUSERS]
     lines = [f"| case | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for title, of_case in cases.items():
         lines.append(f"| {title} | {' | '.join(cell(of_case.get(name)) for name in names)} |")
@@ -40,8 +40,8 @@ def cell(result: Result | None) -> str:
     if result is None:
         return "cannot"
     if result.of_peak is None:
-        return "out of memory"
-    share = "" if result.name == FLOOR else f", **{result.of_floor:.0%}**"
+        return result.failure
+    share = "" if result.name == FLOOR or result.of_floor is None else f", **{result.of_floor:.0%}**"
     memory = "" if result.extra_bytes is None else f" ({result.extra_bytes / 1e6:.0f} MB)"
     return f"{result.median:.3g} s{share}, {result.of_peak:.0%}{memory}"
 
@@ -158,6 +158,28 @@ def values(report: Report) -> dict[str, Any]:
         "solver": None if report.solver is None else asdict(report.solver),
         "rolling": None if report.rolling is None else {**asdict(report.rolling), "growth": report.rolling.growth},
     }
+
+
+def read(folder: Path, empty: Report) -> Report:
+    """Return `empty` with what the files of its name hold; as it is where there are none."""
+    file = folder / f"{empty.name}.json"
+    if not file.is_file():
+        return empty
+    facts = json.loads(file.read_text("utf-8"))
+
+    def made(kind: type, facts: dict[str, Any] | None) -> Any:
+        """Return a result without what is reckoned from the rest; None of None."""
+        names = {field.name for field in fields(kind)}
+        return None if facts is None else kind(**{name: facts[name] for name in facts if name in names})
+
+    return replace(
+        empty,
+        forward=[made(Result, one) for one in facts["forward"]],
+        fit=[made(FitResult, one) for one in facts["fit"]],
+        clip=made(ClipResult, facts["clip"]),
+        solver=made(SolverResult, facts["solver"]),
+        rolling=made(RollResult, facts["rolling"]),
+    )
 
 
 def write(report: Report, folder: Path) -> None:

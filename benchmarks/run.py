@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
+from .attempt import attempt
 from .cases import CPU_SIZES, DTYPES, FIT_SIZES, GPU_SIZES, MODES, SIZES, Case
 from .clip import Clip, measure_clip
 from .fit import measure_fit
 from .forward import Settings, measure_case
 from .hosts import host_of_environment
 from .machine import this_machine
-from .measure import CLOCKS
-from .report import Report, fit_table, forward_table, page, write
+from .measure import CLOCKS, fastest_attention
+from .report import Report, fit_table, forward_table, page, read, write
 from .rolling import Roll, measure_rolling
 from .solver import measure_solver
 
@@ -53,6 +54,10 @@ class Kind:
     loop_size: str
     fit_sizes: tuple[str, ...] = ()
 
+    def fitted(self, sizes: Sequence[str] | None) -> list[str]:
+        """Return where the longest video is looked for when only some sizes are asked for."""
+        return [size for size in self.fit_sizes if sizes is None or size in sizes]
+
 
 # a processor's own memory is no bound that anyone meets, so nothing is fitted into it
 PROCESSOR = Kind("cpu", "wall", tuple(CPU_SIZES), tuple(DTYPES), 5, "small", "float32", "large")
@@ -67,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu", action="store_true", help="measure a CUDA device at the full size of the models")
     parser.add_argument("--quick", action="store_true", help="two small cases and a short clip, nothing written")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, help="sizes of model and latents")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="ways to call the model")
+    parser.add_argument(
+        "--layers", type=int, default=0, help="layers of a model that are computed, all alike (0: all of them)"
+    )
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="a CPU without bfloat16 needs minutes for it")
     parser.add_argument("--rounds", type=int, help="how often each contender gets its turn (5; with --gpu 3)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that compute")
@@ -78,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[])
     parser.add_argument("--name", default="latest", help="name of the two files in benchmarks/results/")
+    parser.add_argument("--add", action="store_true", help="add to these files what this run measures")
     return parser
 
 
@@ -93,13 +103,13 @@ def refusal(given: argparse.Namespace) -> str | None:
     return None
 
 
-def cases_of(kind: Kind, sizes: Sequence[str] | None, dtypes: Sequence[str] | None) -> list[Case]:
-    """Return the forward passes of some sizes and dtypes, of the kind's own where none are named."""
+def cases_of(kind: Kind, given: argparse.Namespace) -> list[Case]:
+    """Return the forward passes that the command line names; the kind's own sizes and dtypes where it names none."""
     return [
-        Case(size, mode, dtype, kind.device)
-        for size in sizes or kind.sizes
-        for dtype in dtypes or kind.dtypes
-        for mode in MODES
+        Case(size, mode, dtype, kind.device, given.layers)
+        for size in given.sizes or kind.sizes
+        for dtype in given.dtypes or kind.dtypes
+        for mode in given.modes
     ]
 
 
@@ -111,9 +121,11 @@ def measure(given: argparse.Namespace, kind: Kind) -> Report:
     memory = not given.quick and "memory" not in given.skip
     clock_name = given.clock or kind.clock
     settings = Settings(given.rounds or kind.rounds, clock_name, given.threads, memory, given.compile)
-    cases = QUICK if given.quick else cases_of(kind, given.sizes, given.dtypes)
+    cases = QUICK if given.quick else cases_of(kind, given)
     clock = CLOCKS[clock_name]
     report = Report("quick" if given.quick else given.name, machine, settings)
+    if given.add:
+        report = read(RESULTS, report)
 
     def add(**measured: Any) -> Report:
         """Write what there is after every part: a run that is stopped leaves the rest behind."""
@@ -130,15 +142,16 @@ def measure(given: argparse.Namespace, kind: Kind) -> Report:
         size = "small" if given.quick else kind.loop_size
         report = add(solver=measure_solver(size, 30, clock, kind.device))
     if "clip" not in given.skip:
-        report = add(clip=measure_clip(clip, clock))
+        report = add(clip=attempt(lambda: measure_clip(clip, clock), kind.device)[0])
     if "rolling" not in given.skip:
-        report = add(rolling=measure_rolling(roll, clock))
+        report = add(rolling=attempt(lambda: measure_rolling(roll, clock), kind.device)[0])
     for case in cases if "forward" not in given.skip else ():
-        report = add(forward=[*report.forward, *measure_case(case, settings, host)])
+        others = [result for result in report.forward if result.case != case.title]
+        report = add(forward=[*others, *measure_case(case, settings, host)])
         print(forward_table(report.forward).splitlines()[-1], flush=True)
-    for size in kind.fit_sizes if "fit" not in given.skip else ():
+    for size in kind.fitted(given.sizes) if "fit" not in given.skip else ():
         fit = measure_fit(Case(size, "per-frame", kind.dtypes[0], kind.device), host)
-        report = add(fit=[*report.fit, fit])
+        report = add(fit=[*(other for other in report.fit if other.title != fit.title), fit])
         print(fit_table([fit]).splitlines()[-1], flush=True)
     return report
 
@@ -151,7 +164,10 @@ def main() -> int:
         print(f"bench: {refused}", file=sys.stderr)
         return 2
     torch.set_num_threads(given.threads)
-    print("\n" + page(measure(given, GPU if given.gpu else PROCESSOR)))
+    kind = GPU if given.gpu else PROCESSOR
+    with fastest_attention(kind.device):
+        report = measure(given, kind)
+    print("\n" + page(report))
     return 0
 
 

@@ -71,6 +71,24 @@ def window_inputs() -> list[Any]:
     return length_inputs()[1:]
 
 
+def image_inputs() -> list[Any]:
+    """Return the inputs of the images that a long video has to go through."""
+    return [
+        io.Image.Input("start_image", optional=True, tooltip="The first frame, or several: the beginning of a video."),
+        io.Image.Input("end_image", optional=True, tooltip="The last frame of the whole video."),
+        io.Image.Input("key_images", optional=True, tooltip="Frames on the way, one or a batch; key_times says when."),
+    ]
+
+
+def key_times_input() -> Any:
+    """Return the input of the times of key images."""
+    return io.String.Input(
+        "key_times",
+        default="",
+        tooltip="A time for each key image: seconds like 2s, 4.5s, or video frames like 48, 108.",
+    )
+
+
 def loop_input() -> Any:
     """Return the input of the seamless loop."""
     return io.Boolean.Input(

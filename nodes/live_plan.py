@@ -6,14 +6,14 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-from ..wan_core.codecs import find_codec
 from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import LongVideoSettings, summary
+from ..wan_core.comfy.long_settings import LongVideoSettings, extended_frames, summary
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.errors import SkyReelsError
-from ..wan_core.segments import whole_frames
+from ..wan_core.segments import latent_frames
 from .inputs import FORCING
 from .plan_words import in_language
+from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
@@ -45,14 +45,18 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> dict[str, Any]:
         width, height = SIZES.get(values.get("size", ""), (values.get("width"), values.get("height")))
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
         settings = {name: values[name] for name in NAMES if name in values}
-        if "new_frames" in values:  # of an extension; its size is that of a video that is not known yet
-            settings["total_frames"] = whole_frames(int(values["overlap_history"])) + int(values["new_frames"])
+        known: tuple[int, ...] = ()
+        if new_frames := int(values.get("new_frames", 0)):  # of an extension
+            refuse_what_no_extension_has(new_frames, bool(values.get("loop")))
+            overlap = int(values["overlap_history"])
+            settings["total_frames"] = extended_frames(overlap, new_frames)
+            known = tuple(range(latent_frames(overlap)))
         if width and height:
             settings |= {"width": int(width), "height": int(height)}
         chosen = LongVideoSettings(**settings, forcing=forcing)
-        find_codec(chosen.codec, chosen.crf)
-        known = sized and bool(width and height)
-        return {"ok": True, "text": summary(chosen, sized=known, rate_known="fps" in values)}
+        chosen.check()
+        sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
+        return {"ok": True, "text": summary(chosen, sized, "fps" in values, known)}
     except SkyReelsError as error:
         return {"ok": False, "text": str(error)}
     except (TypeError, ValueError, KeyError):  # a widget that is being typed into, or turned into an input

@@ -8,23 +8,30 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.codecs import find_codec
 from ..wan_core.comfy.checks import check_long_model
 from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import GivenImages, Inputs, LongVideoSettings, frames_at, prompts_of
+from ..wan_core.comfy.long_settings import (
+    GivenImages,
+    Inputs,
+    LongVideoSettings,
+    extended_frames,
+    frames_at,
+    prompts_of,
+)
 from ..wan_core.comfy.long_video import Job, make_long_video
 from ..wan_core.comfy.made_video import MadeVideo
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
 from ..wan_core.journal import check_name
-from ..wan_core.segments import whole_frames
 from .inputs import (
     FILE_RATE,
     FORCING,
     Script,
     forcing_inputs,
+    image_inputs,
     job_inputs,
+    key_times_input,
     length_inputs,
     loop_input,
     quality_inputs,
@@ -42,15 +49,14 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     """Make the video, or go on with it, and hand it out."""
     found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
     metadata = {name: json.dumps(value) for name, value in found.items() if value is not None}
-    made = make_long_video(inputs, settings, Job(job_name, metadata, keep_gb, node_text()))
+    made = make_long_video(inputs, settings, Job(job_name, metadata, keep_gb, node_text("segments")))
     return io.NodeOutput(MadeVideo(made.path), {"samples": made.latents}, made.text)
 
 
 def check_early(model: Any, settings: LongVideoSettings, job_name: str) -> None:
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
-    settings.plan()
-    find_codec(settings.codec, settings.crf)
+    settings.check()
     check_long_model(model.model, settings.forcing.causal_attention)
 
 
@@ -75,13 +81,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 io.Conditioning.Input("positive", optional=True, tooltip="The encoded prompt; or connect a script."),
                 io.Conditioning.Input("negative", tooltip="The encoded negative prompt; not used at cfg 1."),
                 Script.Input("script", optional=True, tooltip="Prompts that change over time, in place of positive."),
-                io.Image.Input(
-                    "start_image", optional=True, tooltip="The first frame, or several: the beginning of a video."
-                ),
-                io.Image.Input("end_image", optional=True, tooltip="The last frame of the whole video."),
-                io.Image.Input(
-                    "key_images", optional=True, tooltip="Frames on the way, one or a batch; key_times says when."
-                ),
+                *image_inputs(),
                 *size_inputs(),
                 *length_inputs(),
                 seed,
@@ -91,11 +91,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 *forcing_inputs(FILE_RATE),
                 *quality_inputs(),
                 loop_input(),
-                io.String.Input(
-                    "key_times",
-                    default="",
-                    tooltip="A time for each key image: seconds like 2s, 4.5s, or video frames like 48, 108.",
-                ),
+                key_times_input(),
                 *job_inputs(),
             ],
             outputs=video_outputs(),
@@ -198,7 +194,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        total = whole_frames(settings["overlap_history"]) + new_frames
+        total = extended_frames(settings["overlap_history"], new_frames)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
         check_early(model, chosen, job_name)
         source = read_source(video, settings["overlap_history"])

@@ -43,6 +43,11 @@ TEMPLATES = {
     ),
     "A loop of {frames} frames cannot be closed, since it has to be 4k + 1 frames and at least {least}: "
     "use {nearest}.": ("{frames} 帧的循环视频无法首尾相接：帧数必须是 4k + 1，且至少为 {least}，请用 {nearest}。"),
+    "new_frames is {new}, which plans an extension of a video, but Extend Video has no {names}: set "
+    "new_frames to 0, or go without.": (
+        "新增帧数（new_frames）是 {new}，即规划视频续写，但视频续写节点没有{names}：请把新增帧数设为 0，或不用它。"
+    ),
+    "loop": "首尾相接（loop）",
     "The codec is {name}, but the installed PyAV can write {codecs}.": (
         "编码格式是 {name}，但已安装的 PyAV 只能写 {codecs}。"
     ),

@@ -8,12 +8,32 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import LongVideoSettings, show_plan
+from ..wan_core.comfy.long_settings import (
+    GivenImages,
+    LongVideoSettings,
+    extended_frames,
+    frames_at,
+    show_plan,
+    stand_in_for_a_video,
+)
 from ..wan_core.comfy.long_video import jobs_root
 from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
 from ..wan_core.comfy.run_plan import ForcingOptions
+from ..wan_core.errors import InputError
 from ..wan_core.journal import show_jobs
-from .inputs import FORCING, Script, forcing_inputs, length_inputs, loop_input, size_inputs, steps_and_shift
+from .inputs import (
+    FILE_RATE,
+    FORCING,
+    Script,
+    forcing_inputs,
+    image_inputs,
+    key_times_input,
+    length_inputs,
+    loop_input,
+    seed_and_cfg,
+    size_inputs,
+    steps_and_shift,
+)
 
 MOST_PROMPTS = 50
 
@@ -104,14 +124,34 @@ class SkyReelsV2Plan(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
-        forcing = [entry for entry in forcing_inputs() if entry.id in FORCING[2:5]]
+        _seed, cfg = seed_and_cfg()
+        forcing = {entry.id: entry for entry in forcing_inputs(FILE_RATE)}
+        new_frames = io.Int.Input(
+            "new_frames",
+            default=0,
+            min=0,
+            max=1_000_000,
+            tooltip="Above 0: the plan of SkyReels-V2 Extend Video with as many new frames, in place of total_frames.",
+        )
+        later = [cfg, forcing["fps"], new_frames, key_times_input()]
+        for entry in later:
+            entry.optional = True  # so prompts that were written down before they were there still run
         return io.Schema(
             node_id="SkyReelsV2Plan",
             display_name="SkyReels-V2 Plan",
             category="SkyReels-V2",
             description="Shows what settings mean: the segments as a table, and a picture of the noise (latent frames "
             "across, model calls down; bright = noise, dark = finished, light grey = known).",
-            inputs=[*size_inputs(), *length_inputs(), steps, shift, *forcing, loop_input()],
+            inputs=[
+                *size_inputs(),
+                *length_inputs(),
+                steps,
+                shift,
+                *(forcing[name] for name in FORCING[2:5]),
+                loop_input(),
+                *later,
+                *image_inputs(),
+            ],
             outputs=[
                 io.String.Output("plan", display_name="plan", tooltip="Segments, rows and model calls, as a table."),
                 io.Image.Output("picture", display_name="picture", tooltip="The noise schedule of the whole video."),
@@ -119,11 +159,39 @@ class SkyReelsV2Plan(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, size: str, width: int, height: int, **settings: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        size: str,
+        width: int,
+        height: int,
+        new_frames: int = 0,
+        key_times: str = "",
+        start_image: Any = None,
+        end_image: Any = None,
+        key_images: Any = None,
+        **settings: Any,
+    ) -> io.NodeOutput:
         """Make the plan."""
         width, height = SIZES.get(size, (width, height))
-        forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING[2:5]})
-        return io.NodeOutput(*show_plan(LongVideoSettings(**settings, width=width, height=height, forcing=forcing)))
+        forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING[1:5] if name in settings})
+        if new_frames:
+            refuse_what_no_extension_has(new_frames, settings["loop"], start_image, key_images)
+            settings["total_frames"] = extended_frames(settings["overlap_history"], new_frames)
+            start_image = stand_in_for_a_video(settings["overlap_history"])
+        images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
+        chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
+        return io.NodeOutput(*show_plan(chosen, images))
+
+
+def refuse_what_no_extension_has(new_frames: int, loop: bool, start_image: Any = None, key_images: Any = None) -> None:
+    """Refuse inputs of a plan that only a video which begins with nothing can have; `Raises: InputError`."""
+    given = {"loop": loop, "start_image": start_image is not None, "key_images": key_images is not None}
+    names = [name for name, there in given.items() if there]
+    if names:
+        raise InputError(
+            f"new_frames is {new_frames}, which plans an extension of a video, but Extend Video has no "
+            f"{' and no '.join(names)}: set new_frames to 0, or go without."
+        )
 
 
 class SkyReelsV2Jobs(io.ComfyNode):

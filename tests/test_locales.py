@@ -80,9 +80,16 @@ def test_the_chinese_texts_are_the_translation_of_the_english_ones() -> None:
 
 
 def test_no_translation_is_left_over() -> None:
-    used = set(strings(TEXTS["en"]))
+    used = {re.sub(r"\d+$", "#", text) for text in strings(TEXTS["en"])} | set(strings(TEXTS["en"]))
     words = read(WORDS)
     assert {text for kind in words.values() for text in kind} <= used
+
+
+def test_inputs_that_grow_have_texts_of_their_own_where_the_front_end_looks_for_them() -> None:
+    """It calls the second one `prompts.prompt_2` and asks for the key in which the dot is a `_`."""
+    (english, chinese) = (TEXTS[language]["SkyReelsV2PromptList"]["inputs"] for language in ("en", "zh"))
+    assert english["prompts_prompt_2"]["name"] == "prompt_2" and "time range" in english["prompts_prompt_2"]["tooltip"]
+    assert chinese["prompts_prompt_50"]["name"] == "提示词 50" and "时间范围" in chinese["prompts_prompt_50"]["tooltip"]
 
 
 def test_a_changed_english_sentence_is_noticed() -> None:

@@ -36,6 +36,17 @@ NO_PYTHON = (
 )
 
 
+DEVICE_FLAGS: dict[str, tuple[str, ...]] = {"cpu": ("--cpu",), "cuda": ()}
+
+
+def host_device() -> str:
+    """Return where hosts compute: "cuda" where SKYREELS_TEST_DEVICE says so, else "cpu"."""
+    device = os.environ.get("SKYREELS_TEST_DEVICE", "cpu")
+    if device not in DEVICE_FLAGS:
+        raise HostError(f"SKYREELS_TEST_DEVICE is {device}: set it to one of {', '.join(DEVICE_FLAGS)}")
+    return device
+
+
 class HostError(Exception):
     """A host did not start, did not answer, or died; the message holds the end of its log."""
 
@@ -256,7 +267,8 @@ class Host:
         self.url = f"http://127.0.0.1:{port}"
         # the database of 0.18 lies in the checkout unless told otherwise, and two servers cannot share it
         arguments = [
-            "--cpu", "--port", port, "--base-directory", self.base, "--user-directory", self.base / "user",
+            *DEVICE_FLAGS[host_device()], "--port", port,
+            "--base-directory", self.base, "--user-directory", self.base / "user",
             "--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes",
             "--preview-method", "latent2rgb", *self._extra_arguments,
         ]  # fmt: skip

@@ -87,7 +87,8 @@ def main(folder: str, script: str, arguments: list[str]) -> None:
     folder = os.path.abspath(folder)
     if os.environ.get("SKYREELS_END_WITH_STDIN"):
         end_with_stdin()
-    bridge_wheels()
+    if os.environ.get("SKYREELS_TEST_DEVICE", "cpu") == "cpu":  # for a GPU, ComfyUI sets torch up before its import
+        bridge_wheels()
     os.chdir(folder)
     script = os.path.join(folder, script)
     sys.path[0] = folder  # in place of the folder of this file

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ HEADS = {
     "zh": ("| 输入 | 说明 |", "| 输出 | 说明 |"),
 }
 LISTINGS = ("model_name", "lora_name", "codec")  # their options are what is found on a machine
+
+LAST_NUMBER = re.compile(r"\d+$")
 
 Texts = dict[str, Any]
 
@@ -51,7 +53,8 @@ def texts(nodes: Iterable[Any]) -> Texts:
             "display_name": schema.display_name,
             "description": schema.description,
             "inputs": {
-                entry.id: {"name": entry.display_name or entry.id, "tooltip": entry.tooltip} for entry in schema.inputs
+                key: {"name": entry.display_name or entry.id, "tooltip": entry.tooltip}
+                for key, entry in with_grown(schema.inputs)
             },
             "outputs": {
                 str(index): {"name": entry.display_name or entry.id, "tooltip": entry.tooltip}
@@ -59,6 +62,23 @@ def texts(nodes: Iterable[Any]) -> Texts:
             },
         }
     return found
+
+
+def with_grown(inputs: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield inputs, and behind each the ones that grow from it, with the keys that the front end asks for texts by.
+
+    It calls a grown input `prompts.prompt_1`, and puts `_` in the place of a dot in a key.
+    """
+    for entry in inputs:
+        yield entry.id, entry
+        template = getattr(entry, "template", None)
+        for grown in () if template is None else template.get_all():
+            yield f"{entry.id}_{grown.id}", grown
+
+
+def is_grown(key: str, entry: Texts) -> bool:
+    """Return whether an entry of the English texts is that of an input which grows from another."""
+    return key.endswith(f"_{entry['name']}")
 
 
 def contracts(nodes: Iterable[Any]) -> Texts:
@@ -131,7 +151,7 @@ def translated(english: Texts, words: Texts) -> tuple[Texts, set[str]]:
     Args:
         english: as `texts` gives them.
         words: {"names": {name: translation}, "sentences": {English: translation}}: keyed by the English, so that a
-            sentence that changes loses its translation and is missed.
+            sentence that changes loses its translation and is missed. A # is for the number that a name ends with.
 
     Returns:
         The texts, and what has no translation.
@@ -139,9 +159,14 @@ def translated(english: Texts, words: Texts) -> tuple[Texts, set[str]]:
     missing: set[str] = set()
 
     def say(kind: str, text: str) -> str:
-        if text not in words[kind]:
-            missing.add(text)
-        return words[kind].get(text, text)
+        known = words[kind]
+        if text in known:
+            return known[text]
+        number, pattern = LAST_NUMBER.search(text), LAST_NUMBER.sub("#", text)
+        if number and pattern in known:
+            return known[pattern].replace("#", number[0])
+        missing.add(text)
+        return text
 
     def entries(found: Texts) -> Texts:
         return {
@@ -182,6 +207,8 @@ def page_with_tables(page: str, english: Texts, translation: Texts, language: st
     for head, kind in zip(HEADS[language], ("inputs", "outputs"), strict=True):
         rows = [head, "|---|---|"]
         for key, entry in translation[kind].items():
+            if is_grown(key, english[kind][key]):
+                continue
             name = english[kind][key]["name"]
             label = f"`{name}`" if entry["name"] == name else f"{entry['name']} `{name}`"
             rows.append(f"| {label} | {entry['tooltip']} |")

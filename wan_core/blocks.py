@@ -28,6 +28,23 @@ from .rope import OWN_KERNEL, Rotary, RotaryKernel
 PART_TOKENS = 2**15  # of a batch, in one matrix product
 
 
+def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return `y * (1 + scale) + shift`, [B, L, C]; [B, T, C] values are spread over the tokens of their frames.
+
+    Without gradients this is written over `y`.
+    """
+    frames = y.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
+    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=reusable(frames, shift)).flatten(1, 2)
+
+
+def modulated_norm(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return `modulate(norm(x), shift, scale)`: what a branch of the residual stream `x` [B, L, C] begins with."""
+    return modulate(norm(x), shift, scale)
+
+
+ModulatedNorm = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Layers:
     """What every part of the model is made with: layer classes, kernels, device and dtype of the weights."""
@@ -35,6 +52,7 @@ class Layers:
     operations: Any = TorchOperations
     attention: Attention = scaled_dot_product
     rotary: RotaryKernel = OWN_KERNEL
+    modulated_norm: ModulatedNorm = modulated_norm
     device: torch.device | None = None
     dtype: torch.dtype | None = None
 
@@ -68,15 +86,6 @@ class BlockInputs:
     cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
     pieces: int = 1  # parts of the tokens that are computed one after the other, where memory is short
     cached_tokens: int = 0  # tokens of a block as the cache keeps it
-
-
-def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `y * (1 + scale) + shift`, [B, L, C]; [B, T, C] values are spread over the tokens of their frames.
-
-    Without gradients this is written over `y`.
-    """
-    frames = y.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
-    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=reusable(frames, shift)).flatten(1, 2)
 
 
 def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
@@ -125,7 +134,7 @@ class WanSelfAttention(nn.Module):
         dim = config.dim
         self.num_heads = config.num_heads
         self.attention = layers.attention
-        self.rotate, self.rotary_part = layers.rotary.apply, layers.rotary.part
+        self.rotary = layers.rotary
         self.q = layers.linear(dim, dim)
         self.k = layers.linear(dim, dim)
         self.v = layers.linear(dim, dim)
@@ -136,7 +145,7 @@ class WanSelfAttention(nn.Module):
 
     def rotated(self, projection: nn.Module, norm: nn.Module, x: Tensor, rotary: Rotary) -> Tensor:
         """Project, normalise and turn `x` [B, L, C]; a function of its own so that its intermediates are freed."""
-        return self.rotate(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
+        return self.rotary.apply(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
@@ -147,7 +156,8 @@ class WanSelfAttention(nn.Module):
         k = self.rotated_in_parts(self.k, self.norm_k, x, inputs)
         v = self.v(x) if q is None else written_over(self.v, x)
         if inputs.cache is not None:
-            k, v = inputs.cache.extend(k, v, inputs.cached_tokens)
+            k = inputs.cache.keys.extend(k, inputs.cached_tokens)
+            v = inputs.cache.values.extend(v, inputs.cached_tokens)
         if q is None:
             return self.in_pieces(x, k, v, inputs)
         if inputs.block_tokens:
@@ -162,18 +172,18 @@ class WanSelfAttention(nn.Module):
     def rotated_in_parts(self, projection: nn.Module, norm: nn.Module, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `rotated`; in parts, no intermediate is as long as the result."""
         parts = parts_of(x, inputs.pieces)
-        if len(parts) == 1:
+        if len(parts) == 1 or (self.rotary.lean and inputs.pieces == 1):
             return self.rotated(projection, norm, x, inputs.rotary)
         y = torch.empty_like(x)
         for rows in parts:
-            y[:, rows] = self.rotated(projection, norm, x[:, rows], self.rotary_part(inputs.rotary, rows))
+            y[:, rows] = self.rotated(projection, norm, x[:, rows], self.rotary.part(inputs.rotary, rows))
         return y
 
     def in_pieces(self, x: Tensor, k: Tensor, v: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `forward`, from some queries at a time and written over `x` [B, L, C]."""
         options = inputs.transformer_options
         for rows, seen in query_spans(x.shape[1], k.shape[1], inputs.block_tokens, inputs.pieces):
-            q = self.rotated(self.q, self.norm_q, x[:, rows], self.rotary_part(inputs.rotary, rows))
+            q = self.rotated(self.q, self.norm_q, x[:, rows], self.rotary.part(inputs.rotary, rows))
             y = self.attention(q, k[:, :seen], v[:, :seen], heads=self.num_heads, transformer_options=options)
             x[:, rows] = self.o(y)
         return x
@@ -244,6 +254,7 @@ class WanAttentionBlock(nn.Module):
         self.norm2 = layers.layer_norm(dim, eps)
         self.ffn = nn.Sequential(layers.linear(dim, config.ffn_dim), GELU(), layers.linear(config.ffn_dim, dim))
         self.modulation = layers.parameter(1, 6, dim)
+        self.modulated_norm = layers.modulated_norm
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the residual stream [B, L, C] after this block."""
@@ -251,12 +262,12 @@ class WanAttentionBlock(nn.Module):
         modulation = self.modulation.to(x) + inputs.modulation  # [B, T, 6, C]
         shift_attn, scale_attn, gate_attn, shift_ffn, scale_ffn, gate_ffn = modulation.unbind(2)  # each [B, T, C]
 
-        y = self.self_attn(modulate(self.norm1(x), shift_attn, scale_attn), inputs)
+        y = self.self_attn(self.modulated_norm(self.norm1, x, shift_attn, scale_attn), inputs)
         x = gate(x, y, gate_attn)
         x = self.add_cross_attention(x, inputs)
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
-        y = written_over(self.ffn, modulate(self.norm2(x), shift_ffn, scale_ffn), inputs.pieces)
+        y = written_over(self.ffn, self.modulated_norm(self.norm2, x, shift_ffn, scale_ffn), inputs.pieces)
         return gate(x, y, gate_ffn)
 
     def add_cross_attention(self, x: Tensor, inputs: BlockInputs) -> Tensor:

@@ -11,7 +11,7 @@ rolling generation of causal video models (Yin et al. 2025, CausVid; Huang et al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -49,8 +49,8 @@ def frames_at_work(rows: Iterable[Progress], block_size: int) -> int:
     return most
 
 
-class LayerCache:
-    """The finished blocks in one attention layer, oldest first.
+class KeptTokens:
+    """The keys, or the values, of the finished blocks in one attention layer, oldest first.
 
     Args:
         device: where they are kept; None leaves them where they were computed.
@@ -58,31 +58,49 @@ class LayerCache:
 
     def __init__(self, device: torch.device | None = None):
         self.device = device
-        self.blocks: list[tuple[Tensor, Tensor]] = []  # keys and values, each [B, tokens of the block, heads * D]
+        self.blocks: list[Tensor] = []  # [B, tokens of the block, heads * D]
         self.new_blocks = 0  # how many blocks at the front of the next call are finished
 
     @torch.compiler.disable  # what is in a list changes from call to call: outside of the compiled part of a block
-    def extend(self, k: Tensor, v: Tensor, block_tokens: int) -> tuple[Tensor, Tensor]:
+    def extend(self, x: Tensor, block_tokens: int) -> Tensor:
         """Put the finished blocks in front, and keep those that have just become so.
 
         Args:
-            k: keys of this call's tokens [B, L, heads * D].
-            v: values of the same shape.
+            x: keys or values of this call's tokens [B, L, heads * D].
             block_tokens: tokens of a block.
 
         Returns:
-            Keys and values of all tokens that this call's queries may look at.
+            Those of all tokens that this call's queries may look at.
         """
-        before = [(key.to(k.device), value.to(v.device)) for key, value in self.blocks]
+        before = list(self.blocks)
         for start in range(0, self.new_blocks * block_tokens, block_tokens):
-            block = slice(start, start + block_tokens)
             # copies: a view would hold the memory of the whole call
-            key, value = (part[:, block].clone().to(self.device or part.device) for part in (k, v))
-            self.blocks.append((key, value))
+            self.blocks.append(x[:, start : start + block_tokens].to(self.device or x.device, copy=True))
         if not before:
-            return k, v
-        keys, values = zip(*before, (k, v), strict=True)
-        return torch.cat(keys, dim=1), torch.cat(values, dim=1)
+            return x
+        return torch.cat((*before, x), dim=1) if before[0].device == x.device else gathered((*before, x))
+
+
+def gathered(parts: Sequence[Tensor]) -> Tensor:
+    """Return what `torch.cat` gives of tokens [B, l, C], from any device on that of the last.
+
+    Each part is copied to its place at once: moved first and joined then, they would lie there twice.
+    """
+    last, lengths = parts[-1], [part.shape[1] for part in parts]
+    whole = last.new_empty(last.shape[0], sum(lengths), last.shape[2])
+    for place, part in zip(whole.split(lengths, dim=1), parts, strict=True):
+        place.copy_(part)
+    return whole
+
+
+class LayerCache:
+    """Keys and values of the finished blocks in one attention layer.
+
+    They are extended one after the other, so that the keys from before the joining are gone when values are joined.
+    """
+
+    def __init__(self, device: torch.device | None = None):
+        self.keys, self.values = KeptTokens(device), KeptTokens(device)
 
 
 class KVCache:
@@ -97,13 +115,14 @@ class KVCache:
     def __init__(self, num_layers: int, block_size: int, device: torch.device | None = None):
         self.block_size = block_size
         self.layers = [LayerCache(device) for _ in range(num_layers)]
+        self.parts = [part for layer in self.layers for part in (layer.keys, layer.values)]
         self.end = 0  # the latent frame behind the cached ones, at which the next call begins
-        self.held = [0] * num_layers  # blocks in each layer when the call began
+        self.held = 0  # blocks in each part when the call began
 
     @property
     def num_bytes(self) -> int:
         """Memory that the keys and values take."""
-        return sum(tensor.nbytes for layer in self.layers for block in layer.blocks for tensor in block)
+        return sum(block.nbytes for part in self.parts for block in part.blocks)
 
     def begin(self, start: int, finished: int, sink_blocks: int = 0) -> None:
         """Prepare a call.
@@ -115,31 +134,28 @@ class KVCache:
         """
         self.end = max(self.end, start)
         inside = (self.end - start) // self.block_size
-        for layer in self.layers:
-            layer.blocks = [
-                *layer.blocks[:sink_blocks],
-                *layer.blocks[max(len(layer.blocks) - inside, sink_blocks) :],
-            ]
-            layer.new_blocks = max(finished - self.end, 0) // self.block_size
-        self.held = [len(layer.blocks) for layer in self.layers]
+        for part in self.parts:
+            part.blocks = [*part.blocks[:sink_blocks], *part.blocks[max(len(part.blocks) - inside, sink_blocks) :]]
+            part.new_blocks = max(finished - self.end, 0) // self.block_size
+        self.held = len(self.parts[0].blocks)
 
     def cancel(self) -> None:
         """Forget what a call has kept that did not come to its end: it can then be made once more."""
-        for layer, held in zip(self.layers, self.held, strict=True):
-            del layer.blocks[held:]
-            layer.new_blocks = 0
+        for part in self.parts:
+            del part.blocks[self.held :]
+            part.new_blocks = 0
 
     def move(self, device: torch.device) -> None:
         """Keep keys and values on another device from now on."""
-        for layer in self.layers:
-            layer.device = device
-            layer.blocks = [(key.to(device), value.to(device)) for key, value in layer.blocks]
+        for part in self.parts:
+            part.device = device
+            part.blocks = [block.to(device) for block in part.blocks]
 
     def finish(self) -> None:
         """Count the blocks that the call has kept."""
-        self.end += self.layers[0].new_blocks * self.block_size
-        for layer in self.layers:
-            layer.new_blocks = 0
+        self.end += self.parts[0].new_blocks * self.block_size
+        for part in self.parts:
+            part.new_blocks = 0
 
 
 class CachedRun:

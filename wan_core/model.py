@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .attention import Attention, scaled_dot_product
-from .blocks import BlockInputs, Head, Layers, MLPProj, WanAttentionBlock, run_replaced
+from .blocks import (
+    BlockInputs,
+    Head,
+    Layers,
+    MLPProj,
+    ModulatedNorm,
+    WanAttentionBlock,
+    modulated_norm,
+    run_replaced,
+)
 from .config import IMAGE_DIM, WanConfig
 from .errors import InputError
 from .kv_cache import KVCache
@@ -54,6 +63,7 @@ class WanModel(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         rotary: RotaryKernel | None = None,
+        modulated: ModulatedNorm = modulated_norm,
     ):
         """Build the model with unset weights: load a checkpoint, or call `init_weights`.
 
@@ -64,12 +74,14 @@ class WanModel(nn.Module):
             device: where the weights are made.
             dtype: dtype of the weights; the patch embedding stays in float32.
             rotary: kernel of the rotary embedding, our own by default.
+            modulated: kernel of a norm and its modulation (see `wan_core.blocks`), our own by default.
         """
         super().__init__()
         self.rotary_kernel = rotary or OWN_KERNEL
         layers = Layers(
-            operations or TorchOperations, attention or scaled_dot_product, self.rotary_kernel, device, dtype
-        )
+            operations or TorchOperations, attention or scaled_dot_product, self.rotary_kernel,
+            modulated, device, dtype,
+        )  # fmt: skip
         dim = config.dim
         self.config = config
         self.dtype = dtype or torch.get_default_dtype()

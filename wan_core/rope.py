@@ -123,11 +123,13 @@ class RotaryKernel:
         apply: turns x [B, L, N, D] by such a table, as `apply_rotary`; any order of channels will do that is the same
             for queries and keys.
         part: returns the table of some of the tokens, as `rotary_part`.
+        lean: whether `apply` makes nothing but its result, so that long videos need not be turned in parts.
     """
 
     table: Callable[..., Any] = rotary_table
     apply: Callable[[torch.Tensor, Any], torch.Tensor] = apply_rotary
     part: Callable[[Any, slice], Any] = rotary_part
+    lean: bool = False
 
 
 OWN_KERNEL = RotaryKernel()

@@ -25,6 +25,9 @@ from .errors import InputError
 
 BT709 = 1
 SEQUENCE_SUFFIX = ".png"
+# x265 measures its delay at the third frame: in a shorter clip it gives whatever lay in memory as decoding times, which
+# the mp4 writer refused now and then ("not yet implemented in FFmpeg")
+FEWEST_REORDERED = 3
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -81,7 +84,11 @@ def write_video(
             frame.pts, frame.time_base = count, 1 / rate
             container.mux(stream.encode(frame))
             count += 1
-        container.mux(stream.encode(None))
+        rest = stream.encode(None)
+        if count < FEWEST_REORDERED:
+            for packet in rest:
+                packet.dts = packet.pts
+        container.mux(rest)
     return count
 
 

@@ -15,7 +15,7 @@ from wan_core.attention import block_causal, scaled_dot_product
 from wan_core.config import WanConfig
 from wan_core.errors import ScheduleError
 from wan_core.forcing import forcing_schedule
-from wan_core.kv_cache import CausalRun, frames_at_work
+from wan_core.kv_cache import CausalRun, LayerCache, frames_at_work, gathered
 from wan_core.model import WanModel
 from wan_core.sampler import PinnedFrames, Row, leading_pinned, rows_of, sample
 from wan_core.sampling import flow_sigmas, timesteps_of
@@ -169,7 +169,7 @@ def test_a_cache_can_move_in_the_middle_of_a_run(monkeypatch):
     def moving(self, x, t, row, *args, **kwargs):
         if row.index == 6:
             self.move(torch.device("cpu"))
-        devices.append({layer.device for cache in self.caches.values() for layer in cache.layers})
+        devices.append({part.device for cache in self.caches.values() for part in cache.parts})
         return call(self, x, t, row, *args, **kwargs)
 
     monkeypatch.setattr(CausalRun, "__call__", moving)
@@ -193,8 +193,25 @@ def test_cond_and_uncond_have_their_own_keys_and_values(model):
 def test_keys_and_values_may_lie_on_another_device():
     run = CausalRun(CountedModel(), CONFIG.num_layers, 2, device=torch.device("meta"))
     run(randn(1, 16, 4, 4, 4), torch.zeros(1, 4), At(0, 2, 4), context=randn(1, 8, 24))
-    blocks = [tensor for layer in run.caches[None].layers for block in layer.blocks for tensor in block]
-    assert {tensor.device.type for tensor in blocks} == {"meta"}
+    assert {block.device.type for part in run.caches[None].parts for block in part.blocks} == {"meta"}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_is_gathered_is_what_torch_would_join(batch):
+    parts = [randn(batch, length, 6, seed=length) for length in (4, 4, 3, 7)]
+    assert torch.equal(gathered(parts), torch.cat(parts, dim=1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no second device")
+def test_a_cache_in_main_memory_gives_the_bits_of_one_on_the_device():
+    layers = [LayerCache(device) for device in (None, torch.device("cpu"))]
+    for number in range(3):
+        x = randn(2, 12, 6, seed=number).cuda()
+        for layer in layers:
+            layer.keys.new_blocks = 2
+        near, far = (layer.keys.extend(x, 4) for layer in layers)
+        assert near.shape[1] == 12 + 8 * number and torch.equal(near, far)
+    assert {block.device.type for block in layers[1].keys.blocks} == {"cpu"}
 
 
 def test_nothing_is_kept_when_a_run_ends_in_an_error(model):
@@ -231,7 +248,7 @@ def test_rolling_on_for_ever_costs_the_same_for_every_block(model, sink):
             assert out.isfinite().all()
             frames.append(model.frames - before)
         sizes.append(run.num_bytes)
-        looked_at.append(len(run.caches[None].layers[0].blocks))
+        looked_at.append(len(run.caches[None].parts[0].blocks))
     assert set(frames) == {block}
     assert looked_at == [min(n, window + (sink if n > window else 0)) for n in range(1, 10)]
     assert len(set(sizes[window + sink - 1 :])) == 1

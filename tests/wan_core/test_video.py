@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -13,6 +16,8 @@ from torch import Tensor
 from wan_core.codecs import CODECS
 from wan_core.errors import InputError
 from wan_core.video import contact_sheet, save_png, to_uint8, write_sequence, write_video
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def colour(red: float, green: float, blue: float, height: int = 32, width: int = 48) -> Tensor:
@@ -141,3 +146,20 @@ def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
         write_video(tmp_path / f"{number}.mp4", frames, 24)
         contents.add((tmp_path / f"{number}.mp4").read_bytes())
     assert len(contents) == 1
+
+
+@pytest.mark.parametrize("filling", ["1", "165"])
+def test_a_clip_too_short_for_the_encoder_to_time_is_written_whatever_lies_in_memory(
+    tmp_path: Path, filling: str
+) -> None:
+    code = (
+        "import sys, torch; from wan_core.video import write_video\n"
+        "for count in (1, 2):\n"
+        "    write_video(f'{sys.argv[1]}/{count}.mp4', torch.zeros(count, 64, 96, 3), 12288, codec='hevc')"
+    )
+    # glibc fills new memory with the given byte; where a frame is more than one tick of the file, what that gives
+    # as a time overflows and is taken for no time
+    filled = {**os.environ, "MALLOC_PERTURB_": filling}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=filled, check=True)
+    for count in (1, 2):
+        assert len(read(tmp_path / f"{count}.mp4")[1]) == count

@@ -39,7 +39,7 @@ class SkyReelsV2(comfy.model_base.WAN21):
     def memory_required(self, input_shape: Any, cond_shapes: Any = {}) -> float:  # noqa: B006 (core's signature)
         """Return the bytes to keep free for a call on latents of a shape [B, C, F, H, W].
 
-        What core keeps free for its own Wan is more than twice of what ours takes, and pushes as many weights out.
+        What core keeps free for its own Wan is 1.5 to 2 times as much, and would push as many weights out.
         """
         of_core = super().memory_required(input_shape, cond_shapes)
         if len(input_shape) != 5 or not builds_no_scores():

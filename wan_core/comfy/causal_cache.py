@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -17,6 +17,7 @@ import comfy.patcher_extension
 import torch
 
 from ..forcing import ForcingSchedule
+from ..forward_memory import kept_bytes, seen_bytes
 from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
 from .cfg_range import predict_in_range
@@ -109,8 +110,8 @@ def causal_cache(
     place = None
     if can_cache(plan, block_size, guider, model_options):
         frames = latents.shape[2] - block_size
-        wanted = cache_bytes(guider.inner_model, guider.conds, latents.shape, frames)
-        place = free_place(guider, wanted, latents, frames_at_work(plan.rows, block_size))
+        need = cache_need(guider.inner_model, guider.conds, latents.shape, frames)
+        place = free_place(guider, need, latents, frames_at_work(plan.rows, block_size))
     if place is None:
         yield None
         return
@@ -150,40 +151,62 @@ def looked_at(guider: Any, model_options: dict[str, Any]) -> bool:
     return wrapped or hooked or patched or replaced or any(model_options.get(name) for name in LOOKING_AT_THE_CLIP)
 
 
-def cache_bytes(model: Any, conds: dict[str, Any], shape: Sequence[int], frames: int) -> int:
-    """Return what keys and values take.
+@dataclass(frozen=True)
+class CacheNeed:
+    """The memory that a cache of finished blocks takes, in bytes.
+
+    Attributes:
+        kept: keys and values in all layers, of all conditions.
+        seen: what a model call that looks at them takes for it on its own device, wherever they are kept.
+    """
+
+    kept: int
+    seen: int
+
+
+def cache_need(model: Any, conds: dict[str, Any], shape: Sequence[int], frames: int) -> CacheNeed:
+    """Return what a cache takes.
 
     Args:
         model: the BaseModel.
-        conds: a guider's conditions; each has keys and values of its own.
+        conds: a guider's conditions; each has keys and values of its own, and is computed by itself.
         shape: [B, C, F, H, W] of the latents.
         frames: latent frames that are kept.
     """
-    transformer = model.diffusion_model
     batch, _, _, height, width = shape
-    _, patch_height, patch_width = transformer.patch_size
-    tokens = frames * -(-height // patch_height) * -(-width // patch_width)
-    values = 2 * batch * tokens * transformer.config.dim * len(transformer.blocks)
-    conditions = sum(len(conditions or ()) for conditions in conds.values())
     dtype = model.manual_cast_dtype or model.get_dtype()
-    return values * conditions * dtype.itemsize
+    cached = model.diffusion_model.config, batch, (frames, height, width), dtype.itemsize
+    conditions = sum(len(conditions or ()) for conditions in conds.values())
+    return CacheNeed(kept_bytes(*cached) * conditions, seen_bytes(*cached))
 
 
-def free_place(guider: Any, wanted: int, latents: torch.Tensor, at_work: int) -> torch.device | None:
+def call_bytes(model: Any, shape: Sequence[int], at_work: int, need: CacheNeed) -> float:
+    """Return the bytes to keep free for a model call with a cache, as much as core would for two conditions at once.
+
+    Args:
+        model: the BaseModel.
+        shape: [B, C, F, H, W] of the latents.
+        at_work: the most latent frames of a call.
+        need: of the cache that it looks at.
+    """
+    batch, channels, _, height, width = shape
+    return model.memory_required([2 * batch, channels, at_work, height, width]) + need.seen
+
+
+def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int) -> torch.device | None:
     """Return the device that has room for the cache beside a model call: the model's, else the CPU, else None.
 
     Args:
         guider: the guider, with the model loaded.
-        wanted: bytes of the cache.
+        need: of the cache.
         latents: what is sampled [B, C, F, H, W].
         at_work: the most latent frames of a call with the cache.
     """
-    device, (batch, channels, _, height, width) = latents.device, latents.shape
-    call = guider.inner_model.memory_required([2 * batch, channels, at_work, height, width])
-    if comfy.model_management.get_free_memory(device) > wanted + call:
+    device, host = latents.device, comfy.model_management
+    if host.get_free_memory(device) > need.kept + call_bytes(guider.inner_model, latents.shape, at_work, need):
         return device
     cpu = torch.device("cpu")
-    if device != cpu and comfy.model_management.get_free_memory(cpu) > 2 * wanted:
-        logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", wanted / 1e9)
+    if device != cpu and host.get_free_memory(cpu) > 2 * need.kept:
+        logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", need.kept / 1e9)
         return cpu
     return None

@@ -93,6 +93,20 @@ class LongVideoSettings:
             self.loop,
         )
 
+    def check(self) -> Plan:
+        """Refuse what no model, prompt or image could mend.
+
+        Returns:
+            The plan where no image is given.
+
+        Raises:
+            ScheduleError: frames, blocks and steps that do not go together.
+            InputError: a codec or quality that cannot be written.
+        """
+        plan = self.plan()
+        find_codec(self.codec, self.crf)
+        return plan
+
     @property
     def guided(self) -> bool:
         """Whether the negative prompt is computed as well."""
@@ -126,6 +140,13 @@ class GivenImages:
     end: torch.Tensor | None = None
     keys: torch.Tensor | None = None
     key_frames: tuple[int, ...] = ()
+
+    def check(self, loop: bool) -> None:
+        """Refuse images that do not go together with a loop; `Raises: InputError`."""
+        if loop and self.end is not None:
+            raise InputError(
+                "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
+            )
 
     def placed(self, total_frames: int) -> dict[int, torch.Tensor]:
         """Return clips [n, H, W, 3] by the latent frame that each begins at.
@@ -189,10 +210,7 @@ class Inputs:
 
     def check(self, settings: LongVideoSettings) -> None:
         """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
-        if settings.loop and self.images.end is not None:
-            raise InputError(
-                "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
-            )
+        self.images.check(settings.loop)
         check_long_model(self.model.model, settings.forcing.causal_attention)
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
@@ -287,10 +305,22 @@ def prompts_of(
     return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)
 
 
-def show_plan(settings: LongVideoSettings) -> tuple[str, torch.Tensor]:
-    """Return the plan as a table and as a picture [1, H, W, 3]."""
-    plan = settings.plan()
-    return describe(plan, settings), schedule_picture(plan, settings.shift)[None]
+def show_plan(settings: LongVideoSettings, images: GivenImages) -> tuple[str, torch.Tensor]:
+    """Return the plan as a table and as a picture [1, H, W, 3]; `Raises: SkyReelsError` for what cannot be planned."""
+    images.check(settings.loop)
+    known = known_frames(images.placed(settings.plan().total_frames))
+    plan = settings.plan(known)
+    return describe(plan, settings), schedule_picture(plan, settings.shift, known)[None]
+
+
+def extended_frames(overlap_history: int, new_frames: int) -> int:
+    """Return how many video frames an extension plans: those that the model sees of the given video, and the new."""
+    return whole_frames(overlap_history) + new_frames
+
+
+def stand_in_for_a_video(overlap_history: int) -> torch.Tensor:
+    """Return frames [n, 1, 1, 3] in place of the end of a video that is not there yet, to plan its extension."""
+    return torch.zeros(whole_frames(overlap_history), 1, 1, 3)
 
 
 def describe(plan: Plan, settings: LongVideoSettings) -> str:
@@ -298,9 +328,18 @@ def describe(plan: Plan, settings: LongVideoSettings) -> str:
     return f"{plan.table(settings.guided)}\n{estimate(plan, settings.height, settings.width).text()}"
 
 
-def summary(settings: LongVideoSettings, sized: bool = True, rate_known: bool = True) -> str:
-    """Return a plan in a few short lines; `sized`, `rate_known`: whether size and frame rate are known."""
-    plan = settings.plan()
+def summary(
+    settings: LongVideoSettings, sized: bool = True, rate_known: bool = True, known: tuple[int, ...] = ()
+) -> str:
+    """Return a plan in a few short lines.
+
+    Args:
+        settings: what a person chose.
+        sized: whether the size is known.
+        rate_known: whether the frame rate is known.
+        known: given latent frames.
+    """
+    plan = settings.plan(known)
     calls = plan.calls(settings.guided)
     seconds = plan.total_frames / settings.forcing.fps
     rate = "" if rate_known else f" at {settings.forcing.fps} fps"

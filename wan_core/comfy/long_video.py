@@ -87,8 +87,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     """
     inputs.check(settings)
     decoder = StreamingDecoder(inputs.vae)
-    find_codec(settings.codec, settings.crf)
-    clips = inputs.images.placed(settings.plan().total_frames)
+    clips = inputs.images.placed(settings.check().total_frames)
     plan = settings.plan(known_frames(clips))
     about = settings.by_name() | inputs.identity()
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors()) as journal:

@@ -2,12 +2,13 @@
 
 Core's estimate knows the latent video and nothing of the cache of finished blocks. With that cache a call computes only
 the blocks that are at work, so a long clip does not need what core would reserve for it, and the cache needs what core
-does not reserve. A cache that would push the model's own weights out is not asked for: it goes to main memory.
+does not reserve: room for itself, and for what attention makes of it. A cache that would push the model's own weights
+out is not asked for: it goes to main memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import comfy.patcher_extension
 import torch
 
 from ..kv_cache import frames_at_work
-from .causal_cache import cache_bytes, can_cache
+from .causal_cache import cache_need, call_bytes, can_cache
 from .run_plan import plan_run
 from .sampler import DiffusionForcingSampler
 
@@ -30,11 +31,11 @@ class Need:
 
     Attributes:
         frames: the most latent frames that a model call computes.
-        cache: bytes of the cache of finished blocks that are reserved on the device.
+        extra: bytes that are reserved on the device beside what such a call takes.
     """
 
     frames: int
-    cache: int = 0
+    extra: int = 0
 
 
 def estimate_memory(patcher: Any) -> None:
@@ -82,13 +83,24 @@ def needed(
     frames, block_size = plan.schedule.num_frames, sampler.options.cached_block_size
     if not can_cache(plan, block_size, guider, guider.model_options):
         return Need(frames)
-    batch, channels, _, height, width = noise.shape
-    model, device = guider.model_patcher.model, guider.model_patcher.load_device
     at_work = min(frames_at_work(plan.rows, block_size), frames)
-    cache = cache_bytes(model, guider.conds, noise.shape, frames - block_size)
-    call = model.memory_required([2 * batch, channels, at_work, height, width])
-    fits = guider.model_patcher.model_size() + call + cache < comfy.model_management.get_total_memory(device)
-    return Need(at_work, cache if fits else 0)
+    return need_with_cache(guider.model_patcher, guider.conds, noise.shape, at_work, frames - block_size)
+
+
+def need_with_cache(patcher: Any, conds: dict[str, Any], shape: Sequence[int], at_work: int, kept: int) -> Need:
+    """Return what a run with a cache needs.
+
+    Args:
+        patcher: the MODEL.
+        conds: a guider's conditions.
+        shape: [B, C, F, H, W] of the latents.
+        at_work: the most latent frames of a call.
+        kept: latent frames whose keys and values are kept at most.
+    """
+    cache, host = cache_need(patcher.model, conds, shape, kept), comfy.model_management
+    beside = call_bytes(patcher.model, shape, at_work, cache) + cache.kept + host.extra_reserved_memory()
+    fits = patcher.model_size() + beside < host.get_total_memory(patcher.load_device)
+    return Need(at_work, cache.seen + (cache.kept if fits else 0))
 
 
 class Preparation:
@@ -100,16 +112,19 @@ class Preparation:
     def __call__(self, executor: Any, patcher: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what core's `prepare_sampling` returns."""
         batch, channels, _, height, width = noise_shape
-        with reserved(patcher.model, self.need.cache):
+        with reserved(patcher.model, self.need.extra):
             return executor(patcher, [batch, channels, self.need.frames, height, width], *args, **kwargs)
 
 
 @contextmanager
 def reserved(model: Any, extra: int) -> Iterator[None]:
     """Add bytes to a BaseModel's `memory_required` while the context lasts."""
-    required = model.memory_required
+    required, outer = model.memory_required, vars(model).get("memory_required")
     model.memory_required = lambda *args, **kwargs: required(*args, **kwargs) + extra
     try:
         yield
     finally:
-        del model.memory_required  # the one of its class again
+        if outer is None:
+            del model.memory_required  # the one of its class again
+        else:
+            model.memory_required = outer

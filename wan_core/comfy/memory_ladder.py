@@ -90,6 +90,7 @@ class MemoryLadder:
                     "width, height or frames, choose a smaller weight_dtype like fp8_e4m3fn, or close other programs."
                 )
             tell(
+                "memory",
                 f"out of memory in {where}; it is made again, and the run goes on, with {done}: slower, same video.",
                 logging.WARNING,
             )

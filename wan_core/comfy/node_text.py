@@ -5,29 +5,54 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
 
 
-def tell(line: str, level: int = logging.INFO) -> None:
-    """Write a line into ComfyUI's log and onto the node that is being run."""
+class NodeText:
+    """What stands on a node while it runs: the last line of each speaker, in the order in which they first spoke.
+
+    A node has one text; whoever wrote its own line there would wipe out those of the others.
+
+    Args:
+        show: puts a text onto the node.
+    """
+
+    def __init__(self, show: Callable[[str], None]):
+        self.show = show
+        self.lines: dict[str, str] = {}  # by speaker
+
+    def say(self, speaker: str, line: str) -> None:
+        """Put a line in the place of the speaker's line before it."""
+        if self.lines.get(speaker) != line:
+            self.lines[speaker] = line
+            with suppress(Exception):  # a line must not end a run
+                self.show("\n".join(self.lines.values()))
+
+
+# the host's context of the node that is being run, which is another object for each run, and the text of that run
+running: ContextVar[tuple[Any, NodeText] | None] = ContextVar("running", default=None)
+
+
+def tell(speaker: str, line: str, level: int = logging.INFO) -> None:
+    """Write a line into ComfyUI's log and, as a speaker's last one, onto the node that is being run."""
     logging.log(level, "SkyReels-V2: %s", line)
-    node_text()(line)
+    node_text(speaker)(line)
 
 
-def node_text() -> Callable[[str], None]:
-    """Return what shows a line on the node that is being run; without a server the line goes nowhere."""
-    # looked up, not imported: where only comfy is in use there is no server, and a line must not end a run
+def node_text(speaker: str) -> Callable[[str], None]:
+    """Return what shows a speaker's line on the node that is being run; without a server the line goes nowhere."""
+    # looked up, not imported: where only comfy is in use there is no server
     prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
     execution = sys.modules.get("comfy_execution.utils")
     server = getattr(prompt_server, "instance", None)
     context = None if execution is None else execution.get_executing_context()
     if context is None or server is None:
         return lambda line: None
-    shown = ""
-
-    def say(line: str) -> None:
-        nonlocal shown
-        if line != shown:
-            shown = line
-            server.send_progress_text(line, context.node_id)
-
-    return say
+    known = running.get()
+    if known is None or known[0] is not context:
+        text = NodeText(lambda shown: server.send_progress_text(shown, context.node_id))
+        running.set(known := (context, text))
+    return partial(known[1].say, speaker)

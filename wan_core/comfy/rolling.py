@@ -7,7 +7,7 @@ memory of a block are the same for the first and the thousandth once the window 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,10 @@ from ..rolling import (
 )
 from ..sampler import leading_pinned
 from ..sampling import exact_timesteps
-from .causal_cache import by_condition, cache_bytes, free_place
+from .causal_cache import by_condition, cache_need, free_place
 from .checks import check_conditioning, check_latent, check_rolling_model
 from .frame_noise import WRAPPER_KEY, frame_noise, set_frame_sigmas
-from .memory_estimate import reserved
+from .memory_estimate import Preparation, need_with_cache
 from .memory_ladder import MemoryLadder
 from .run_plan import check_sigmas, known_frames
 from .sampler import set_fps
@@ -231,29 +231,14 @@ class GuidedBlocks:
 
     def place(self, x: torch.Tensor) -> torch.device:
         """Return where the cache has room; `Raises: InputError`."""
-        wanted = cache_bytes(self.guider.inner_model, self.guider.conds, x.shape, self.kept_frames)
-        place = free_place(self.guider, wanted, x, x.shape[2])
+        need = cache_need(self.guider.inner_model, self.guider.conds, x.shape, self.kept_frames)
+        place = free_place(self.guider, need, x, x.shape[2])
         if place is None:
             raise InputError(
-                f"The keys and values of a window of {self.kept_frames} latent frames take "
-                f"{wanted / 1e9:.1f} GB, but there is no room for them: lower window_frames, or make a smaller video."
+                f"The keys and values of a window of {self.kept_frames} latent frames take {need.kept / 1e9:.1f} GB, "
+                "but there is no room for them: lower window_frames, or make a smaller video."
             )
         return place
-
-
-def room_for_cache(wanted: int) -> Callable[..., Any]:
-    """Return a PREPARE_SAMPLING wrapper that has core free room for the cache beside what a block needs.
-
-    More than half of the device is not asked for: weights are needed in every call, and the cache can lie in main
-    memory.
-    """
-
-    def prepare(executor: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
-        fits = wanted < comfy.model_management.get_total_memory(model.load_device) / 2
-        with reserved(model.model, wanted if fits else 0):
-            return executor(model, *args, **kwargs)
-
-    return prepare
 
 
 def known_prefix(latent: dict[str, Any]) -> int:
@@ -318,12 +303,9 @@ def roll(
 
     block = torch.zeros(*samples.shape[:2], options.chunk_frames, *samples.shape[3:])
     sampler = RollingSampler(options, frames, samples[:, :, :prefix] if prefix else None)
+    need = need_with_cache(model, conditions, block.shape, options.chunk_frames, sampler.kept_frames)
     patched = model.clone()
-    patched.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
-        WRAPPER_KEY,
-        room_for_cache(cache_bytes(model.model, conditions, block.shape, sampler.kept_frames)),
-    )
+    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, WRAPPER_KEY, Preparation(need))
     guider = comfy.samplers.CFGGuider(patched)
     guider.inner_set_conds(conditions)
     guider.set_cfg(cfg)

@@ -7,7 +7,6 @@ behind it, core computes with copies in float32 of all that it is given, so it i
 from __future__ import annotations
 
 import comfy.ldm.flux.math
-import comfy.quant_ops
 import torch
 
 from ..operations import by_hand
@@ -20,22 +19,12 @@ from ..rope import (
     rotation_matrices,
     turn_in_place,
 )
+from .kernels import has_fused_kernel
 
 Table = Rotary | torch.Tensor
 
 
-def has_fused_kernel() -> bool:
-    """Say whether one of comfy-kitchen's compiled backends turns queries and keys; its "eager" one is plain torch."""
-    kitchen = getattr(comfy.quant_ops, "ck", None)
-    backends = {} if kitchen is None else kitchen.list_backends()
-    return any(
-        facts["available"] and not facts["disabled"] and "apply_rope1" in facts["capabilities"]
-        for name, facts in backends.items()
-        if name != "eager"
-    )
-
-
-FUSED = has_fused_kernel()
+FUSED = has_fused_kernel("apply_rope1")
 
 
 def host_table(
@@ -64,4 +53,4 @@ def host_part(table: Table, tokens: slice) -> Table:
     return table[:, tokens] if isinstance(table, torch.Tensor) else rotary_part(table, tokens)
 
 
-HOST_ROTARY = RotaryKernel(host_table, host_apply, host_part)
+HOST_ROTARY = RotaryKernel(host_table, host_apply, host_part, lean=FUSED)

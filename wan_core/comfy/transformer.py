@@ -11,6 +11,7 @@ import torch
 
 from ..config import WanConfig
 from ..model import WanModel
+from .kernels import host_modulated_norm
 from .rotary import HOST_ROTARY
 
 CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
@@ -30,7 +31,7 @@ class HostWanModel(WanModel):
         """Build the model; `unet_config` holds WanConfig's fields and others of ComfyUI's own, which are left alone."""
         config = WanConfig(**{name: value for name, value in unet_config.items() if name in CONFIG_FIELDS})
         attention = comfy.ldm.modules.attention.optimized_attention
-        super().__init__(config, operations, attention, device, dtype, HOST_ROTARY)
+        super().__init__(config, operations, attention, device, dtype, HOST_ROTARY, host_modulated_norm)
 
     def forward(  # type: ignore[override]
         self,

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,19 +34,23 @@ def load_module(name: str, file: Path) -> ModuleType:
 
 
 def start_comfy() -> None:
-    """Make comfy importable and bind it to the CPU and to a models folder; once, before any test file is read."""
+    """Make comfy importable and bind it to a device and to a models folder; once, before any test file is read.
+
+    The device is the CPU unless SKYREELS_TEST_DEVICE is "cuda".
+    """
     host_folder = os.environ["SKYREELS_HOST_FOLDER"]
     load_module("launch_host", REPO / "tools" / "launch_host.py").bridge_wheels()
     sys.path.insert(0, host_folder)
     import comfy.cli_args
 
     # comfy parses no command line unless told to; its settings are read when the next modules are imported
-    comfy.cli_args.args.cpu = True
+    device = os.environ.get("SKYREELS_TEST_DEVICE", "cpu")
+    comfy.cli_args.args.cpu = device == "cpu"
     comfy.cli_args.args.base_directory = os.environ["SKYREELS_BASE"]
     import comfy.model_management
     import torch
 
-    assert comfy.model_management.get_torch_device() == torch.device("cpu")
+    assert comfy.model_management.get_torch_device().type == device
     torch.set_num_threads(1)  # tiny tensors are slower on more, by far where the machine is busy
 
 
@@ -108,6 +112,16 @@ def output_folder(tmp_path: Path) -> Iterator[Path]:
     folder_paths.set_output_directory(str(tmp_path))
     yield tmp_path
     folder_paths.set_output_directory(before)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Each text that a node was given, and the node; from a server that only takes notes."""
+    texts: list[tuple[str, str]] = []
+    connected = SimpleNamespace(send_progress_text=lambda text, node: texts.append((text, node)))
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=connected))
+    monkeypatch.setitem(sys.modules, "server", server)  # the whole server is not loaded here
+    return texts
 
 
 @pytest.fixture(scope="module")

@@ -139,11 +139,11 @@ def test_an_interrupted_run_leaves_no_cache(model: Any, monkeypatch: pytest.Monk
 
 
 def test_the_estimate_is_what_the_cache_takes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    estimates: list[int] = []
+    estimates: list[Any] = []
     causal_cache = module("comfy.causal_cache")
-    estimate, kind, runs = causal_cache.cache_bytes, causal_cache.CausalRun, []
+    estimate, kind, runs = causal_cache.cache_need, causal_cache.CausalRun, []
     monkeypatch.setattr(causal_cache, "CausalRun", lambda *args: runs.append(kind(*args)) or runs[-1])
-    monkeypatch.setattr(causal_cache, "cache_bytes", lambda *args: estimates.append(estimate(*args)) or estimates[-1])
+    monkeypatch.setattr(causal_cache, "cache_need", lambda *args: estimates.append(estimate(*args)) or estimates[-1])
     held: list[int] = []
     sample(model, callback=lambda *_: held.append(runs[0].num_bytes))
-    assert estimates == [max(held)]
+    assert [need.kept for need in estimates] == [max(held)]

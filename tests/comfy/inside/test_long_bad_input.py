@@ -151,6 +151,12 @@ def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, ti
         ),
         ({"overlap_history": 97, "linked": ["overlap_history", "vae"]}, True, "no room for new frames"),
         ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
+        (
+            {"new_frames": 0, "total_frames": 257, "overlap_history": 17},
+            True,
+            "3 segments, 180 model calls, 257 frames",
+        ),
+        ({"new_frames": 80, "overlap_history": 17, "loop": True}, False, "Extend Video has no loop"),
         ({"overlap_history": 97}, False, "overlap_history is 97"),
         ({"codec": "h264", "crf": 60}, False, "crf is 60"),
         ({"total_frames": "1,5"}, True, ""),
@@ -163,6 +169,30 @@ def test_the_front_end_is_told_the_plan_or_why_there_is_none(
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
     assert answer["ok"] is ok
     assert words in answer["text"] if words else not answer["text"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"overlap_history": 97}, "overlap_history is 97"),
+        ({"crf": 60}, "crf is 60"),
+        ({"crf": 60, "overlap_history": 97}, "overlap_history is 97"),
+    ],
+)
+def test_the_live_plan_refuses_in_the_very_sentence_of_the_node_and_of_the_run(
+    pack_nodes: dict[str, Any], bridge: ModuleType, model: Any, vae: Any, wrong: dict[str, Any], words: str
+) -> None:
+    node = pack_nodes["SkyReelsV2LongVideo"]
+    values = {entry.id: getattr(entry, "default", None) for entry in node.GET_SCHEMA().inputs}
+    values = {name: value for name, value in values.items() if value is not None} | wrong
+    with pytest.raises(ValueError, match=words) as refused:
+        node.execute(model=model, vae=vae, negative=None, **values)
+    said = {str(refused.value)}
+    with pytest.raises(ValueError, match=words) as refused:
+        make(bridge, inputs(bridge, model, vae), settings(bridge, base_num_frames=97, **wrong))
+    said.add(str(refused.value))
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
+    assert not answer["ok"] and {answer["text"]} == said
 
 
 def test_the_front_end_is_not_told_what_hangs_on_a_link(pack: ModuleType) -> None:
@@ -178,6 +208,7 @@ SAID = [  # one for every sentence that the live plan can say
     {"total_frames": 737, "width": 960, "height": 544, "fps": 24},
     {"total_frames": 737, "width": 960, "height": 544, "linked": ["steps", "fps"]},
     {"new_frames": 80, "overlap_history": 17},
+    {"new_frames": 80, "overlap_history": 17, "loop": True},
     {"total_frames": 257, "loop": True},
     *({name: -1} for name in ("total_frames", "base_num_frames", "overlap_history", "causal_block_size", "ar_step")),
     {"steps": 0},
@@ -201,7 +232,7 @@ def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
     lines = chinese["text"].splitlines()
     assert len(lines) == len(english["text"].splitlines())
     for line in lines:
-        names = r"\b(token|fps|PyAV|MB|[a-z]+_[a-z_]+|steps|crf|4k|cinepak|h264|hevc|av1|prores|ffv1|png)\b"
+        names = r"\b(token|fps|PyAV|MB|[a-z]+_[a-z_]+|steps|loop|crf|4k|cinepak|h264|hevc|av1|prores|ffv1|png)\b"
         left = re.sub(names, "", line)
         assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
     numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]

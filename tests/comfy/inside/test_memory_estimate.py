@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import comfy.model_management
@@ -13,8 +13,10 @@ import pytest
 import torch
 
 SIGMAS = torch.tensor([0.999, 0.8, 0.5, 0.2, 0.0])
-FRAMES, BLOCK = 10, 2
+FRAMES, BLOCK, TOKENS = 10, 2, 4  # latent frames, those of a block, and the tokens of one
 CAUSAL = {"ar_step": 2, "causal_block_size": BLOCK, "causal_attention": True}
+HELD_STREAMS = 2 * 2 * 2  # what is kept of a token: keys and values, of two conditions, in two layers
+SEEN_STREAMS = 3  # what a layer takes that looks at it: keys and values, and half as much again
 
 
 def module(name: str) -> ModuleType:
@@ -87,7 +89,8 @@ def test_with_a_cache_it_is_the_work_of_a_call_and_the_cache(
     monkeypatch.setattr(module("model").WanModel, "forward", counted)
     sample(model, **CAUSAL)
     assert max(computed) < FRAMES and max(held) > 0
-    assert asked == [tuple(call + max(held) for call in core_asks(model, max(computed)))]
+    looked_at = SEEN_STREAMS * max(held) // HELD_STREAMS
+    assert asked == [tuple(call + max(held) + looked_at for call in core_asks(model, max(computed)))]
     assert "memory_required" not in vars(model.model)  # the estimate ends with the loading
 
 
@@ -98,7 +101,41 @@ def test_a_cache_that_would_push_the_weights_out_is_not_asked_for(
     monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda *args, **kwargs: int(small / 2))
     sample(model, **CAUSAL)
     assert asked[0][0] < core_asks(model, FRAMES)[0]
-    assert asked[0] in [core_asks(model, frames) for frames in range(BLOCK, FRAMES, BLOCK)]
+    looked_at = SEEN_STREAMS * (FRAMES - BLOCK) * TOKENS * 256 * 4  # wherever it lies
+    assert asked[0] in [
+        tuple(call + looked_at for call in core_asks(model, frames)) for frames in range(BLOCK, FRAMES, BLOCK)
+    ]
+
+
+def test_room_that_is_asked_for_in_two_places_is_added_up_and_given_back(model: Any) -> None:
+    reserved, base_model, shape = module("comfy.memory_estimate").reserved, model.model, [1, 16, 2, 4, 4]
+    alone = base_model.memory_required(shape)
+    with reserved(base_model, 100):
+        with pytest.raises(KeyboardInterrupt), reserved(base_model, 20):
+            assert base_model.memory_required(shape) == alone + 120
+            raise KeyboardInterrupt
+        assert base_model.memory_required(shape) == alone + 100
+        with reserved(base_model, 3):
+            assert base_model.memory_required(shape) == alone + 103
+        assert base_model.memory_required(shape) == alone + 100
+    assert base_model.memory_required(shape) == alone and "memory_required" not in vars(base_model)
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["room for all", "a byte too little"])
+def test_the_cache_lies_on_the_device_where_what_is_made_of_it_has_room_too(
+    model: Any, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    """The device is one that is not the CPU; it is asked for its free memory alone."""
+    bridge, device, shape = module("comfy.causal_cache"), torch.device("meta"), (1, 16, FRAMES, 4, 4)
+    need = bridge.cache_need(model.model, {"positive": [None], "negative": [None]}, shape, FRAMES - BLOCK)
+    token = (FRAMES - BLOCK) * TOKENS * 256 * 4
+    assert (need.kept, need.seen) == (HELD_STREAMS * token, SEEN_STREAMS * token)
+    free = core_asks(model, BLOCK)[0] + need.kept + need.seen + (0 if short else 1)
+    room = {"meta": free, "cpu": 2 * need.kept + 1}
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: room[device.type])
+    guider = SimpleNamespace(inner_model=model.model)
+    place = bridge.free_place(guider, need, torch.empty(shape, device=device), BLOCK)
+    assert place == torch.device("cpu" if short else "meta")
 
 
 def test_with_a_sampler_of_cores_nothing_changes(model: Any, asked: list[Any]) -> None:

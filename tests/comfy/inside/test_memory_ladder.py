@@ -183,7 +183,7 @@ def test_the_cache_is_given_up_when_there_is_no_room_for_it(
 ) -> None:
     expected = sample(model, **CAUSAL)
     calls.clear()
-    layer = module("kv_cache").LayerCache
+    layer = module("kv_cache").KeptTokens
     extend = layer.extend
 
     def no_room(self: Any, *args: Any) -> Any:

@@ -235,7 +235,8 @@ def test_core_is_asked_for_the_room_of_a_block_and_the_cache_whatever_the_length
     for frames in (9, 18):
         by_node(pack_nodes, model, latent(frames))
     both, one = (model.model.memory_required([batch, 16, CHUNK, *SIZE]) for batch in (2, 1))
-    wanted = 7 * 2 * 2 * 4 * 256 * 4
+    stream = 7 * 4 * 256 * 4  # frames of the window, tokens of a frame, width, bytes
+    wanted = (2 * 2 + 3) * stream  # keys and values in two layers; those that a layer looks at, and half as much again
     assert asked == [(both + wanted, one + wanted)] * 2
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import comfy.samplers
@@ -108,13 +107,9 @@ def test_a_threshold_saves_work_and_says_so(
     assert "block-forwards reused" in line and " 0 of" not in line.split(",")[0]
 
 
-def test_what_was_saved_is_shown_on_the_sampler(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_saved_is_shown_on_the_sampler(model: Any, shown: list[tuple[str, str]]) -> None:
     from comfy_execution.utils import CurrentNodeContext
 
-    shown: list[tuple[str, str]] = []
-    connected = SimpleNamespace(send_progress_text=lambda text, node: shown.append((text, node)))
-    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=connected))
-    monkeypatch.setitem(sys.modules, "server", server)  # the whole server is not loaded here
     with CurrentNodeContext("a prompt", "7"):
         sample(patched(model, LOOSE), {})
     ((text, node),) = shown

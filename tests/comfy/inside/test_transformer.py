@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.ldm.wan.model
 import comfy.model_management
+import comfy.quant_ops
 import comfy.sd
 import pytest
 import torch
@@ -93,6 +94,18 @@ def test_cores_rotary_kernel_gives_the_same_video(both: Any, monkeypatch: pytest
     assert isinstance(ours.last_rotary[1], torch.Tensor)
     torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4 * expected.abs().max().item())
     torch.testing.assert_close(in_pieces, got, rtol=1e-5, atol=1e-5 * got.abs().max().item())
+
+
+@pytest.mark.parametrize("levels", [1, 3], ids=["one for the clip", "one per frame"])
+def test_the_hosts_norm_with_modulation_is_ours(pack: ModuleType, levels: int) -> None:
+    kernels = importlib.import_module("skyreels_v2.wan_core.comfy.kernels")
+    if not hasattr(getattr(comfy.quant_ops, "ck", None), "adaln"):
+        pytest.skip("this host's comfy-kitchen has no adaln")
+    x, shift, scale = (torch.randn(2, tokens, 8) for tokens in (12, levels, levels))
+    norm = torch.nn.LayerNorm(8, eps=1e-6, elementwise_affine=False)
+    expected = kernels.modulated_norm(norm, x, shift, scale)
+    torch.testing.assert_close(kernels.fused_norm(x, shift, scale, norm.eps), expected)
+    torch.testing.assert_close(kernels.host_modulated_norm(norm, x, shift, scale), expected)
 
 
 def attention_patches(attention: Any) -> dict[str, list[Any]]:

@@ -1,0 +1,97 @@
+"""The Plan node against what Long Video and Extend Video then do, in the host's process."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from long_scene import inputs, make, settings
+
+pytestmark = pytest.mark.usefixtures("output_folder")
+
+ASYNC = {"ar_step": 1, "causal_block_size": 2}
+NAMES = ("total_frames", "width", "height", "base_num_frames", "overlap_history", "steps", "shift", "cfg", "loop")
+
+
+def planned(pack_nodes: dict[str, Any], chosen: Any, **more: Any) -> tuple[str, torch.Tensor]:
+    """The outputs of the node for the settings of a video."""
+    names = ("ar_step", "causal_block_size", "causal_attention", "fps")
+    values = {name: getattr(chosen, name) for name in NAMES} | {name: getattr(chosen.forcing, name) for name in names}
+    return pack_nodes["SkyReelsV2Plan"].execute(size="custom", **{**values, **more}).result
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+@pytest.mark.parametrize("forcing", [{}, ASYNC], ids=["sync", "async"])
+def test_it_is_the_plan_of_the_video_that_is_made(
+    pack_nodes: dict[str, Any], bridge: ModuleType, given: ModuleType, model: Any, vae: Any, cfg: float,
+    forcing: dict[str, Any],
+) -> None:  # fmt: skip
+    chosen = settings(bridge, cfg=cfg, forcing=forcing)
+    pictures = torch.rand(9, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    keys = {"key_images": pictures[:1], "key_times": "1s"}
+    images = given.GivenImages(pictures, pictures[:1], pictures[:1], (24,))
+    text, picture = planned(pack_nodes, chosen, start_image=pictures, end_image=pictures[:1], **keys)
+    made = make(bridge, inputs(bridge, model, vae, images=images), chosen)
+    assert made.text.splitlines()[: len(text.splitlines())] == text.splitlines()
+    plain, plain_picture = planned(pack_nodes, chosen)
+    assert forcing == {} or plain != text
+    assert (picture == 0.85).all(-1).sum() > (plain_picture == 0.85).all(-1).sum(), "given frames are light grey"
+
+
+def test_of_an_extension_it_is_the_plan_of_the_extended_video(
+    pack_nodes: dict[str, Any], bridge: ModuleType, given: ModuleType, model: Any, vae: Any
+) -> None:
+    pictures = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    chosen = settings(bridge, total_frames=5 + 30, forcing=ASYNC)
+    made = make(bridge, inputs(bridge, model, vae, images=given.GivenImages(pictures, pictures[:1])), chosen)
+    text, _ = planned(pack_nodes, chosen, total_frames=999, new_frames=30, end_image=pictures[:1])
+    assert made.text.splitlines()[: len(text.splitlines())] == text.splitlines()
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    shown = {name: getattr(chosen, name) for name in NAMES} | ASYNC
+    calls = text_of_calls(planned(pack_nodes, chosen, new_frames=30)[0])
+    assert f", {calls}," in answer(shown | {"new_frames": 30})["text"]
+    assert f", {calls}," not in answer(shown)["text"], "the frames of the given video need no rows"
+
+
+def text_of_calls(plan: str) -> str:
+    (calls,) = set(re.findall(r"\d+ model calls", plan))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"new_frames": 8, "loop": True}, "new_frames is 8, .* has no loop: "),
+        ({"new_frames": 8, "start_image": torch.rand(1, 32, 32, 3)}, "has no start_image: "),
+        (
+            {"new_frames": 8, "loop": True, "key_images": torch.rand(1, 32, 32, 3), "key_times": "1"},
+            "has no loop and no key_images: ",
+        ),
+        ({"total_frames": 45, "loop": True, "end_image": torch.rand(1, 32, 32, 3)}, "A loop ends on its own first"),
+        ({"key_images": torch.rand(1, 32, 32, 3)}, "There are 0 key times, but 1 key images"),
+        ({"start_image": torch.rand(0, 32, 32, 3)}, "holds 0 images"),
+    ],
+    ids=["loop", "start", "keys", "end of a loop", "no time", "no image"],
+)
+def test_what_cannot_be_made_cannot_be_planned(
+    pack_nodes: dict[str, Any], bridge: ModuleType, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        planned(pack_nodes, settings(bridge), **wrong)
+
+
+def test_a_prompt_of_before_it_knew_cfg_images_and_extensions_still_runs(
+    pack_nodes: dict[str, Any], bridge: ModuleType
+) -> None:
+    node, chosen = pack_nodes["SkyReelsV2Plan"], settings(bridge, cfg=6.0)
+    required = [entry.id for entry in node.GET_SCHEMA().inputs if not entry.optional]
+    values = {name: getattr(chosen, name, None) for name in NAMES if name in required}
+    old = node.execute(size="custom", **values, ar_step=0, causal_block_size=1, causal_attention=False).result
+    assert (
+        set(required) == {"size", "ar_step", "causal_block_size", "causal_attention", *values} and "cfg" not in values
+    )
+    assert old[0] == planned(pack_nodes, chosen)[0]

@@ -1,0 +1,46 @@
+"""Which of comfy-kitchen's fused kernels the host has, and the norm before a branch through one of them."""
+
+from __future__ import annotations
+
+import comfy.quant_ops
+import torch
+from torch import nn
+
+from ..blocks import modulated_norm
+from ..operations import by_hand
+
+
+def has_fused_kernel(name: str) -> bool:
+    """Say whether one of comfy-kitchen's compiled backends has a kernel; its "eager" one is plain torch.
+
+    Args:
+        name: of the function in comfy-kitchen, such as "apply_rope1" or "adaln".
+    """
+    kitchen = getattr(comfy.quant_ops, "ck", None)
+    backends = {} if kitchen is None else kitchen.list_backends()
+    return hasattr(kitchen, name) and any(
+        facts.get("available") and not facts.get("disabled") and name in facts.get("capabilities", ())
+        for backend, facts in backends.items()
+        if backend != "eager"
+    )
+
+
+FUSED_NORM = has_fused_kernel("adaln")
+
+
+def host_modulated_norm(norm: nn.Module, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return `wan_core.blocks.modulated_norm`, in one pass over `x` [B, L, C] on a GPU whose host has a kernel for it.
+
+    A norm with weights, or with a neighbour's forward in place of its own, is called as it is.
+    """
+    plain = isinstance(norm, nn.LayerNorm) and not norm.elementwise_affine and "forward" not in vars(norm)
+    alike = x.device.type == "cuda" and x.dtype == shift.dtype  # the kernel knows one dtype for all
+    if FUSED_NORM and plain and alike and by_hand():
+        return fused_norm(x, shift, scale, norm.eps)
+    return modulated_norm(norm, x, shift, scale)
+
+
+def fused_norm(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return a norm without weights of `x` [B, L, C], modulated by [B, T, C] shifts and scales, by comfy-kitchen."""
+    frames = x.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
+    return comfy.quant_ops.ck.adaln(frames, scale.unsqueeze(2), shift.unsqueeze(2), eps).flatten(1, 2)
