@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import comfy.quant_ops
 import torch
 from torch import nn
@@ -33,10 +35,10 @@ def host_modulated_norm(norm: nn.Module, x: torch.Tensor, shift: torch.Tensor, s
 
     A norm with weights, or with a neighbour's forward in place of its own, is called as it is.
     """
-    plain = isinstance(norm, nn.LayerNorm) and not norm.elementwise_affine and "forward" not in vars(norm)
     alike = x.device.type == "cuda" and x.dtype == shift.dtype  # the kernel knows one dtype for all
+    plain = isinstance(norm, nn.LayerNorm) and not norm.elementwise_affine and "forward" not in vars(norm)
     if FUSED_NORM and plain and alike and by_hand():
-        return fused_norm(x, shift, scale, norm.eps)
+        return fused_norm(x, shift, scale, cast(nn.LayerNorm, norm).eps)
     return modulated_norm(norm, x, shift, scale)
 
 
