@@ -11,10 +11,10 @@ import re
 CHINESE = "zh"  # as in ComfyUI's setting Comfy.Locale
 
 TEMPLATES = {
-    "{segments} segments, {calls} model calls, {frames} frames = {seconds} s": (
+    "{segments} segment{s}, {calls} model call{t}, {frames} frames = {seconds} s": (
         "{segments} 段，{calls} 次模型调用，{frames} 帧 = {seconds} 秒"
     ),
-    "{segments} segments, {calls} model calls, {frames} frames = {seconds} s at {fps} fps": (
+    "{segments} segment{s}, {calls} model call{t}, {frames} frames = {seconds} s at {fps} fps": (
         "{segments} 段，{calls} 次模型调用，{frames} 帧 = {seconds} 秒（按 {fps} fps）"
     ),
     "{tokens} tokens at once; latents and decoded frames {megabytes} MB, the model's own apart": (

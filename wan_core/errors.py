@@ -1,4 +1,12 @@
-"""The errors this pack raises on purpose: one sentence with the value seen, the value wanted and what to do."""
+"""The errors this pack raises on purpose: one sentence with the value seen, the value wanted and what to do.
+
+With the words that such sentences share.
+"""
+
+
+def counted(number: int, things: str) -> str:
+    """Return a number of things in words, such as "3 segments" or "1 segment"; `things`: their regular plural."""
+    return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
 class SkyReelsError(ValueError):

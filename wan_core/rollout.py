@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, counted
 from .journal import Journal
 from .noise import seeded_noise
 from .prompt_blend import prompt_weights
@@ -140,8 +140,8 @@ class Rollout:
         segments, frames = len(self.plan.segments), self.plan.latent_frames
         if self.conditions and len(self.conditions) != segments:
             raise InputError(
-                f"There are prompts for {len(self.conditions)} segments, but the video has {segments}: give one for "
-                "each."
+                f"There are prompts for {counted(len(self.conditions), 'segments')}, but the video has {segments}: "
+                "give one for each."
             )
         if not 0 <= self.addnoise_condition <= TRAIN_STEPS:
             raise InputError(

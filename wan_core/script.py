@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .errors import InputError
+from .errors import InputError, counted
 from .segments import Plan, Segment
 
 TIME = r"(?:(\d+)\s*m)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?"
@@ -99,8 +99,8 @@ def one_per_line(lines: list[str], segments: int) -> Script:
         return with_seeds(lines, (0,) * segments)
     if len(lines) != segments:
         raise InputError(
-            f"There are {len(lines)} prompts, one per line, but the video has {segments} segments: write "
-            f"{segments} lines or 1, or time ranges such as '0s-4s: ...'."
+            f"There are {len(lines)} prompts, one per line, but the video has {counted(segments, 'segments')}: write "
+            "one for each or one for all, or time ranges such as '0s-4s: ...'."
         )
     return with_seeds(lines, tuple(range(segments)))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .errors import ScheduleError
+from .errors import ScheduleError, counted
 from .forcing import padded_frames
 
 TEMPORAL = 4  # video frames per latent frame after the first, which stands alone
@@ -119,8 +119,9 @@ class Plan:
                 f"{segment.rows:>4}"
             )
         lines.append(
-            f"{self.total_frames} video frames in {len(self.segments)} segments; {self.rows} rows, "
-            f"{self.calls(guided)} model calls (carried, new and padding are latent frames)"
+            f"{self.total_frames} video frames in {counted(len(self.segments), 'segments')}; "
+            f"{counted(self.rows, 'rows')}, {counted(self.calls(guided), 'model calls')} "
+            "(carried, new and padding are latent frames)"
         )
         return "\n".join(lines)
 

@@ -104,7 +104,7 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
     page.wait_for_function(SHOWN, arg="9 segments, 540 model calls, 737 frames = 30.7 s", timeout=20_000)
     page.evaluate(SET, ["SkyReelsV2LongVideo", "total_frames", 97])
-    page.wait_for_function(SHOWN, arg="1 segments, 60 model calls, 97 frames", timeout=20_000)
+    page.wait_for_function(SHOWN, arg="1 segment, 60 model calls, 97 frames", timeout=20_000)
     page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
     page.wait_for_function(SHOWN, arg="overlap_history is 97", timeout=20_000)
     page.screenshot(path=tmp_path / "refused.png")

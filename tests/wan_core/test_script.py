@@ -104,7 +104,7 @@ def test_seeds_that_cannot_be_followed_are_refused_in_one_sentence(text, message
     [
         ("", "script is empty"),
         (" \n\n", "script is empty"),
-        ("a\nb", "There are 2 prompts, one per line, but the video has 3 segments: write 3 lines or 1"),
+        ("a\nb", "There are 2 prompts, one per line, but the video has 3 segments: write one for each or one for all"),
         ("0s-4s: a\n3s-: b", "'0s-4s' and '3s-' overlap"),
         ("0s-4s: a\n5s-: b", "gap between '0s-4s' and '5s-'"),
         ("4s-8s: b\n0s-4s: a", "begins with '4s-8s', but the video at 0s"),

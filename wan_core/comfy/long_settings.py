@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..codecs import find_codec
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
 from ..script import parse_script
@@ -343,7 +343,8 @@ def summary(
     calls = plan.calls(settings.guided)
     seconds = plan.total_frames / settings.forcing.fps
     rate = "" if rate_known else f" at {settings.forcing.fps} fps"
-    lines = [f"{len(plan.segments)} segments, {calls} model calls, {plan.total_frames} frames = {seconds:.1f} s{rate}"]
+    work = f"{counted(len(plan.segments), 'segments')}, {counted(calls, 'model calls')}"
+    lines = [f"{work}, {plan.total_frames} frames = {seconds:.1f} s{rate}"]
     if sized:
         needs = estimate(plan, settings.height, settings.width)
         held = (needs.sampling + needs.pixels) / 1e6

@@ -6,7 +6,7 @@ import { api } from "../../../scripts/api.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const PAUSE_MS = 250 // after the last change
-const HEIGHT = 92 // pixels
+const HEIGHT = 106 // pixels: five lines
 const LANGUAGE = "Comfy.Locale"
 
 function show(element, answer) {

@@ -150,7 +150,7 @@ def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, ti
             "total_frames: linked, and",
         ),
         ({"overlap_history": 97, "linked": ["overlap_history", "vae"]}, True, "no room for new frames"),
-        ({"new_frames": 80, "overlap_history": 17}, True, "1 segments, 60 model calls, 97 frames"),
+        ({"new_frames": 80, "overlap_history": 17}, True, "1 segment, 60 model calls, 97 frames"),
         (
             {"new_frames": 0, "total_frames": 257, "overlap_history": 17},
             True,
