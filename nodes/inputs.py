@@ -121,9 +121,9 @@ def quality_inputs() -> list[Any]:
             "codec",
             options=available_codecs(),
             default="h264",
-            tooltip="h264: plays everywhere. hevc and av1: smaller. prores: for editing (mov, which SaveVideo cannot "
-            "copy: take the file from the job's folder). ffv1: lossless (mkv). png: every frame as a lossless picture, "
-            "with an h264 video to look at.",
+            tooltip="h264: plays everywhere. hevc and av1: smaller, av1 in 10 bits. prores: for editing, in 10 bits "
+            "(mov, which SaveVideo cannot copy: take the file from the job's folder). ffv1: lossless (mkv). png: every "
+            "frame as a lossless picture, with an h264 video to look at.",
         ),
         io.Int.Input(
             "crf",

@@ -41,6 +41,11 @@ class Codec:
         """Whether the pixels are stored as red, green and blue."""
         return self.pixel_format == "bgr0"
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether more than 8 bits of a colour are stored."""
+        return "10" in self.pixel_format
+
     def encoder_options(self, crf: int) -> dict[str, str]:
         """Return the encoder's settings; `crf`: quality, 0 to `most_crf`."""
         return {**self.options, **({"crf": str(crf)} if self.most_crf else {})}

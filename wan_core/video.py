@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +27,7 @@ from .errors import InputError
 
 BT709 = 1
 SEQUENCE_SUFFIX = ".png"
+PNG_HEADER = 8 + 25  # bytes: the signature, and the chunk that every file begins with
 # x265 measures its delay at the third frame: in a shorter clip it gives whatever lay in memory as decoding times, which
 # the mp4 writer refused now and then ("not yet implemented in FFmpeg")
 FEWEST_REORDERED = 3
@@ -60,7 +63,7 @@ def write_video(
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}, but a video needs a positive number of frames per second, such as 24")
     how = find_codec(codec, crf)
-    pictures = (to_uint8(frame) for frame in frames)
+    pictures = (to_uint16(frame) if how.is_deep else to_uint8(frame) for frame in frames)
     first = next(pictures, None)
     if first is None:
         raise InputError("there are no frames to write: a video needs at least one")
@@ -92,12 +95,13 @@ def write_video(
     return count
 
 
-def save_png(path: str | os.PathLike[str], image: Tensor) -> None:
+def save_png(path: str | os.PathLike[str], image: Tensor, texts: Mapping[str, str] | None = None) -> None:
     """Write one picture as a PNG file.
 
     Args:
         path: the file to write; its folder is made, an older file is replaced.
         image: [H, W, 3], float 0..1 or uint8.
+        texts: what is written into it, by name; Latin letters, as JSON can be.
 
     Raises:
         InputError: the tensor is no RGB picture.
@@ -109,16 +113,31 @@ def save_png(path: str | os.PathLike[str], image: Tensor) -> None:
     encoder.time_base = Fraction(1)
     packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *encoder.encode(None)]
     with replacing(Path(path)) as unfinished:
-        unfinished.write_bytes(b"".join(bytes(packet) for packet in packets))
+        unfinished.write_bytes(_with_texts(b"".join(bytes(packet) for packet in packets), texts or {}))
 
 
-def write_sequence(folder: str | os.PathLike[str], frames: Iterable[Tensor], first: int = 0) -> list[Path]:
+def _with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:
+    """Return a PNG file with tEXt chunks behind its header (PNG specification, 11.3.3); FFmpeg writes none."""
+    chunks = []
+    for name, text in texts.items():
+        content = b"tEXt" + name.encode("latin-1") + b"\0" + text.encode("latin-1")
+        chunks.append(struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content)))
+    return b"".join([png[:PNG_HEADER], *chunks, png[PNG_HEADER:]])
+
+
+def write_sequence(
+    folder: str | os.PathLike[str],
+    frames: Iterable[Tensor],
+    first: int = 0,
+    texts: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write every frame as a PNG file, one at a time.
 
     Args:
         folder: where; it is made, older files of the same numbers are replaced.
         frames: [H, W, 3] each, float 0..1 or uint8.
         first: number of the first one.
+        texts: what is written into the file of frame 0, by name, as for `save_png`.
 
     Returns:
         The files: frame_000000.png and so on.
@@ -129,7 +148,7 @@ def write_sequence(folder: str | os.PathLike[str], frames: Iterable[Tensor], fir
     files = []
     for number, frame in enumerate(frames, first):
         files.append(Path(folder) / f"frame_{number:06}{SEQUENCE_SUFFIX}")
-        save_png(files[-1], frame)
+        save_png(files[-1], frame, None if number else texts)
     return files
 
 
@@ -176,14 +195,32 @@ def to_uint8(frame: Tensor) -> np.ndarray:
     Raises:
         InputError: another shape, or whole numbers that are not uint8.
     """
+    frame = _checked(frame)
+    if frame.is_floating_point():
+        frame = _scaled(frame, 255).to(torch.uint8)
+    return np.ascontiguousarray(frame.cpu().numpy())
+
+
+def to_uint16(frame: Tensor) -> np.ndarray:
+    """Return one picture in 16 bits, [H, W, 3] from 0 to 65535: `to_uint8` for codecs that store more than 8."""
+    frame = _checked(frame)
+    whole = _scaled(frame, 65535) if frame.is_floating_point() else frame.int() * 257
+    return np.ascontiguousarray(whole.cpu().numpy().astype(np.uint16))
+
+
+def _scaled(frame: Tensor, most: int) -> Tensor:
+    """Return values of 0..1 as whole numbers up to `most`, still float32."""
+    return frame.detach().float().nan_to_num(0.0).clamp(0, 1).mul(most).round()
+
+
+def _checked(frame: Tensor) -> Tensor:
+    """Return a picture that can be written; `Raises: InputError`."""
     frame = torch.as_tensor(frame)
     if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise InputError(f"a frame has the shape {list(frame.shape)}, but [height, width, 3] (RGB) is wanted")
-    if frame.is_floating_point():
-        frame = frame.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
-    elif frame.dtype != torch.uint8:
+    if not frame.is_floating_point() and frame.dtype != torch.uint8:
         raise InputError(f"a frame has the type {frame.dtype}, but float (0..1) or uint8 (0..255) is wanted")
-    return np.ascontiguousarray(frame.cpu().numpy())
+    return frame
 
 
 def _all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -198,7 +235,7 @@ def _all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterato
 def _video_frame(picture: np.ndarray, how: Codec) -> av.VideoFrame:
     height, width = picture.shape[:2]
     even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+    frame = av.VideoFrame.from_ndarray(even, format="rgb48le" if how.is_deep else "rgb24")
     if how.is_rgb:
         return frame.reformat(format=how.pixel_format)
     return frame.reformat(

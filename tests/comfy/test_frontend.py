@@ -183,3 +183,21 @@ def test_a_long_video_plays_in_the_browser(host: Host, page: Any) -> None:
     path = saved(host, scene, long_video(scene, job_name="played"))
     width, height, seconds, at = page.evaluate(PLAY, f"{host.url}/view?filename={path.name}&type=output")
     assert (width, height) == (64, 64) and seconds == pytest.approx(45 / 24, abs=0.05) and at > 0
+
+
+DROP = """async (address) => {
+    const picture = await (await fetch(address)).blob()
+    await window.app.handleFile(new File([picture], "frame.png", { type: "image/png" }))
+    return window.app.graph.nodes.map((node) => node.type).sort()
+}"""
+
+
+def test_the_first_picture_of_a_sequence_opens_its_graph(host: Host, page: Any) -> None:
+    scene = Scene()
+    saved(host, scene, long_video(scene, job_name="dropped", codec="png"))
+    output = host.base / "output"
+    (folder,) = output.glob("skyreels_v2_jobs/dropped-*/frames")
+    place = f"filename=frame_000000.png&type=output&subfolder={folder.relative_to(output)}"
+    assert page.evaluate(DROP, f"{host.url}/view?{place}") == sorted(
+        node["class_type"] for node in scene.prompt.values()
+    )

@@ -92,6 +92,7 @@ def test_frames_are_kept_as_pictures_beside_a_video_that_plays(host: Host) -> No
     assert (facts.width, facts.frames, facts.fps) == (64, 45, 24)
     (folder,) = (host.base / "output" / "skyreels_v2_jobs").glob("pictures-*/frames")
     assert sorted(path.name for path in folder.iterdir()) == [f"frame_{number:06}.png" for number in range(45)]
+    assert b"tEXtprompt\0" in (folder / "frame_000000.png").read_bytes()
 
 
 def test_the_workflow_is_in_the_job_s_own_file_and_in_the_saved_one(host: Host) -> None:

@@ -11,11 +11,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from wan_core.codecs import CODECS
 from wan_core.errors import InputError
-from wan_core.video import contact_sheet, save_png, to_uint8, write_sequence, write_video
+from wan_core.video import contact_sheet, save_png, to_uint8, to_uint16, write_sequence, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,6 +106,19 @@ def test_a_sequence_holds_the_very_bytes_of_every_frame(tmp_path: Path) -> None:
         assert (read(file)[1][0] == frame.numpy()).all()
 
 
+def test_the_first_picture_of_a_sequence_holds_texts_as_the_host_s_own_pictures_do(tmp_path: Path) -> None:
+    frames = torch.randint(0, 256, (2, 33, 35, 3), dtype=torch.uint8)
+    texts = {"prompt": '{"1": {"class_type": "SkyReelsV2LongVideo"}}', "workflow": '{"nodes": []}'}
+    first, second = write_sequence(tmp_path / "frames", frames, texts=texts)
+    with Image.open(first) as image:
+        assert image.text == texts
+        assert (np.array(image) == frames[0].numpy()).all()
+    with Image.open(second) as image:
+        assert image.text == {}
+    (later,) = write_sequence(tmp_path / "later", frames[:1], first=1, texts=texts)
+    assert later.read_bytes() == (write_sequence(tmp_path / "plain", frames[:1], first=1)[0]).read_bytes()
+
+
 def test_a_contact_sheet_lays_frames_out_row_by_row() -> None:
     sheet = contact_sheet([colour(level / 255, 0, 0, 4, 6) for level in (10, 20, 30, 40, 50)], columns=3, gap=2)
     assert sheet.shape == (4 * 2 + 2, 6 * 3 + 2 * 2, 3)
@@ -137,6 +151,25 @@ def test_every_codec_gives_the_pictures_back(tmp_path: Path, codec: str, crf: in
     assert float(stream.average_rate) == 24 and len(pictures) == 10
     difference = np.abs(np.stack(pictures).astype(int) - np.stack([to_uint8(frame) for frame in frames]).astype(int))
     assert difference.max() <= closest
+
+
+@pytest.mark.parametrize("codec", ["av1", "prores"])
+def test_a_codec_of_ten_bits_keeps_shades_that_eight_bits_do_not_have(tmp_path: Path, codec: str) -> None:
+    ramp = torch.linspace(0.25, 0.35, 1024).expand(64, 1024)  # 26 shades of 8 bits, 88 of 10 in the video's own range
+    frames = torch.stack([ramp] * 3, dim=-1).expand(3, -1, -1, -1)
+    path = tmp_path / f"v{CODECS[codec].suffix}"
+    write_video(path, frames, 24, crf=1, codec=codec)
+    with av.open(str(path)) as container:
+        shown = next(container.decode(video=0)).to_ndarray(format="gray16le")
+    assert len(np.unique(shown[32])) > 60
+
+
+def test_eight_and_sixteen_bits_are_the_same_picture() -> None:
+    for picture in (torch.rand(5, 7, 3), torch.randint(0, 256, (5, 7, 3), dtype=torch.uint8)):
+        deep = to_uint16(picture)
+        assert deep.dtype == np.uint16 and deep.shape == (5, 7, 3)
+        assert (np.round(deep / 257) == to_uint8(picture)).all()
+    assert to_uint16(torch.tensor([[[-1.0, 2.0, torch.nan]]])).tolist() == [[[0, 65535, 0]]]
 
 
 def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:

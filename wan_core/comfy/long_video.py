@@ -99,7 +99,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
-            LongVideoRun(inputs, settings, plan, journal, decoder, known, progress).make()
+            LongVideoRun(inputs, settings, plan, journal, decoder, known, progress, job.metadata).make()
         if before is not None or not journal.has(path):
             with journal.writing():
                 sound = inputs.source.sound if inputs.source else None
@@ -138,9 +138,10 @@ class LongVideoRun:
         decoder: StreamingDecoder,
         known: dict[int, torch.Tensor],
         progress: JobProgress,
+        metadata: Mapping[str, str] | None = None,
     ):
         self.inputs, self.settings, self.plan, self.progress = inputs, settings, plan, progress
-        self.journal, self.decoder = journal, decoder
+        self.journal, self.decoder, self.metadata = journal, decoder, metadata
         self.sigmas = flow_sigmas(settings.steps, settings.shift)
         self.seeds = inputs.prompts.seeds or (settings.seed,) * len(plan.segments)
         shape = (1, LATENT_CHANNELS, settings.height // SPATIAL, settings.width // SPATIAL)
@@ -184,7 +185,7 @@ class LongVideoRun:
                 parts.append(self.journal.part_path(index, f"{name}{codec.suffix}"))
                 count = write_video(parts[-1], clip(), rate, settings.crf, settings.codec)
                 if codec.sequence:
-                    parts += write_sequence(self.journal.frames_folder, clip(), shown)
+                    parts += write_sequence(self.journal.frames_folder, clip(), shown, self.metadata)
                 shown += count
         return parts
 
