@@ -36,6 +36,7 @@ class Settings:
         causal_block_size: latent frames of a block.
         causal_attention: whether attention goes block by block.
         half: compute in bfloat16, on CPUs that are quicker so.
+        window: latent frames that the model sees at once, moving along; None = all.
     """
 
     steps: int = 20
@@ -46,6 +47,7 @@ class Settings:
     causal_block_size: int = 1
     causal_attention: bool = False
     half: bool = False
+    window: int | None = None
 
     @property
     def block(self) -> int:
@@ -83,7 +85,7 @@ def make_latents(
     """
     prefix = 0 if pinned is None else leading_pinned(pinned.mask)
     block = settings.causal_block_size if settings.ar_step > 0 else 1
-    schedule = forcing_schedule(noise.shape[2], settings.steps, settings.ar_step, block, prefix)
+    schedule = forcing_schedule(noise.shape[2], settings.steps, settings.ar_step, block, prefix, settings.window)
     context = models.embed(texts)
     if settings.guidance != 1:
         context = torch.cat((context, models.embed([""] * len(texts))))

@@ -7,9 +7,10 @@ heard shows 71 times over. Every way to carry frames over from segment to segmen
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,15 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from demo.files import WEIGHTS
-from demo.generate import LATENT_SHAPE, Settings, make_latents
+from demo.generate import LATENT_SHAPE, Settings, clip_noise, make_latents
 from demo.measure import foreground, look, psnr, steps_of
 from demo.models import Models, load_models
 from demo.run import OVERLAP, WINDOW
 from demo.shapes import draw_clips, render
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
+from wan_core.forcing import padded_frames
 from wan_core.rollout import Rollout, Task, known_clip, roll_out, seeded
-from wan_core.segments import Plan, plan_segments
+from wan_core.segments import Plan, latent_of_frame, plan_segments
 from wan_core.video import contact_sheet, save_png
 
 MINUTE = 1457  # video frames at 24 per second
@@ -52,14 +54,21 @@ HEAD = "| carried over | mean step error at seams / inside, px | largest | colou
 
 @dataclass(frozen=True)
 class Way:
-    """One way to carry frames over from a segment to the next."""
+    """One way to carry frames over from a segment to the next, or to make the video in one go."""
 
     name: str
     reencode: bool = False
     drift_control: float = 0.0
+    moving: bool = False
 
 
-WAYS = (Way("latents"), Way("latents, drift_control 1", drift_control=1.0), Way("frames (decoded, encoded)", True))
+WAYS = (
+    Way("latents"),
+    Way("latents, drift_control 1", drift_control=1.0),
+    Way("frames (decoded, encoded)", True),
+    Way("no segments: a moving window", moving=True),
+)
+MOVING_BLOCK = 5  # latent frames
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def make(
     way: Way = WAYS[0],
     known: dict[int, Tensor] | None = None,
 ) -> Minute:
-    """Make a long video.
+    """Make a long video, in segments.
 
     Args:
         models: the models.
@@ -105,10 +114,25 @@ def make(
 
     segments = roll_out(rollout, sample_segment, reencode=again if way.reencode else None)
     latents = torch.cat([finished.latents for finished in tqdm(segments, total=len(plan.segments), unit="seg")], dim=2)
+    return minute_of(models, latents, plan)
+
+
+def minute_of(models: Models, latents: Tensor, plan: Plan) -> Minute:
+    """Decode the latents [1, 16, F, 8, 8] of a long video."""
     mean, spread = latent_scale(models.vae, latents)
     pixels = models.vae.decode(latents * spread + mean).sample[0]  # frame by frame, in constant memory
     pixels = (pixels.permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)[: plan.total_frames]
     return Minute(pixels, [segment.frames[0] for segment in plan.segments[1:]])
+
+
+@torch.inference_mode()
+def make_moving(models: Models, prompt: str, plan: Plan, seed: int, settings: Settings) -> Minute:
+    """Make the frames of a plan in one go, by a window as long as a segment's; the arguments are those of `make`."""
+    window = latent_of_frame(WINDOW - 1) + 1
+    lag = math.ceil(settings.steps / (window // MOVING_BLOCK))  # the least that finishes a block inside the window
+    settings = replace(settings, ar_step=lag, causal_block_size=MOVING_BLOCK, window=window)
+    noise = clip_noise([seed], padded_frames(plan.latent_frames, MOVING_BLOCK))
+    return minute_of(models, make_latents(models, [prompt], noise, settings), plan)
 
 
 def step_errors(minute: Minute) -> tuple[Tensor, Tensor]:
@@ -135,7 +159,10 @@ def seam_lines(
     for way in WAYS:
         inside, seams, drifts, right = [], [], [], 0
         for number, prompt in enumerate(prompts):
-            minute = make(models, [prompt], plan, SEED + number, settings, way)
+            if way.moving:
+                minute = make_moving(models, prompt, plan, SEED + number, settings)
+            else:
+                minute = make(models, [prompt], plan, SEED + number, settings, way)
             at_seam, elsewhere = step_errors(minute)
             seams.append(at_seam)
             inside.append(elsewhere)

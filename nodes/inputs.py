@@ -219,6 +219,20 @@ FILE_RATE = (
 )
 
 
+def moving_window_input() -> Any:
+    """Return the input of the window that moves along a long clip."""
+    return io.Int.Input(
+        "window_frames",
+        optional=True,  # so prompts that were written down before it was there still run
+        default=0,
+        min=0,
+        max=100_000,
+        tooltip="Latent frames that the model sees at once; 0: the whole clip. A longer clip is made without seams, by "
+        "a window that moves along it and in its memory: for 30 steps 25 (97 video frames), ar_step 6 and "
+        "causal_block_size 5. ar_step times the blocks in the window has to reach steps.",
+    )
+
+
 def forcing_inputs(rate: str = MODEL_RATE) -> list[Any]:
     """Return the inputs that diffusion forcing adds to an ordinary sampler; `rate`: what fps is, as a tooltip."""
     return [

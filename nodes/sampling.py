@@ -10,7 +10,7 @@ from ..wan_core.comfy.generate import generate
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.sampler import DiffusionForcingSampler
 from ..wan_core.sampling import flow_sigmas, parse_timesteps, warped_sigmas
-from .inputs import forcing_inputs, seed_and_cfg, steps_and_shift, timesteps_input
+from .inputs import forcing_inputs, moving_window_input, seed_and_cfg, steps_and_shift, timesteps_input
 
 
 class SkyReelsV2Sampler(io.ComfyNode):
@@ -36,6 +36,7 @@ class SkyReelsV2Sampler(io.ComfyNode):
                 cfg,
                 shift,
                 *forcing_inputs(),
+                moving_window_input(),
             ],
             outputs=[io.Latent.Output("latent", display_name="latent", tooltip="The finished latent video.")],
         )
@@ -69,7 +70,7 @@ class SkyReelsV2SamplerSelect(io.ComfyNode):
             display_name="SkyReels-V2 Diffusion Forcing (SAMPLER)",
             category="SkyReels-V2",
             description="Diffusion forcing for SamplerCustomAdvanced: choose noise, guider and sigmas freely.",
-            inputs=forcing_inputs(),
+            inputs=[*forcing_inputs(), moving_window_input()],
             outputs=[io.Sampler.Output("sampler", display_name="sampler", tooltip="For SamplerCustomAdvanced.")],
         )
 

@@ -28,6 +28,7 @@ class Clip:
         shift: shift of the noise schedule.
         ar_step: steps that a block lags behind.
         block: latent frames of a block.
+        window: latent frames that the model sees at once, 0 = all.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class Clip:
     shift: float = 8.0
     ar_step: int = 0
     block: int = 1
+    window: int = 0
 
 
 def video_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
@@ -122,10 +124,11 @@ def rolling_graph(kit: Kit, clip: Clip, setting: str, chinese: str) -> Graph:
 def sampler_node(kit: Kit, clip: Clip) -> Node:
     """Return the sampler."""
     return Node(
-        "SkyReelsV2Sampler", (330, 350),
+        "SkyReelsV2Sampler", (330, 376),
         [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")],
         [("latent", "LATENT")],
-        [42, "fixed", kit.steps, clip.cfg, clip.shift, "unipc", 24, clip.ar_step, clip.block, False, 20],
+        [42, "fixed", kit.steps, clip.cfg, clip.shift, "unipc", 24, clip.ar_step, clip.block, False, 20,
+         clip.window],
     )  # fmt: skip
 
 
@@ -152,6 +155,13 @@ def workflows() -> dict[str, Graph]:
             "become 50 model calls for 97 frames.",
             "异步扩散强迫：每块 5 个潜帧，每块比前一块落后 5 步；97 帧时 30 步变为 50 次模型调用。",
         ),
+        "skyreels_v2_moving_window": video_graph(
+            RELEASED, Clip(swan, 257, ar_step=6, block=5, window=25),
+            "A video of 257 frames (10.7 s) without seams, in the memory of 97: a window of 25 latent frames moves "
+            "along as blocks of 5 are finished. 30 steps become 102 model calls. Any length will do.",
+            "257 帧（10.7 秒）的视频，没有接缝，显存只需 97 帧的量：25 个潜帧的窗口随着每块 5 个潜帧的完成向前移动。"
+            "30 步变为 102 次模型调用。长度不限。",
+        ),
         "skyreels_v2_image_to_video": video_graph(
             RELEASED, Clip(walk, pins=both_ends[:1], cfg=5.0, shift=5.0),
             "Image to video: steps 30, cfg 5, shift 5. addnoise_condition 20 lets the first frame blend with the rest.",
@@ -169,6 +179,13 @@ def workflows() -> dict[str, Graph]:
             EMBEDDED, Clip("一个蓝色的星星在白色背景上向上移动", 37, (), 4.0, 5.0, 5, 5),
             f"Blocks of 5 latent frames, each 5 steps behind the one before. {demo}",
             f"每块 5 个潜帧，每块比前一块落后 5 步。{demo_zh}",
+        ),
+        "skyreels_v2_demo_moving_window": video_graph(
+            EMBEDDED, Clip("a red circle moving to the right on a black background", 117, (), 4.0, 5.0, 13, 5, 10),
+            "A window of 10 latent frames moves along as blocks of 5 are finished, each 13 steps behind the one "
+            "before. 25 steps, cfg 4, shift 5, 64x64 pixels, 117 frames (4.9 s).",
+            "10 个潜帧的窗口随着每块 5 个潜帧的完成向前移动，每块比前一块落后 13 步。"
+            "25 步，cfg 4，shift 5，64x64 像素，117 帧（4.9 秒）。",
         ),
         "skyreels_v2_demo_image_to_video": video_graph(
             EMBEDDED, Clip(square, 37, both_ends[:1], 4.0, 5.0),

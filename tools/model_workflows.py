@@ -107,9 +107,9 @@ def video(
     """Add sampler, decoder and file."""
     (sampler,) = graph.column(
         Node(
-            "SkyReelsV2Sampler", (330, 350),
+            "SkyReelsV2Sampler", (330, 376),
             [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")],
-            [("latent", "LATENT")], [42, "fixed", 30, cfg, shift, "unipc_plain", 24, 0, 1, False, 20],
+            [("latent", "LATENT")], [42, "fixed", 30, cfg, shift, "unipc_plain", 24, 0, 1, False, 20, 0],
         )
     )  # fmt: skip
     decode, create = graph.column(

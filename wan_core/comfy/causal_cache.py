@@ -126,8 +126,13 @@ def causal_cache(
 
 
 def can_cache(plan: RunPlan, block_size: int, guider: Any, model_options: dict[str, Any]) -> bool:
-    """Say whether a cache would save work and could do no harm, wherever it might lie."""
-    return block_size > 0 and helps(plan.schedule, plan.known) and not looked_at(guider, model_options)
+    """Say whether a cache would save work and could do no harm, wherever it might lie.
+
+    Behind a moving window it would: what is kept has seen frames that the window has left, so the video would depend
+    on whether there was room for it.
+    """
+    helpful = block_size > 0 and not plan.moves and helps(plan.schedule, plan.known)
+    return helpful and not looked_at(guider, model_options)
 
 
 def helps(schedule: ForcingSchedule, known: torch.Tensor) -> bool:

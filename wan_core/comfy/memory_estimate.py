@@ -80,7 +80,7 @@ def needed(
     plan = plan_run(sampler.options, noise.shape[2], sigmas, denoise_mask)
     if plan is None:
         return None
-    frames, block_size = plan.schedule.num_frames, sampler.options.cached_block_size
+    frames, block_size = plan.seen, sampler.options.cached_block_size
     if not can_cache(plan, block_size, guider, guider.model_options):
         return Need(frames)
     at_work = min(frames_at_work(plan.rows, block_size), frames)

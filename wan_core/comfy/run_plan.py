@@ -23,6 +23,7 @@ class ForcingOptions:
         causal_block_size: latent frames of a block.
         causal_attention: whether a block sees only itself and those before it.
         addnoise_condition: noise on known frames, in timesteps 0..1000.
+        window_frames: latent frames that the model sees at once, moving on as blocks are finished; 0 = the whole clip.
     """
 
     solver: str = "unipc"
@@ -31,6 +32,7 @@ class ForcingOptions:
     causal_block_size: int = 1
     causal_attention: bool = False
     addnoise_condition: int = 20
+    window_frames: int = 0
 
     @property
     def cached_block_size(self) -> int:
@@ -57,6 +59,16 @@ class RunPlan:
     schedule: ForcingSchedule
     rows: tuple[Row, ...]
 
+    @property
+    def seen(self) -> int:
+        """The most latent frames that a model call sees."""
+        return max(row.end - row.start for row in self.rows)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the model sees a part of the clip that moves along it."""
+        return self.seen < self.schedule.num_frames
+
 
 def plan_run(
     options: ForcingOptions, frames: int, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
@@ -71,7 +83,7 @@ def plan_run(
 
     Raises:
         InputError: the mask splits a frame, the sigmas do not fall to 0.
-        ScheduleError: steps, frames and block size that do not go together.
+        ScheduleError: steps, frames, block size and window that do not go together.
     """
     check_sigmas(sigmas)
     known = known_frames(denoise_mask, frames)
@@ -80,7 +92,8 @@ def plan_run(
     block = options.causal_block_size
     padded = padded_frames(frames, block) if options.needs_whole_blocks else frames
     known = torch.cat((known, known.new_zeros(padded - frames)))
-    schedule = forcing_schedule(padded, len(sigmas) - 1, options.ar_step, block, leading_pinned(known))
+    window = options.window_frames or None
+    schedule = forcing_schedule(padded, len(sigmas) - 1, options.ar_step, block, leading_pinned(known), window)
     schedule = schedule.without_idle_rows(known)
     return RunPlan(known, schedule, tuple(row for row, _ in rows_of(schedule, sigmas, known)))
 

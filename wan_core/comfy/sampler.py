@@ -12,6 +12,7 @@ import comfy.samplers
 import torch
 from tqdm.auto import tqdm
 
+from ..errors import InputError
 from ..forcing import ForcingSchedule
 from ..noise import fresh_noise, seeded_noise
 from ..sampler import PinnedFrames, Row, sample
@@ -66,7 +67,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             Latent video in model space [B, C, F, H, W].
 
         Raises:
-            InputError: the model is no Wan 2.1 model, the mask splits a frame, the sigmas do not end at 0.
+            InputError: the model is no Wan 2.1 model, the mask splits a frame, the sigmas do not end at 0, the model
+                has image channels and the window moves.
+            ScheduleError: steps, frames, block size and window that do not go together.
         """
         options = self.options
         check_model(guider.inner_model, options.causal_attention)
@@ -81,6 +84,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         noise = pad_noise(noise, padded, seed)
         latent_image = pad_frames(latent_image, padded)
         pad_conditions(guider.conds, frames, padded)
+        if plan.moves:
+            check_movable(guider.conds, padded, plan.seen)
 
         pinned = None
         if known.any():
@@ -95,7 +100,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             causal_cache(guider, model_options, plan, options.cached_block_size, noise) as run.cache,
             tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
         ):
-            run.ladder = MemoryLadder(guider, model_options, run.cache, noise)
+            run.ladder = MemoryLadder(guider, model_options, run.cache, noise[:, :, : plan.seen])
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
                 bar.update()
@@ -202,7 +207,26 @@ def pad_conditions(conds: dict[str, list[dict[str, Any]] | None], have: int, fra
         return
     for conditions in conds.values():
         for condition in conditions or ():
-            for name, value in condition["model_conds"].items():
-                tensor = getattr(value, "cond", None)
-                if isinstance(tensor, torch.Tensor) and tensor.ndim == 5 and tensor.shape[2] == have:
-                    condition["model_conds"][name] = type(value)(pad_frames(tensor, frames))
+            for name, tensor in of_every_frame(condition["model_conds"], have):
+                condition["model_conds"][name] = type(condition["model_conds"][name])(pad_frames(tensor, frames))
+
+
+def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, window: int) -> None:
+    """Refuse conditions that hold the whole clip where the model sees a part; `Raises: InputError`."""
+    for conditions in conds.values():
+        for condition in conditions or ():
+            for name, _ in of_every_frame(condition["model_conds"], frames):
+                raise InputError(
+                    f"The window is {window} of {frames} latent frames, but the model is given {name} for the whole "
+                    "clip, as image-to-video models are: set window_frames to 0, or use a SkyReels-V2-DF model."
+                )
+
+
+def of_every_frame(model_conds: dict[str, Any], frames: int) -> list[tuple[str, torch.Tensor]]:
+    """Return the conditions [B, C, F, H, W] that belong to every latent frame of a clip, by name."""
+    tensors = {name: getattr(value, "cond", None) for name, value in model_conds.items()}
+    return [
+        (name, tensor)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.ndim == 5 and tensor.shape[2] == frames
+    ]
