@@ -27,6 +27,7 @@ from .errors import InputError
 
 BT709 = 1
 SEQUENCE_SUFFIX = ".png"
+DEEP_WHITE = 255 * 256  # what FFmpeg's scaler takes for white in 16 bits a colour; 65535 would be too bright
 PNG_HEADER = 8 + 25  # bytes: the signature, and the chunk that every file begins with
 # x265 measures its delay at the third frame: in a shorter clip it gives whatever lay in memory as decoding times, which
 # the mp4 writer refused now and then ("not yet implemented in FFmpeg")
@@ -117,10 +118,13 @@ def save_png(path: str | os.PathLike[str], image: Tensor, texts: Mapping[str, st
 
 
 def _with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:
-    """Return a PNG file with tEXt chunks behind its header (PNG specification, 11.3.3); FFmpeg writes none."""
+    """Return a PNG file with tEXt chunks behind its header (PNG specification, 11.3.3); FFmpeg writes none.
+
+    They can hold Latin letters only, and a name of 79; other letters become question marks.
+    """
     chunks = []
     for name, text in texts.items():
-        content = b"tEXt" + name.encode("latin-1") + b"\0" + text.encode("latin-1")
+        content = b"tEXt" + name.encode("latin-1", "replace")[:79] + b"\0" + text.encode("latin-1", "replace")
         chunks.append(struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content)))
     return b"".join([png[:PNG_HEADER], *chunks, png[PNG_HEADER:]])
 
@@ -202,9 +206,9 @@ def to_uint8(frame: Tensor) -> np.ndarray:
 
 
 def to_uint16(frame: Tensor) -> np.ndarray:
-    """Return one picture in 16 bits, [H, W, 3] from 0 to 65535: `to_uint8` for codecs that store more than 8."""
+    """Return one picture in 16 bits, [H, W, 3] from 0 to DEEP_WHITE: `to_uint8` for codecs that store more than 8."""
     frame = _checked(frame)
-    whole = _scaled(frame, 65535) if frame.is_floating_point() else frame.int() * 257
+    whole = _scaled(frame, DEEP_WHITE) if frame.is_floating_point() else frame.int() * (DEEP_WHITE // 255)
     return np.ascontiguousarray(whole.cpu().numpy().astype(np.uint16))
 
 

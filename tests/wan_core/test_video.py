@@ -16,7 +16,16 @@ from torch import Tensor
 
 from wan_core.codecs import CODECS
 from wan_core.errors import InputError
-from wan_core.video import contact_sheet, save_png, to_uint8, to_uint16, write_sequence, write_video
+from wan_core.video import (
+    DEEP_WHITE,
+    _video_frame,
+    contact_sheet,
+    save_png,
+    to_uint8,
+    to_uint16,
+    write_sequence,
+    write_video,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -115,6 +124,9 @@ def test_the_first_picture_of_a_sequence_holds_texts_as_the_host_s_own_pictures_
         assert (np.array(image) == frames[0].numpy()).all()
     with Image.open(second) as image:
         assert image.text == {}
+    (odd,) = write_sequence(tmp_path / "odd", frames[:1], texts={"提示": "天鹅", "n" * 99: "ok"})
+    with Image.open(odd) as image:
+        assert image.text == {"??": "??", "n" * 79: "ok"}
     (later,) = write_sequence(tmp_path / "later", frames[:1], first=1, texts=texts)
     assert later.read_bytes() == (write_sequence(tmp_path / "plain", frames[:1], first=1)[0]).read_bytes()
 
@@ -168,8 +180,15 @@ def test_eight_and_sixteen_bits_are_the_same_picture() -> None:
     for picture in (torch.rand(5, 7, 3), torch.randint(0, 256, (5, 7, 3), dtype=torch.uint8)):
         deep = to_uint16(picture)
         assert deep.dtype == np.uint16 and deep.shape == (5, 7, 3)
-        assert (np.round(deep / 257) == to_uint8(picture)).all()
-    assert to_uint16(torch.tensor([[[-1.0, 2.0, torch.nan]]])).tolist() == [[[0, 65535, 0]]]
+        assert (np.round(deep / 256) == to_uint8(picture)).all()
+    assert to_uint16(torch.tensor([[[-1.0, 2.0, torch.nan]]])).tolist() == [[[0, DEEP_WHITE, 0]]]
+
+
+def test_grey_in_ten_bits_is_as_bright_as_the_standard_says() -> None:
+    ramp = torch.linspace(0, 1, 1024)
+    frame = _video_frame(to_uint16(ramp.expand(2, 1024)[..., None].expand(-1, -1, 3)), CODECS["prores"])
+    luma = frame.to_ndarray()[0][0]  # the first row of the first plane
+    assert np.abs(luma - (64 + 876 * ramp.numpy())).max() < 1  # ITU-R BT.709: black is 64, white 940
 
 
 def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import comfy.utils
 import latent_preview
 
 from ..sampling import flow_sigmas
-from .checks import check_conditioning, check_latent, check_model
+from .checks import check_conditioning, check_latent, check_model, refuse_image_to_video
+from .memory_estimate import with_estimate
 from .run_plan import ForcingOptions
 from .sampler import DiffusionForcingSampler
 
@@ -52,6 +53,14 @@ def generate(
     size = (frames, rows, columns)
     check_conditioning(model.model, positive, "positive", size)
     check_conditioning(model.model, negative, "negative", size)
+
+    if options.window(frames):
+        refuse_image_to_video(
+            model.model,
+            f"whose image belongs to a whole clip, but window_frames shows it {options.window_frames} of {frames} "
+            "latent frames: set window_frames to 0, or load a SkyReels-V2-DF model.",
+        )
+        model = with_estimate(model)
 
     sigmas = flow_sigmas(steps, shift)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))

@@ -33,13 +33,19 @@ FUSED_NORM = has_fused_kernel("adaln")
 def host_modulated_norm(norm: nn.Module, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return `wan_core.blocks.modulated_norm`, in one pass over `x` [B, L, C] on a GPU whose host has a kernel for it.
 
-    A norm with weights, or with a neighbour's forward in place of its own, is called as it is.
+    A norm with weights, or with something of a neighbour's, is called as it is.
     """
     alike = x.device.type == "cuda" and x.dtype == shift.dtype  # the kernel knows one dtype for all
-    plain = isinstance(norm, nn.LayerNorm) and not norm.elementwise_affine and "forward" not in vars(norm)
-    if FUSED_NORM and plain and alike and by_hand():
+    if FUSED_NORM and alike and by_hand() and is_plain(norm):
         return fused_norm(x, shift, scale, cast(nn.LayerNorm, norm).eps)
     return modulated_norm(norm, x, shift, scale)
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Say whether a norm is the host's or torch's own layer norm, has no weights, and nobody has hooked into it."""
+    own = isinstance(norm, nn.LayerNorm) and type(norm).__module__.partition(".")[0] in ("comfy", "torch")
+    hooked = "forward" in vars(norm) or norm._forward_hooks or norm._forward_pre_hooks
+    return own and not cast(nn.LayerNorm, norm).elementwise_affine and not hooked
 
 
 def fused_norm(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float) -> torch.Tensor:

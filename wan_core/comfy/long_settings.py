@@ -122,7 +122,9 @@ class LongVideoSettings:
         plain = {key: value for key, value in asdict(self).items() if key != "forcing"}
         if self.loop:
             plain["loop"] = "to the second latent frame"  # jobs of a version that led to the first one are others
-        return plain | asdict(self.forcing)
+        forcing = asdict(self.forcing)
+        del forcing["window_frames"]  # segments have none
+        return plain | forcing
 
 
 @dataclass(frozen=True)

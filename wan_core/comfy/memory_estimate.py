@@ -19,10 +19,11 @@ import torch
 
 from ..kv_cache import frames_at_work
 from .causal_cache import cache_need, call_bytes, can_cache
-from .run_plan import plan_run
+from .run_plan import ForcingOptions, RunPlan, plan_run
 from .sampler import DiffusionForcingSampler
 
 WRAPPER_KEY = "skyreels_v2_memory"
+CLIP_COPIES = 10  # of the whole clip: noise, latents, clean frames, the solver's, a preview, known frames
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class Need:
 
     frames: int
     extra: int = 0
+
+
+def with_estimate(model: Any) -> Any:
+    """Return a MODEL of any loader whose sampling runs reserve what they need: itself, or a clone of it."""
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    if model.get_wrappers(kind, WRAPPER_KEY):
+        return model
+    model = model.clone()
+    estimate_memory(model)
+    return model
 
 
 def estimate_memory(patcher: Any) -> None:
@@ -82,9 +93,19 @@ def needed(
         return None
     frames, block_size = plan.seen, sampler.options.cached_block_size
     if not can_cache(plan, block_size, guider, guider.model_options):
-        return Need(frames)
+        return Need(frames, clip_bytes(sampler.options, plan, noise.shape) if plan.moves else 0)
     at_work = min(frames_at_work(plan.rows, block_size), frames)
     return need_with_cache(guider.model_patcher, guider.conds, noise.shape, at_work, frames - block_size)
+
+
+def clip_bytes(options: ForcingOptions, plan: RunPlan, shape: Sequence[int]) -> int:
+    """Return what the whole clip [B, C, F, H, W] takes on the device during a run, beside the calls on its window.
+
+    Without a window it is a small part of what a call takes, and lies within core's own margin.
+    """
+    batch, channels, _, height, width = shape
+    copies = CLIP_COPIES + (plan.schedule.steps - 1 if options.solver == "lcm" else 0)  # fresh noise for every step
+    return copies * batch * channels * plan.schedule.num_frames * height * width * torch.float32.itemsize
 
 
 def need_with_cache(patcher: Any, conds: dict[str, Any], shape: Sequence[int], at_work: int, kept: int) -> Need:

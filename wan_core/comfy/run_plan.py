@@ -34,6 +34,10 @@ class ForcingOptions:
     addnoise_condition: int = 20
     window_frames: int = 0
 
+    def window(self, frames: int) -> int | None:
+        """Return the window that moves along a clip of so many latent frames; None where all of it is seen at once."""
+        return self.window_frames if 0 < self.window_frames < frames else None
+
     @property
     def cached_block_size(self) -> int:
         """Latent frames of a block that a cache can keep; 0 without causal attention."""
@@ -92,7 +96,7 @@ def plan_run(
     block = options.causal_block_size
     padded = padded_frames(frames, block) if options.needs_whole_blocks else frames
     known = torch.cat((known, known.new_zeros(padded - frames)))
-    window = options.window_frames or None
+    window = options.window(frames)
     schedule = forcing_schedule(padded, len(sigmas) - 1, options.ar_step, block, leading_pinned(known), window)
     schedule = schedule.without_idle_rows(known)
     return RunPlan(known, schedule, tuple(row for row, _ in rows_of(schedule, sigmas, known)))

@@ -85,7 +85,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         latent_image = pad_frames(latent_image, padded)
         pad_conditions(guider.conds, frames, padded)
         if plan.moves:
-            check_movable(guider.conds, padded, plan.seen)
+            check_movable(guider.conds, frames, padded)
 
         pinned = None
         if known.any():
@@ -211,14 +211,30 @@ def pad_conditions(conds: dict[str, list[dict[str, Any]] | None], have: int, fra
                 condition["model_conds"][name] = type(condition["model_conds"][name])(pad_frames(tensor, frames))
 
 
-def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, window: int) -> None:
-    """Refuse conditions that hold the whole clip where the model sees a part; `Raises: InputError`."""
+def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, padded: int) -> None:
+    """Refuse conditions that say something of every frame of a clip where the model sees a part of it.
+
+    Args:
+        conds: a guider's conditions, processed.
+        frames: latent frames of the clip.
+        padded: the same in whole blocks.
+
+    Raises:
+        InputError: channels for every frame, an area that is a part of the clip's time, or a mask for every frame.
+    """
     for conditions in conds.values():
         for condition in conditions or ():
-            for name, _ in of_every_frame(condition["model_conds"], frames):
+            area: tuple[Any, ...] = tuple(condition.get("area") or ())
+            mask = condition.get("mask")
+            held = [name for name, _ in of_every_frame(condition["model_conds"], padded)]
+            if len(area) == 6 and (area[3] > 0 or area[0] < frames):  # frames, height, width; where each begins
+                held.append("an area in time")
+            if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
+                held.append("a mask for every frame")
+            if held:
                 raise InputError(
-                    f"The window is {window} of {frames} latent frames, but the model is given {name} for the whole "
-                    "clip, as image-to-video models are: set window_frames to 0, or use a SkyReels-V2-DF model."
+                    f"The conditioning holds {held[0]} for a clip of {frames} latent frames, of which a moving window "
+                    "shows the model a part: set window_frames to 0, or do without it."
                 )
 
 

@@ -8,7 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import comfy.model_management
+import comfy.patcher_extension
 import comfy.samplers
+import comfy.sd
 import pytest
 import torch
 
@@ -47,10 +49,12 @@ def unit_noise(frames: int = FRAMES) -> torch.Tensor:
     return torch.randn((1, 16, frames, 4, 4), generator=torch.Generator().manual_seed(7))
 
 
-def sample(model: Any, frames: int = FRAMES, cfg: float = 1.0, **changes: Any) -> torch.Tensor:
+def sample(
+    model: Any, frames: int = FRAMES, cfg: float = 1.0, held: dict[str, Any] | None = None, **changes: Any
+) -> torch.Tensor:
     bridge = module("comfy.sampler")
     guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds([[TEXT, {}]], [[TEXT.flip(1), {}]])
+    guider.set_conds([[TEXT, held or {}]], [[TEXT.flip(1), {}]])
     guider.set_cfg(cfg)
     sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**{**MOVING, **changes}))
     noise = unit_noise(frames)
@@ -84,9 +88,11 @@ def test_the_video_is_the_one_that_the_window_of_the_schedule_gives(
     assert relative_error(made, sample(model, causal_attention=causal, window_frames=0)) > 1e-2  # others see more
 
 
-@pytest.mark.parametrize("frames", [WINDOW, WINDOW - 2])
-def test_a_window_as_long_as_the_clip_changes_nothing(model: Any, frames: int) -> None:
-    assert (sample(model, frames) == sample(model, frames, window_frames=0)).all()
+@pytest.mark.parametrize("frames", [WINDOW, WINDOW - 1, WINDOW - 2])
+@pytest.mark.parametrize("block", [2, 4])
+def test_a_window_as_long_as_the_clip_changes_nothing(model: Any, frames: int, block: int) -> None:
+    with_window = sample(model, frames, causal_block_size=block)
+    assert (with_window == sample(model, frames, window_frames=0, causal_block_size=block)).all()
 
 
 def test_the_noise_of_the_video_is_its_own_wherever_the_window_is(model: Any, seen: list[torch.Tensor]) -> None:
@@ -99,7 +105,9 @@ def test_a_length_that_does_not_fit_is_padded_and_cut(model: Any) -> None:
     assert sample(model, FRAMES - 1).shape == (1, 16, FRAMES - 1, 4, 4)
 
 
-def test_memory_is_asked_for_the_window(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Bytes that each loading of models asks for beside the weights."""
     asked: list[float] = []
     load = comfy.model_management.load_models_gpu
 
@@ -108,8 +116,38 @@ def test_memory_is_asked_for_the_window(model: Any, monkeypatch: pytest.MonkeyPa
         return load(models, memory_required, **kwargs)
 
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", spied)
+    return asked
+
+
+def test_memory_is_asked_for_the_window_and_for_what_is_held_of_the_clip(model: Any, asked: list[float]) -> None:
     sample(model, cfg=4.0)
-    assert asked == [model.model.memory_required([2, 16, WINDOW, 4, 4])]
+    latents = 16 * FRAMES * 4 * 4 * 4  # bytes
+    assert asked == [model.model.memory_required([2, 16, WINDOW, 4, 4]) + 10 * latents]
+
+
+def test_a_model_of_core_s_loader_asks_for_the_window_too(models: Path, pack: ModuleType, asked: list[float]) -> None:
+    model = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "tiny_df_nofps.safetensors"))
+    options = module("comfy.run_plan").ForcingOptions(**MOVING)
+    latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
+    with torch.inference_mode():
+        out = module("comfy.generate").generate(model, [[TEXT, {}]], [[TEXT, {}]], latent, 3, 5, 4.0, 5.0, options)
+    assert out["samples"].isfinite().all()
+    assert asked[0] < model.model.memory_required([2, 16, FRAMES - 1, 4, 4])
+    assert not model.wrappers.get(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE)  # the given MODEL is as it was
+
+
+def test_known_frames_are_kept_wherever_the_window_is(model: Any) -> None:
+    bridge = module("comfy.sampler")
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds([[TEXT, {}]], [[TEXT, {}]])
+    guider.set_cfg(1.0)
+    given, known = unit_noise() * 0.5, [0, 1, 7, FRAMES - 1]
+    mask = torch.ones(1, 1, FRAMES, 4, 4)
+    mask[:, :, known] = 0
+    sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**MOVING))
+    with torch.inference_mode():
+        made = guider.sample(unit_noise(), given, sampler, SIGMAS, denoise_mask=mask, disable_pbar=True, seed=3)
+    assert relative_error(made[:, :, known], given[:, :, known]) < 1e-5
 
 
 def test_the_step_cache_works_along_the_window(model: Any, seen: list[torch.Tensor]) -> None:
@@ -136,8 +174,39 @@ def test_a_window_that_would_leave_unfinished_frames_is_refused(
     assert not seen
 
 
-def test_an_image_to_video_model_is_refused(models: Path, pack: ModuleType, seen: list[torch.Tensor]) -> None:
+def test_an_image_to_video_model_is_refused_before_it_is_loaded(
+    models: Path, pack: ModuleType, seen: list[torch.Tensor], asked: list[float]
+) -> None:
     model = module("comfy.loader").load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
-    with pytest.raises(module("errors").InputError, match=r"window is 6 of 14 .*: set window_frames to 0"):
-        sample(model)
+    image = {"concat_latent_image": torch.zeros(1, 16, FRAMES, 4, 4), "concat_mask": torch.zeros(1, 4, FRAMES, 4, 4)}
+    options = module("comfy.run_plan").ForcingOptions(**MOVING)
+    latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
+    conditioning = [[TEXT, image]]
+    with pytest.raises(module("errors").InputError, match=r"shows it 6 of 14 latent frames: set window_frames to 0"):
+        module("comfy.generate").generate(model, conditioning, conditioning, latent, 3, 5, 4.0, 5.0, options)
+    assert not asked
+    with pytest.raises(module("errors").InputError, match=r"holds c_concat for a clip of 14 latent frames"):
+        sample(model)  # by the SAMPLER, which sees the model when it is loaded
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"area": ("percentage", 0.5, 1, 1, 0, 0, 0)}, "an area in time"),
+        ({"area": ("percentage", 0.5, 1, 1, 0.5, 0, 0)}, "an area in time"),
+        ({"mask": torch.ones(1, FRAMES, 4, 4)}, "a mask for every frame"),
+    ],
+)
+def test_conditions_that_know_the_time_are_refused(
+    model: Any, seen: list[torch.Tensor], held: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(module("errors").InputError, match=f"holds {words} for a clip of 14 latent frames"):
+        sample(model, held=held)
+    assert not seen
+    assert sample(model, held=held, window_frames=0).isfinite().all()
+
+
+def test_areas_and_masks_of_the_picture_are_no_matter(model: Any) -> None:
+    for held in ({"area": (2, 4, 0, 0)}, {"area": ("percentage", 1, 0.5, 1, 0, 0, 0)}, {"mask": torch.ones(1, 4, 4)}):
+        assert sample(model, held={**held, "strength": 0.5, "mask_strength": 0.5}).isfinite().all()
