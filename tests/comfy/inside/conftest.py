@@ -124,6 +124,22 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return texts
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """Bytes that each loading of models asks for beside the weights: at best, and at least."""
+    import comfy.model_management
+
+    seen: list[tuple[float, float]] = []
+    load = comfy.model_management.load_models_gpu
+
+    def spied(models: Any, memory_required: float = 0, minimum_memory_required: float = 0, **kwargs: Any) -> Any:
+        seen.append((memory_required, minimum_memory_required))
+        return load(models, memory_required, minimum_memory_required=minimum_memory_required, **kwargs)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", spied)
+    return seen
+
+
 @pytest.fixture(scope="module")
 def vae(models: Path) -> Any:
     """The tiny VAE."""
@@ -133,7 +149,7 @@ def vae(models: Path) -> Any:
     return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model(bridge: ModuleType, models: Path) -> Any:
     """The tiny DF model."""
     loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")

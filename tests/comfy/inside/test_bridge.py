@@ -13,6 +13,7 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
+from sampling_scene import relative_error
 
 SHAPE = (1, 16, 5, 4, 4)
 EXACT_SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])  # whole timesteps: core does not round them, we do
@@ -77,10 +78,6 @@ def guided(
             noise(shape) if start is None else start, latent, sampler, sigmas, denoise_mask=mask, disable_pbar=True,
             seed=3, callback=callback,
         )  # fmt: skip
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("loader", ["ours", "core's"])

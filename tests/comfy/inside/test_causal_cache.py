@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,19 +9,11 @@ import comfy.patcher_extension
 import comfy.samplers
 import pytest
 import torch
+from sampling_scene import module, relative_error
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 FRAMES, BLOCK = 6, 2
 ROWS = 5 + 2 * 2  # of five steps and three blocks that lag two steps
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
-
-
-@pytest.fixture
-def model(pack: ModuleType, models: Path) -> Any:
-    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
 
 
 @pytest.fixture
@@ -59,10 +49,6 @@ def sample(model: Any, options: dict[str, Any] | None = None, callback: Any = No
 
 def without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module("comfy.causal_cache"), "free_place", lambda *_: None)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,21 +9,13 @@ import comfy.samplers
 import comfy_extras.nodes_custom_sampler as core
 import pytest
 import torch
+from sampling_scene import module, relative_error
 
 SIGMAS = torch.tensor([0.999, 0.8, 0.5, 0.2, 0.0])
 STEPS, FRAMES, BLOCK, CFG = 4, 6, 2, 4.0
 SHAPE = (1, 16, FRAMES, 4, 4)
 ASYNC = {"ar_step": 1, "causal_block_size": BLOCK}
 CAUSAL = {**ASYNC, "causal_attention": True}
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
-
-
-@pytest.fixture
-def model(pack: ModuleType, models: Path) -> Any:
-    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
 
 
 @pytest.fixture
@@ -63,10 +53,6 @@ def sample(model: Any, cfg: float = CFG, guider_type: Any = comfy.samplers.CFGGu
     sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options))
     with torch.inference_mode():
         return guider.sample(noise(), torch.zeros(SHAPE), sampler, SIGMAS, disable_pbar=True, seed=3)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 def test_cfg_1_does_not_compute_the_negative_prompt(model: Any, computed: list[int]) -> None:

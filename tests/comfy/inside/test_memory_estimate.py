@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,35 +9,13 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
+from sampling_scene import module
 
 SIGMAS = torch.tensor([0.999, 0.8, 0.5, 0.2, 0.0])
 FRAMES, BLOCK, TOKENS = 10, 2, 4  # latent frames, those of a block, and the tokens of one
 CAUSAL = {"ar_step": 2, "causal_block_size": BLOCK, "causal_attention": True}
 HELD_STREAMS = 2 * 2 * 2  # what is kept of a token: keys and values, of two conditions, in two layers
 SEEN_STREAMS = 3  # what a layer takes that looks at it: keys and values, and half as much again
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
-
-
-@pytest.fixture
-def model(pack: ModuleType, models: Path) -> Any:
-    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """Bytes that each loading of models asks for beside the weights: at best, and at least."""
-    seen: list[tuple[float, float]] = []
-    load = comfy.model_management.load_models_gpu
-
-    def spied(models: Any, memory_required: float = 0, minimum_memory_required: float = 0, **kwargs: Any) -> Any:
-        seen.append((memory_required, minimum_memory_required))
-        return load(models, memory_required, minimum_memory_required=minimum_memory_required, **kwargs)
-
-    monkeypatch.setattr(comfy.model_management, "load_models_gpu", spied)
-    return seen
 
 
 def sample(model: Any, frames: int = FRAMES, **options: Any) -> None:

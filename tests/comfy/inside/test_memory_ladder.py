@@ -5,7 +5,6 @@ The memory is one of a size of our choice (benchmarks/counted.py): it refuses re
 
 from __future__ import annotations
 
-import importlib
 import logging
 import re
 from pathlib import Path
@@ -18,16 +17,13 @@ import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from sampling_scene import module, relative_error
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 SHAPE = (1, 16, 6, 12, 12)
 CAUSAL = {"ar_step": 2, "causal_block_size": 2, "causal_attention": True}
 CAUSAL_ROWS = 5 + 2 * 2
 RUNGS = ("one after the other", "in 4 pieces", "in 16 pieces")
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
 
 
 @pytest.fixture
@@ -51,10 +47,6 @@ def sample(model: Any, cfg: float = 4.0, callback: Any = None, **options: Any) -
         return guider.sample(
             noise, torch.zeros(SHAPE), sampler, SIGMAS, disable_pbar=True, seed=3, callback=callback
         )  # fmt: skip
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.fixture

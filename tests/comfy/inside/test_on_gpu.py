@@ -6,7 +6,6 @@ depend on how many there are.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import comfy.sd
 import pytest
 import safetensors.torch
 import torch
+from sampling_scene import module, relative_error
 
 pytestmark = pytest.mark.skipif(
     comfy.model_management.get_torch_device().type != "cuda", reason="needs a GPU: SKYREELS_TEST_DEVICE=cuda"
@@ -30,10 +30,6 @@ SHAPE = (1, 16, 25, 68, 120)  # 97 frames of 544 x 960
 SIGMAS = torch.tensor([0.999, 0.6, 0.0])
 CAUSAL = {"ar_step": 1, "causal_block_size": 5, "causal_attention": True}
 ROUNDING = 0.03  # of bfloat16 over the layers and steps, relative to the largest value
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +66,6 @@ def sample(model: Any, shape: tuple[int, ...] = SHAPE, cfg: float = 4.0, **optio
         return guider.sample(noise, torch.zeros(shape), sampler, SIGMAS, disable_pbar=True, seed=3)
 
 
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
-
-
 def peak_of(action: Any) -> tuple[Any, int]:
     """Return what an action gives and the GPU memory at its peak, weights that it loads included."""
     torch.cuda.synchronize()
@@ -99,9 +91,8 @@ def test_a_gpu_gives_the_video_of_a_cpu(pack: ModuleType, models: Path, monkeypa
         on_cpu = load(file)
         on_cpu.load_device = on_cpu.offload_device = torch.device("cpu")
         on_cpu_made = sample(on_cpu, small, causal_attention=causal, **options).cpu()
-        assert (
-            relative_error(made, on_cpu_made) < 5e-4
-        )  # cuDNN's convolution of the patches has TF32, as torch wants it
+        # cuDNN's convolution of the patches has TF32, as torch wants it
+        assert relative_error(made, on_cpu_made) < 5e-4
 
 
 def test_the_fused_norm_is_ours(pack: ModuleType) -> None:
@@ -116,21 +107,13 @@ def test_the_fused_norm_is_ours(pack: ModuleType) -> None:
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 @pytest.mark.parametrize("options", [{}, CAUSAL], ids=["bidirectional", "cached"])
 def test_what_the_host_is_asked_for_is_what_a_call_takes(
-    wide_file: Path, cfg: float, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    wide_file: Path, cfg: float, options: dict[str, Any], asked: list[tuple[float, float]]
 ) -> None:
     """The figure by which the host keeps weights on the card or moves them out."""
-    asked = []
-    load_models = comfy.model_management.load_models_gpu
-
-    def spied(models: Any, memory_required: float = 0, minimum_memory_required: float = 0, **kwargs: Any) -> Any:
-        asked.append((memory_required, minimum_memory_required))
-        return load_models(models, memory_required, minimum_memory_required=minimum_memory_required, **kwargs)
-
     model = load(wide_file)
     sample(model, (1, 16, 5, 68, 120), cfg, **options)  # what libraries take once is no part of it
     torch.cuda.synchronize()
     resting = torch.cuda.memory_allocated()
-    monkeypatch.setattr(comfy.model_management, "load_models_gpu", spied)
     _, peak = peak_of(lambda: sample(model, cfg=cfg, **options))
     at_best, least = asked[-1]
     taken = peak - resting

@@ -17,14 +17,11 @@ import comfy.sd
 import pytest
 import torch
 from safetensors.torch import save_file
+from sampling_scene import module, relative_error
 
 REPO = Path(__file__).resolve().parents[3]
 TIMESTEPS, SHIFT, SEED = "1000, 750, 500, 250", 5.0, 3
 STEPS, CHUNK, SIZE = 4, 3, (4, 4)
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
 
 
 def tiny_models() -> ModuleType:
@@ -115,10 +112,6 @@ def alone(
 
         made = [*blocks, *rolling.roll_out(denoise, noise, sigmas, seen, solver, blocks)]
     return latent_format.process_out(torch.cat(made, dim=2)[:, :, :frames])
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "model.diffusion_model."])

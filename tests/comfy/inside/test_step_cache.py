@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import Any
 import comfy.samplers
 import pytest
 import torch
+from sampling_scene import module, relative_error
 
 FRAMES, BLOCK, STEPS = 6, 2, 12
 SYNC: dict[str, Any] = {}
@@ -18,15 +18,6 @@ ASYNC = {"ar_step": 2, "causal_block_size": BLOCK}
 CAUSAL = {**ASYNC, "causal_attention": True}
 MODES = pytest.mark.parametrize("mode", [SYNC, ASYNC, CAUSAL], ids=["sync", "async", "causal"])
 LOOSE = 1000.0  # every forecast is good enough
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
-
-
-@pytest.fixture
-def model(pack: ModuleType, models: Path) -> Any:
-    return module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
 
 
 @pytest.fixture
@@ -75,10 +66,6 @@ def sample(model: Any, mode: dict[str, Any] | None = None, callback: Any = None,
     sigmas = module("sampling").flow_sigmas(STEPS, 3.0)
     with torch.inference_mode():
         return guider.sample(noise, torch.zeros(shape), sampler, sigmas, disable_pbar=True, seed=3, callback=callback)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @MODES
