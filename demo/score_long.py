@@ -7,7 +7,6 @@ heard shows 71 times over. Every way to carry frames over from segment to segmen
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from demo.run import OVERLAP, WINDOW
 from demo.shapes import draw_clips, render
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
-from wan_core.forcing import padded_frames
+from wan_core.forcing import least_ar_step, padded_frames
 from wan_core.rollout import Rollout, Task, known_clip, roll_out, seeded
 from wan_core.segments import Plan, latent_of_frame, plan_segments
 from wan_core.video import contact_sheet, save_png
@@ -129,7 +128,7 @@ def minute_of(models: Models, latents: Tensor, plan: Plan) -> Minute:
 def make_moving(models: Models, prompt: str, plan: Plan, seed: int, settings: Settings) -> Minute:
     """Make the frames of a plan in one go, by a window as long as a segment's; the arguments are those of `make`."""
     window = latent_of_frame(WINDOW - 1) + 1
-    lag = math.ceil(settings.steps / (window // MOVING_BLOCK))  # the least that finishes a block inside the window
+    lag = least_ar_step(window, settings.steps, MOVING_BLOCK)
     settings = replace(settings, ar_step=lag, causal_block_size=MOVING_BLOCK, window=window)
     noise = clip_noise([seed], padded_frames(plan.latent_frames, MOVING_BLOCK))
     return minute_of(models, make_latents(models, [prompt], noise, settings), plan)

@@ -129,12 +129,17 @@ def check_window(window: int, steps: int, ar_step: int, block: int) -> None:
         )
     fitting = ar_step * (window // block)
     if fitting < steps:
-        least = math.ceil(steps / (window // block))
+        least = least_ar_step(window, steps, block)
         fewer = f" or lower the steps to {fitting}" if fitting else ""
         raise ScheduleError(
             f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at "
             f"least {least}: raise ar_step to {least}{fewer}."
         )
+
+
+def least_ar_step(window: int, steps: int, block: int) -> int:
+    """Return how far blocks have to lag behind each other, so that one is finished before the window leaves it."""
+    return math.ceil(steps / (window // block))
 
 
 def start_row(blocks: int, steps: int, prefix_blocks: int) -> torch.Tensor:
