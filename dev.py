@@ -2,8 +2,8 @@
 """The developer's one command: `python dev.py test`, `python dev.py lint`, `python dev.py demo`.
 
 Each makes .venv beside this file, installs the pinned packages of requirements-dev.txt into it and runs there; the
-next call finds a stamp and starts at once. Where a ComfyUI is found, `test` also prepares .venv-host, a Python that
-can run it. Needs nothing but Python 3.10 or newer; ComfyUI never runs this file.
+next call finds a stamp and starts at once. For each ComfyUI found, `test` also prepares .venv-host-VERSION, a Python
+that can run it. Needs nothing but Python 3.10 or newer; ComfyUI never runs this file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools.hosts import (
+    HOW_TO_RUN,
+    HostInstall,
+    NoHostError,
+    given_python,
+    host_folders,
+    host_venv,
+    host_version,
+    is_host,
+    program,
+    variables,
+)
+
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-HOST_VENV = ROOT / ".venv-host"
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 CONSTRAINTS = ROOT / "constraints-dev.txt"
 STAMP = ".skyreels-pins"
@@ -48,7 +60,7 @@ USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with 
 
 
 class DevError(Exception):
-    """Something a developer can mend; the message is one sentence."""
+    """Something a developer can fix; the message is one sentence."""
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +87,7 @@ def main(arguments: list[str]) -> int:
             module = BENCHMARKS.get(chosen, "benchmarks.run")
             return run([python, "-m", module, *(flag for flag in rest if flag != chosen)], host_variables())
         return lint(python)
-    except DevError as error:
+    except (DevError, NoHostError) as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -87,11 +99,6 @@ def run(command: Sequence[str | Path], variables: dict[str, str] | None = None, 
     sys.stdout.flush()
     environment = {**os.environ, "PYTHONUTF8": "1", **(variables or {})}
     return subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=False).returncode
-
-
-def program(venv: Path, name: str) -> Path:
-    """Return where a virtual environment keeps a program."""
-    return venv / "Scripts" / f"{name}.exe" if os.name == "nt" else venv / "bin" / name
 
 
 def prepare(venv: Path, installs: list[list[str]], pins: str) -> Path:
@@ -131,30 +138,25 @@ def prepare(venv: Path, installs: list[list[str]], pins: str) -> Path:
 
 
 def host_variables() -> dict[str, str]:
-    """Find the ComfyUI hosts, prepare a Python for them, and return what tests/comfy needs to know."""
-    hosts = find_hosts()
+    """Find the ComfyUI hosts, prepare a Python for each, and return what tools/hosts.py needs to know."""
+    hosts = host_folders()
     if not hosts:
-        print(
-            "no ComfyUI found: the host tests will be skipped; to run them, put one in ~/ComfyUI "
-            "or set COMFYUI_PATH to its folder"
-        )
-        return {}
-    return variables_of(hosts, host_python(hosts))
+        print(HOW_TO_RUN)
+    return prepared(hosts) if hosts else {}
 
 
 def one_host(folder: Path) -> dict[str, str]:
-    """Prepare a Python for one ComfyUI, and return what tools/host.py needs to know."""
+    """Prepare a Python for one ComfyUI, and return what tools/hosts.py needs to know."""
     host = folder.expanduser()
     if not is_host(host):
-        raise DevError(f"--comfyui is {folder}, which is no ComfyUI folder (no main.py and comfy/ in it)")
-    host = host.resolve()
-    # one Python for this host and those of the tests, which would be installed anew at every turn otherwise
-    return variables_of([host], host_python([host, *find_hosts()]))
+        raise DevError(f"--comfyui is {folder}, which is not a ComfyUI folder (no main.py and comfy/ in it)")
+    return prepared([host.resolve()])
 
 
-def variables_of(hosts: list[Path], python: Path) -> dict[str, str]:
-    """Return hosts and their Python as environment variables for tools/host.py."""
-    return {"SKYREELS_HOSTS": os.pathsep.join(map(str, hosts)), "SKYREELS_HOST_PYTHON": str(python)}
+def prepared(hosts: list[Path]) -> dict[str, str]:
+    """Return hosts and a Python for each, COMFYUI_PYTHON or one made here, as environment variables."""
+    given = given_python()
+    return variables([HostInstall(host, given or prepare_host_python(host), host_version(host)) for host in hosts])
 
 
 def comfyui_of(arguments: list[str]) -> Path | None:
@@ -164,43 +166,8 @@ def comfyui_of(arguments: list[str]) -> Path | None:
     return parser.parse_known_args(arguments)[0].comfyui
 
 
-def host_python(hosts: list[Path]) -> Path:
-    """Return COMFYUI_PYTHON, else .venv-host, made ready for the newest of these hosts."""
-    given = os.environ.get("COMFYUI_PYTHON")
-    if given and not Path(given).expanduser().is_file():
-        raise DevError(f"COMFYUI_PYTHON is {given}, which is no file: set it to ComfyUI's own Python, or unset it")
-    return Path(given).expanduser() if given else prepare_host_python(max(hosts, key=host_version))
-
-
-def find_hosts() -> list[Path]:
-    """Return the folders of COMFYUI_PATH, else the ComfyUI around the pack, else ~/ComfyUI and ~/ComfyUI-0.8."""
-    named = [Path(name).expanduser() for name in os.environ.get("COMFYUI_PATH", "").split(os.pathsep) if name]
-    for folder in named:
-        if not is_host(folder):
-            raise DevError(f"COMFYUI_PATH names {folder}, which is no ComfyUI folder (no main.py and comfy/ in it)")
-    if named:
-        return [folder.resolve() for folder in named]
-    if ROOT.parent.name == "custom_nodes" and is_host(ROOT.parent.parent):
-        return [ROOT.parent.parent]
-    usual = Path.home() / "ComfyUI"
-    beside = Path.home() / "ComfyUI-0.8"
-    return [folder for folder in (usual, beside) if is_host(folder)] if is_host(usual) else []
-
-
-def is_host(folder: Path) -> bool:
-    """Say whether a folder is a checkout of ComfyUI."""
-    return (folder / "main.py").is_file() and (folder / "comfy").is_dir() and (folder / "requirements.txt").is_file()
-
-
-def host_version(folder: Path) -> tuple[int, ...]:
-    """Return a ComfyUI's version as numbers, () where the folder does not say."""
-    file = folder / "comfyui_version.py"
-    found = re.search(r'__version__\s*=\s*"(\d[\d.]*)', file.read_text("utf-8")) if file.is_file() else None
-    return tuple(int(part) for part in found[1].split(".") if part) if found else ()
-
-
 def prepare_host_python(host: Path) -> Path:
-    """Make .venv-host run this ComfyUI: its requirements, with our torch in place of whatever is newest."""
+    """Make a virtual environment that runs this ComfyUI: its requirements, with our torch in place of the newest."""
     lines = (host / "requirements.txt").read_text("utf-8").splitlines()
     wanted = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     kept = [line for line in wanted if re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() not in NOT_FROM_THE_HOST]
@@ -208,7 +175,7 @@ def prepare_host_python(host: Path) -> Path:
         file = Path(folder) / "requirements.txt"
         file.write_text("\n".join([*HOST_PINS, *kept]) + "\n", "utf-8")
         installs = [["-r", str(file)], ["--no-deps", *HOST_WITHOUT_DEPENDENCIES]]
-        return prepare(HOST_VENV, installs, "\n".join([*HOST_PINS, *kept, *HOST_WITHOUT_DEPENDENCIES]))
+        return prepare(host_venv(host), installs, "\n".join([*HOST_PINS, *kept, *HOST_WITHOUT_DEPENDENCIES]))
 
 
 def lint(python: Path) -> int:

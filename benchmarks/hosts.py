@@ -37,7 +37,7 @@ class Host:
 def host_of_environment() -> Host | None:
     """Return the first ComfyUI that `dev.py` has found, None where there is none."""
     folders = os.environ.get("SKYREELS_HOSTS", "")
-    python = os.environ.get("SKYREELS_HOST_PYTHON", "")
+    python = os.environ.get("SKYREELS_HOST_PYTHONS", "").split(os.pathsep)[0]
     if not folders or not python:
         return None
     ask = "import sys, sysconfig; print(sys.version_info[:2]); print(sysconfig.get_paths()['purelib'])"

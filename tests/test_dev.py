@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dev
+from tools import hosts
 
 
 def make_host(folder: Path, version: str | None) -> Path:
@@ -24,10 +25,10 @@ def make_host(folder: Path, version: str | None) -> Path:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder with nothing in it, a pack elsewhere, and no variable set."""
-    for name in ("COMFYUI_PATH", "COMFYUI_PYTHON"):
+    for name in ("COMFYUI_PATH", "COMFYUI_PYTHON", "SKYREELS_HOSTS", "SKYREELS_HOST_PYTHONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(dev, "ROOT", tmp_path / "pack")
+    monkeypatch.setattr(hosts, "ROOT", tmp_path / "pack")
     return tmp_path
 
 
@@ -35,36 +36,64 @@ def test_without_a_host_nothing_is_prepared_and_the_reason_is_said(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dev.host_variables() == {}
-    assert "COMFYUI_PATH" in capsys.readouterr().out
+    assert "COMFYUI_PATH" in capsys.readouterr().out and "COMFYUI_PATH" in hosts.why_no_host()
 
 
-def test_hosts_are_found_in_the_order_of_the_readme(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = make_host(home / "ComfyUI-0.8", "0.8.0")
-    assert dev.find_hosts() == []
-    usual = make_host(home / "ComfyUI", "0.18.1")
-    assert dev.find_hosts() == [usual, older]
+def test_hosts_are_found_newest_first_and_each_version_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = make_host(home / "ComfyUI-0.9", "0.9.0")
+    (home / "ComfyUI-notes").mkdir()
+    assert hosts.host_folders() == [older]
+    usual = make_host(home / "ComfyUI", "0.18.1")  # newer than 0.9, whatever the letters say
+    make_host(home / "ComfyUI-copy", "0.18.1")
+    assert hosts.host_folders() == [usual, older]
     around = make_host(home / "other", None)
-    monkeypatch.setattr(dev, "ROOT", around / "custom_nodes" / "any name")
-    assert dev.find_hosts() == [around]
-    monkeypatch.setenv("COMFYUI_PATH", os.pathsep.join(map(str, (older, usual))))
-    assert dev.find_hosts() == [older, usual]
-    assert max(dev.find_hosts(), key=dev.host_version) == usual  # 0.18 is newer than 0.8, whatever the letters say
+    monkeypatch.setattr(hosts, "ROOT", around / "custom_nodes" / "any name")
+    assert hosts.host_folders() == [around]
+    monkeypatch.setenv("COMFYUI_PATH", os.pathsep.join(map(str, (older, usual, older))))
+    assert hosts.host_folders() == [older, usual]
 
 
 def test_a_wrong_path_or_python_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(home / "nothing"))
-    with pytest.raises(dev.DevError, match="nothing"):
-        dev.find_hosts()
-    monkeypatch.setenv("COMFYUI_PATH", str(make_host(home / "host", "0.8.0")))
+    with pytest.raises(hosts.NoHostError, match="nothing"):
+        hosts.host_folders()
+    monkeypatch.setenv("COMFYUI_PATH", str(make_host(home / "host", "0.18.1")))
     monkeypatch.setenv("COMFYUI_PYTHON", str(home / "no-python"))
-    with pytest.raises(dev.DevError, match="no-python"):
+    with pytest.raises(hosts.NoHostError, match="no-python"):
         dev.host_variables()
 
 
 def test_a_python_that_is_given_is_used_as_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = make_host(home / "ComfyUI", "0.18.1")
+    assert hosts.find_hosts() == [] and "but no Python" in hosts.why_no_host()
     monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
-    assert dev.host_variables() == {"SKYREELS_HOSTS": str(host), "SKYREELS_HOST_PYTHON": sys.executable}
+    assert dev.host_variables() == {"SKYREELS_HOSTS": str(host), "SKYREELS_HOST_PYTHONS": sys.executable}
+
+
+def test_each_host_gets_a_python_of_its_own_and_another_process_finds_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [make_host(home / name, version) for name, version in (("ComfyUI", "0.33.0"), ("ComfyUI-old", "0.18.1"))]
+    made: list[Path] = []
+
+    def prepare(venv: Path, *_installs: object) -> Path:
+        python = dev.program(venv, "python")
+        python.parent.mkdir(parents=True)
+        python.touch()
+        made.append(venv)
+        return python
+
+    monkeypatch.setattr(dev, "prepare", prepare)
+    found = dev.host_variables()
+    assert [venv.name for venv in made] == [".venv-host-0.33.0", ".venv-host-0.18.1"]
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hosts, "ROOT", home / "elsewhere")
+    wanted = [
+        hosts.HostInstall(folder, dev.program(venv, "python"), version)
+        for folder, venv, version in zip(folders, made, ("0.33.0", "0.18.1"), strict=True)
+    ]
+    assert hosts.find_hosts() == wanted
 
 
 def test_packages_are_installed_once_and_again_only_when_the_pins_change(

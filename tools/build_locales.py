@@ -49,7 +49,8 @@ def dump(target: Path) -> None:
 
 def ask_host() -> dict[str, Any]:
     """Return texts and contracts of the nodes in the first host found."""
-    from tools.host import find_hosts, run_in_host, why_no_host
+    from tools.host import run_in_host
+    from tools.hosts import find_hosts, why_no_host
 
     hosts = find_hosts()
     if not hosts:

@@ -17,8 +17,9 @@ from av.video.reformatter import ColorRange
 from torch import Tensor
 
 from demo.run import evenly
-from tools.host import Host, find_hosts, why_no_host
+from tools.host import Host
 from tools.host_demo import FOLDER, PREFIX, TIMEOUT, Progress, start, video_file
+from tools.hosts import find_hosts, why_no_host
 from tools.workflow_prompt import load_workflow, to_prompt
 from wan_core.video import contact_sheet
 from wan_core.video_files import read_frames

@@ -21,20 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.hosts import HostInstall
+
 REPO = Path(__file__).resolve().parents[1]
 LAUNCHER = Path(__file__).resolve().parent / "launch_host.py"
 PACK_FOLDER = "comfyui-skyreels-v2"
 MODEL_FOLDERS = ("checkpoints", "clip_vision", "diffusion_models", "loras", "text_encoders", "vae")
 NEVER_COPIED = shutil.ignore_patterns(".git", ".venv*", "venv", "__pycache__", "*.pyc", ".*_cache", "node_modules")
-HOW_TO_RUN = (
-    "no ComfyUI found: to run the host tests, `git clone https://github.com/comfyanonymous/ComfyUI`, then "
-    "`COMFYUI_PATH=<that folder> python dev.py test`"
-)
-NO_PYTHON = (
-    "there is a ComfyUI in {folder}, but no Python to run it: `COMFYUI_PYTHON=<python with ComfyUI's requirements> "
-    "python dev.py test`, or let `python dev.py test` make one"
-)
-
 
 DEVICE_FLAGS: dict[str, tuple[str, ...]] = {"cpu": ("--cpu",), "cuda": ()}
 
@@ -51,75 +44,11 @@ class HostError(Exception):
     """A host did not start, did not answer, or died; the message holds the end of its log."""
 
 
-@dataclass(frozen=True)
-class HostInstall:
-    """A ComfyUI folder and a Python that can run it."""
-
-    folder: Path
-    python: Path
-    version: str
-
-
-def _is_host(folder: Path) -> bool:
-    return (folder / "main.py").is_file() and (folder / "comfy" / "sd.py").is_file()
-
-
-def _candidate_folders() -> Iterator[Path]:
-    if os.environ.get("SKYREELS_HOSTS"):
-        yield from map(Path, filter(None, os.environ["SKYREELS_HOSTS"].split(os.pathsep)))
-        return
-    yield from map(Path, filter(None, os.environ.get("COMFYUI_PATH", "").split(os.pathsep)))
-    if REPO.parent.name == "custom_nodes":
-        yield REPO.parent.parent
-    yield Path.home() / "ComfyUI"
-    yield Path.home() / "ComfyUI-0.8"
-
-
-def _candidate_pythons(folder: Path) -> Iterator[Path]:
-    for variable in ("SKYREELS_HOST_PYTHON", "COMFYUI_PYTHON"):
-        if os.environ.get(variable):
-            yield Path(os.environ[variable])
-    program = Path("Scripts/python.exe") if os.name == "nt" else Path("bin/python")
-    for environment in (REPO / ".venv-host", folder / "venv", folder / ".venv"):
-        yield environment / program
-    yield folder.parent / "python_embeded" / "python.exe"  # the portable build for Windows, spelled so
-
-
-def _version(folder: Path) -> str:
-    file = folder / "comfyui_version.py"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        if line.startswith("__version__"):
-            return line.partition("=")[2].strip().strip("\"'")
-    return folder.name
-
-
-def _host_folders() -> list[Path]:
-    return [folder for folder in (place.expanduser() for place in _candidate_folders()) if _is_host(folder)]
-
-
-def why_no_host() -> str:
-    """Return a sentence that says what is missing and how the host tests are run."""
-    folders = _host_folders()
-    return NO_PYTHON.format(folder=folders[0]) if folders else HOW_TO_RUN
-
-
-def find_hosts() -> list[HostInstall]:
-    """Return every ComfyUI that can be run, each version once, in the order the places are searched."""
-    hosts: dict[str, HostInstall] = {}
-    for folder in _host_folders():
-        python = next((python for python in _candidate_pythons(folder) if python.is_file()), None)
-        version = _version(folder)
-        if python is not None and version not in hosts:
-            # not resolved: a venv's python is a link, and following it leaves the venv
-            hosts[version] = HostInstall(folder.resolve(), python.absolute(), version)
-    return list(hosts.values())
-
-
 def host_environment() -> dict[str, str]:
-    """Return the environment of a host process: two threads, UTF-8, none of the caller's import paths."""
+    """Return the environment of a host process: two threads unless told, UTF-8, none of the caller's import paths."""
     dropped = ("PYTHONPATH", "PYTEST_", "COV_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "OMP_NUM_THREADS": "2", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"OMP_NUM_THREADS": "2", **kept, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run_in_host(install: HostInstall, script: Path, *arguments: object, timeout: float = 120) -> str:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from demo.run import SHEET_COLUMNS, SHEET_FRAMES, evenly
-from tools.host import REPO, ExecutionFailed, Finished, Host, HostError, HostInstall, find_hosts, why_no_host
+from tools.host import REPO, ExecutionFailed, Finished, Host, HostError
+from tools.hosts import HostInstall, find_hosts, why_no_host
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 from wan_core.errors import InputError, SkyReelsError
 from wan_core.video import contact_sheet, save_png

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tools.browser import open_page, wait_until_ready
-from tools.host import PACK_FOLDER, REPO, Host, find_hosts, why_no_host
+from tools.host import PACK_FOLDER, REPO, Host
 from tools.host_demo import start
+from tools.hosts import find_hosts, why_no_host
 from tools.workflow_prompt import load_workflow
 
 OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"

@@ -8,14 +8,12 @@ from tools.host import (
     REPO,
     ExecutionFailed,
     Finished,
-    HostInstall,
     PromptRefused,
-    find_hosts,
     host_environment,
     run_in_host,
-    why_no_host,
 )
 from tools.host import Host as PlainHost
+from tools.hosts import HostInstall, find_hosts, why_no_host
 
 __all__ = [
     "HERE",

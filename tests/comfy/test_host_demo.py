@@ -34,7 +34,7 @@ def test_a_python_without_the_packages_of_comfyui_is_named(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     python = dev.program(bare, "python")
     monkeypatch.setenv("SKYREELS_HOSTS", str(install.folder))
-    monkeypatch.setenv("SKYREELS_HOST_PYTHON", str(python))
+    monkeypatch.setenv("SKYREELS_HOST_PYTHONS", str(python))
     assert main(["--comfyui", str(install.folder), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert said.startswith("demo: ComfyUI ") and str(python) in said and "no package torch" in said
@@ -90,12 +90,12 @@ def test_a_folder_that_is_no_comfyui_is_refused_and_another_is_prepared(
 ) -> None:
     monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
     monkeypatch.setenv("COMFYUI_PATH", "")
-    with pytest.raises(dev.DevError, match=r"--comfyui is .*no ComfyUI folder"):
+    with pytest.raises(dev.DevError, match=r"--comfyui is .*not a ComfyUI folder"):
         dev.one_host(tmp_path)
     (tmp_path / "comfy").mkdir()
     for name in ("main.py", "requirements.txt"):
         (tmp_path / name).touch()
-    wanted = {"SKYREELS_HOSTS": str(tmp_path.resolve()), "SKYREELS_HOST_PYTHON": sys.executable}
+    wanted = {"SKYREELS_HOSTS": str(tmp_path.resolve()), "SKYREELS_HOST_PYTHONS": sys.executable}
     assert dev.one_host(tmp_path) == wanted
     assert dev.comfyui_of(["--seed", "3", f"--comfyui={tmp_path}"]) == tmp_path
     assert dev.comfyui_of(["--seed", "3"]) is None
