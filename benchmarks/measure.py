@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,6 +43,8 @@ CLOCKS: dict[str, Callable[[], float]] = {
     "gpu": gpu_clock,
 }
 PRODUCT_SIZES = {"cpu": 1536, "cuda": 8192}  # rows of a matrix product that shows what the device can do
+LEAST_PRODUCT = 192  # rows of the first one that is tried
+LONG_ENOUGH = 0.05  # seconds: no larger product is tried after one that took as long
 
 
 def interleaved(
@@ -73,11 +76,21 @@ def median_ratio(over: list[float], under: list[float]) -> float:
 
 
 def matrix_product_peak(dtype: torch.dtype, clock: Callable[[], float], device: str = "cpu") -> float:
-    """Return the floating-point operations a second of a large matrix product, the best of some tries."""
-    size = PRODUCT_SIZES[device]
-    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-    seconds = interleaved({"product": lambda: a @ b}, 10, clock)["product"]
-    return 2 * size**3 / min(seconds)
+    """Return the floating-point operations a second of a large matrix product, the best of some tries.
+
+    The product grows until it takes LONG_ENOUGH or has the rows of PRODUCT_SIZES, so that a device that is slow in this
+    dtype is known after a second too.
+    """
+    size = min(LEAST_PRODUCT, PRODUCT_SIZES[device])
+    while True:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        product = {"product": partial(torch.mm, a, b)}
+        interleaved(product, 1, clock)  # the first call of a size may choose a kernel
+        seconds = interleaved(product, 1, clock)["product"]
+        if size == PRODUCT_SIZES[device] or seconds[0] > LONG_ENOUGH:
+            break
+        size = min(2 * size, PRODUCT_SIZES[device])
+    return 2 * size**3 / min(seconds + interleaved(product, 9, clock)["product"])
 
 
 def gpu_peak_extra_bytes(call: Callable[[], object]) -> int:

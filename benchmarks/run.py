@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from demo.processor import has_bfloat16
+
 from .attempt import attempt
 from .cases import CPU_SIZES, DTYPES, FIT_SIZES, GPU_SIZES, MODES, SIZES, Case
 from .clip import Clip, measure_clip
@@ -59,8 +61,13 @@ class Kind:
         return [size for size in self.fit_sizes if sizes is None or size in sizes]
 
 
-# a processor's own memory is no bound that anyone meets, so nothing is fitted into it
-PROCESSOR = Kind("cpu", "wall", tuple(CPU_SIZES), tuple(DTYPES), 5, "small", "float32", "large")
+def processor() -> Kind:
+    """Return what is measured on this processor: bfloat16 only where it has instructions for it."""
+    dtypes = tuple(DTYPES) if has_bfloat16() else ("float32",)
+    # nothing is fitted: a processor's own memory is no bound that anyone meets
+    return Kind("cpu", "wall", tuple(CPU_SIZES), dtypes, 5, "small", "float32", "large")
+
+
 GPU = Kind(
     "cuda", "gpu", tuple(GPU_SIZES), ("bfloat16",), 3, "1.3B-540P", "bfloat16", "1.3B-540P", tuple(FIT_SIZES)
 )  # fmt: skip
@@ -76,7 +83,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--layers", type=int, default=0, help="layers of a model that are computed, all alike (0: all of them)"
     )
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="a CPU without bfloat16 needs minutes for it")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=DTYPES,
+        help="of the weights; bfloat16 is left out by itself on a processor without instructions for it",
+    )
     parser.add_argument("--rounds", type=int, help="how often each contender gets its turn (5; with --gpu 3)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that compute")
     parser.add_argument(
@@ -164,7 +176,7 @@ def main() -> int:
         print(f"bench: {refused}", file=sys.stderr)
         return 2
     torch.set_num_threads(given.threads)
-    kind = GPU if given.gpu else PROCESSOR
+    kind = GPU if given.gpu else processor()
     with fastest_attention(kind.device):
         report = measure(given, kind)
     print("\n" + page(report))

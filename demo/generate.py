@@ -35,7 +35,7 @@ class Settings:
         ar_step: steps that a block lags behind the one before it; 0 = all frames together.
         causal_block_size: latent frames of a block.
         causal_attention: whether attention goes block by block.
-        half: compute in bfloat16, on CPUs that are quicker so.
+        half: compute in bfloat16; only for processors that have instructions for it (`demo.processor`).
         window: latent frames that the model sees at once, moving along; None = all.
     """
 

@@ -23,6 +23,7 @@ from demo.files import WEIGHTS
 from demo.generate import Settings, make_clips
 from demo.measure import Seen, look, psnr, steps_of
 from demo.models import Models, load_models
+from demo.processor import has_bfloat16
 from demo.shapes import Clips, draw_clips, render
 from demo.train_dit import compile_blocks
 from demo.train_text import draw_words
@@ -209,10 +210,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=100, help="for each language and mode (default: 100)")
     parser.add_argument("--pictures", type=int, default=50, help="clips with start and end pictures (default: 50)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the three models")
-    parser.add_argument("--half", action="store_true", help="sample in bfloat16, on CPUs that are quicker so")
+    parser.add_argument(
+        "--half", action="store_true", help="sample in bfloat16, on processors that have instructions for it"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the transformer first; it needs a C++ compiler")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args(arguments)
+    if options.half and not has_bfloat16():
+        parser.error("--half computes in bfloat16, but this processor has no instructions for it: leave --half out")
     count, pictures = (10, 8) if options.quick else (options.prompts, options.pictures)
     started = time.monotonic()
     try:

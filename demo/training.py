@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from demo.processor import has_bfloat16
+
 WARM_UP_STEPS = 100
 LAST_RATE = 0.02  # of the learning rate, at the end
 SAVE_SECONDS = 60.0
@@ -93,12 +95,6 @@ class Average(Generic[Module]):
 def half_precision(device: str) -> AbstractContextManager[None]:
     """Return bfloat16's autocast where that is quick: it needs no loss scaling. CPUs without its instructions crawl."""
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or has_bfloat16())
-
-
-def has_bfloat16() -> bool:
-    """Say whether this CPU multiplies in bfloat16."""
-    known = torch.cpu.get_capabilities()
-    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def rate(step: int, done: float) -> float:

@@ -16,7 +16,7 @@ from benchmarks.cases import MODES, SIZES, Case, Size, floating_point_operations
 from benchmarks.clip import Clip, measure_clip
 from benchmarks.contenders import DIFFUSERS, FLOOR, OURS, build, our_model
 from benchmarks.machine import this_machine
-from benchmarks.measure import interleaved, median_ratio, peak_extra_bytes
+from benchmarks.measure import interleaved, matrix_product_peak, median_ratio, peak_extra_bytes
 from benchmarks.report import rolling_table
 from benchmarks.rolling import Roll, measure_rolling
 from benchmarks.solver import loop_per_frame, measure_solver
@@ -54,6 +54,23 @@ def test_the_operations_are_those_that_the_floor_does(mode: str, monkeypatch: py
     with FlopCounterMode(display=False) as counter:
         call(given)
     assert floating_point_operations(case) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("speed", "largest"), [(1e9, 384), (1e12, 1536)])
+def test_what_a_product_costs_does_not_depend_on_the_processor(
+    speed: float, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that counts operations: a processor of 1 GFLOP/s is known after few, a fast one by a large product."""
+    done: list[int] = []
+    monkeypatch.setattr(torch, "mm", lambda a, b: done.append(2 * a.shape[0] ** 3))
+    assert matrix_product_peak(torch.float32, lambda: sum(done) / speed) == pytest.approx(speed)
+    assert max(done) == 2 * largest**3 and sum(done) / speed < 2
+
+
+def test_bfloat16_is_measured_where_the_processor_has_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known, dtypes in (({"avx2": True}, ("float32",)), ({"avx512_bf16": True}, ("float32", "bfloat16"))):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
+        assert run.processor().dtypes == dtypes
 
 
 def test_contenders_take_turns() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import fit, forward, gpu_memory, run
+from benchmarks import fit, forward, gpu_memory, measure, run
 from benchmarks.attempt import FAILED, OUT_OF_MEMORY, attempt, first_call
 from benchmarks.cases import GPU_SIZES, MODES, SIZES, Case, Size, floating_point_operations, inputs
 from benchmarks.contenders import (
@@ -185,6 +185,7 @@ def test_the_whole_gpu_run_works_on_another_device(monkeypatch: pytest.MonkeyPat
     size = "tiny-540P"
     kind = run.Kind("cpu", "wall", (size,), ("bfloat16",), 1, size, "bfloat16", size, fit_sizes=(size,))
     monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setitem(measure.PRODUCT_SIZES, "cpu", 64)
     monkeypatch.setattr(run, "measure_fit", lambda case, host: measure_fit(case, host, limit=2))
     monkeypatch.delenv("SKYREELS_HOSTS", raising=False)
     given = run.parser().parse_args(["--name", "here", "--skip", "memory"])
