@@ -41,7 +41,7 @@ STAMP = ".skyreels-pins"
 
 # torchaudio's newest release names an older torch; ComfyUI only needs it to be importable, so its wish is not asked
 HOST_WITHOUT_DEPENDENCIES = ("torchaudio==2.11.0",)
-HOST_PINS = ("torch==2.13.0", "torchvision==0.28.0", "pytest==9.2.0")
+HOST_PINS = ("torch==2.13.0", "torchvision==0.28.0", "pytest==9.2.0", "pytest-timeout==2.4.0")
 NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 
 # the parts of the pack that the import rules are about

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ LONG_ENOUGH = 0.05  # seconds: no larger product is tried after one that took as
 
 
 def interleaved(
-    calls: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    calls: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
     """Time calls turn by turn.
 
@@ -62,7 +62,7 @@ def interleaved(
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        names = list(calls) if number % 2 == 0 else list(reversed(calls))
+        names = list(calls) if number % 2 == 0 else list(calls)[::-1]
         for name in names:
             begin = clock()
             calls[name]()

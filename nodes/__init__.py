@@ -8,6 +8,7 @@ from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
 from .guidance import SkyReelsV2CFGRange
+from .language import register_language
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
 from .live_plan import register
 from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
@@ -49,4 +50,5 @@ class SkyReelsV2Extension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return all nodes, and let the server answer the front end's question about plans."""
         register()
+        register_language()
         return NODES

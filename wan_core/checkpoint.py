@@ -24,6 +24,7 @@ from .key_names import Naming, detect_naming, original_name, original_names, ren
 from .safetensors_header import Header, TensorEntry, read_header
 from .shards import find_files
 from .variants import describe_model, guess_variant
+from .words import joined, words
 
 ReadFile = Callable[[str], dict[str, Tensor]]
 
@@ -120,7 +121,9 @@ def load_checkpoint(
         try:
             state_dict |= (read or safetensors.torch.load_file)(str(file))
         except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{file} cannot be read ({error}); download it again.") from error
+            raise CheckpointError(
+                "{file} cannot be read ({error}); download it again.", file=file, error=error
+            ) from error
     renamed = rename_all(state_dict, naming)
     for key in info.ignored:
         renamed.pop(key, None)
@@ -173,8 +176,10 @@ def _inspect(path: Path) -> tuple[CheckpointInfo, Naming]:
     entries = rename_all(header.tensors, naming)
     if relative := wan_relative(entries):
         raise CheckpointError(
-            f"{path} is a Wan {relative} model, where a plain text- or image-to-video Wan 2.1 / SkyReels-V2 model is "
-            "wanted; load it with ComfyUI's Load Diffusion Model node."
+            "{path} is a Wan {relative} model, where a plain text- or image-to-video Wan 2.1 / SkyReels-V2 "
+            "model is wanted; load it with ComfyUI's Load Diffusion Model node.",
+            path=path,
+            relative=relative,
         )
     quantization = _quantization(entries, header.metadata)
     try:
@@ -183,7 +188,7 @@ def _inspect(path: Path) -> tuple[CheckpointInfo, Naming]:
         _check_complete(expected, entries)
         _check_tensors(expected, entries, quantization)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError("{path}: {error}", path=path, error=error) from error
     variant, source = guess_variant(config, naming.marker, files[0])
     info = CheckpointInfo(
         path=path,
@@ -216,12 +221,18 @@ def _not_wan(path: Path, header: Header) -> CheckpointError:
     if kind is not None:
         what, advice = kind
         return CheckpointError(
-            f"{path} looks like {what}, where a SkyReels-V2 or Wan 2.1 diffusion model is wanted; {advice}."
+            "{path} looks like {what}, where a SkyReels-V2 or Wan 2.1 diffusion model is wanted; {advice}.",
+            path=path,
+            what=what,
+            advice=advice,
         )
     seen = ", ".join(list(header.tensors)[:3]) or "none at all"
     return CheckpointError(
-        f"{path} is no SkyReels-V2 or Wan 2.1 diffusion model (its {len(header.tensors)} keys begin with {seen}); "
-        "choose a file such as Wan2_1-SkyReels-V2-DF-1_3B-540P."
+        "{path} is no SkyReels-V2 or Wan 2.1 diffusion model (its {count} keys begin with {seen}); "
+        "choose a file such as Wan2_1-SkyReels-V2-DF-1_3B-540P.",
+        path=path,
+        count=len(header.tensors),
+        seen=seen,
     )
 
 
@@ -244,7 +255,7 @@ def _named_heads(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]
         return heads
     if isinstance(heads, str) and heads.isdecimal() and len(heads) < 5:
         return int(heads)  # safetensors metadata holds strings only
-    raise CheckpointError(f"num_heads in the metadata is {heads!r}; write a whole number there.")
+    raise CheckpointError("num_heads in the metadata is {heads!r}; write a whole number there.", heads=heads)
 
 
 def _heads_beside(config: Mapping[str, Any], dim: int) -> int | None:
@@ -290,11 +301,14 @@ def _check_complete(expected: Mapping[str, tuple[int, ...]], entries: Mapping[st
         return
     groups = Counter(_group(key) for key in missing)
     whole = [name for name, count in groups.items() if count == sum(_group(key) == name for key in expected)]
-    parts = [f"all of {name}" for name in whole] + [key for key in missing if _group(key) not in whole]
-    listed = ", ".join(parts[:5]) + (", ..." if len(parts) > 5 else "")
+    parts = [words("all of {name}", name=name) for name in whole] + [key for key in missing if _group(key) not in whole]
+    listed = joined(parts[:5] + ["..."] * (len(parts) > 5))
     raise CheckpointError(
-        f"{len(missing)} of the model's {len(expected)} parameters are missing: {listed}; "
-        "the file is incomplete, so download it again or load all of its shards."
+        "{missing_count} of the model's {count} parameters are missing: {listed}; the file is "
+        "incomplete, so download it again or load all of its shards.",
+        missing_count=len(missing),
+        count=len(expected),
+        listed=listed,
     )
 
 
@@ -312,13 +326,18 @@ def _check_tensors(
         packed = quantization is not None and entry.dtype in _PACKED_DTYPES
         if not packed and not entry.dtype.startswith(("float", "bfloat")):
             raise CheckpointError(
-                f"{key} has dtype {entry.dtype}, where float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 is "
-                "wanted; use a file in one of these."
+                "{key} has dtype {dtype}, where float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 is "
+                "wanted; use a file in one of these.",
+                key=key,
+                dtype=entry.dtype,
             )
         if not packed and entry.shape != shape:
             raise CheckpointError(
-                f"{key} has shape {list(entry.shape)}, where the rest of the model wants {list(shape)}; "
-                "the file is damaged or another kind of model, so download it again."
+                "{key} has shape {shape}, where the rest of the model wants {wanted}; the file is damaged or "
+                "another kind of model, so download it again.",
+                key=key,
+                shape=list(entry.shape),
+                wanted=list(shape),
             )
 
 

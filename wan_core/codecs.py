@@ -79,10 +79,17 @@ def find_codec(name: str, crf: int) -> Codec:
         InputError: another name, an encoder that the installed PyAV lacks, or a quality that it does not know.
     """
     if name not in available_codecs():
-        raise InputError(f"The codec is {name!r}, but the installed PyAV can write {', '.join(available_codecs())}.")
+        raise InputError(
+            "The codec is {name!r}, but the installed PyAV can write {codecs}.",
+            name=name,
+            codecs=", ".join(available_codecs()),
+        )
     codec = CODECS[name]
     if codec.most_crf and not 0 <= crf <= codec.most_crf:
         raise InputError(
-            f"crf is {crf}, but {name} knows 0 (best) to {codec.most_crf} (worst): 18 looks like the original."
+            "crf is {crf}, but {name} knows 0 (best) to {most} (worst): 18 looks like the original.",
+            crf=crf,
+            name=name,
+            most=codec.most_crf,
         )
     return codec

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from .errors import CheckpointError, InputError
 from .key_names import original_names
+from .words import joined, words
 
 HEAD_WIDTH = 128  # every released Wan model
 IMAGE_DIM = 1280  # width of the CLIP vision tokens that the I2V models read
@@ -72,20 +73,27 @@ class WanConfig:
     def __post_init__(self) -> None:
         """Refuse numbers that cannot make a model."""
         if self.model_type not in ("t2v", "i2v"):
-            raise InputError(f"model_type is {self.model_type!r}; use 't2v' or 'i2v'.")
+            raise InputError("model_type is {model_type!r}; use 't2v' or 'i2v'.", model_type=self.model_type)
         counts = ("text_len", "in_dim", "dim", "ffn_dim", "freq_dim", "text_dim", "out_dim", "num_heads", "num_layers")
         for name in counts:
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; a Wan model needs at least 1.")
+                raise InputError(
+                    "{name} is {value}; a Wan model needs at least 1.", name=name, value=getattr(self, name)
+                )
         if len(self.patch_size) != 3 or min(self.patch_size) < 1:
-            raise InputError(f"patch_size is {self.patch_size}; use three positive numbers such as (1, 2, 2).")
+            raise InputError(
+                "patch_size is {patch_size}; use three positive numbers such as (1, 2, 2).", patch_size=self.patch_size
+            )
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise InputError(
-                f"dim {self.dim} does not split into {self.num_heads} heads of even width; "
-                "use a num_heads that divides dim / 2."
+                "dim {dim} does not split into {num_heads} heads of even width; use a num_heads that divides dim / 2.",
+                dim=self.dim,
+                num_heads=self.num_heads,
             )
         if self.freq_dim % 2:
-            raise InputError(f"freq_dim is {self.freq_dim}; use an even number (half sines, half cosines).")
+            raise InputError(
+                "freq_dim is {freq_dim}; use an even number (half sines, half cosines).", freq_dim=self.freq_dim
+            )
 
     @property
     def head_dim(self) -> int:
@@ -106,7 +114,9 @@ class WanConfig:
             InputError: if no such model was released.
         """
         if name not in PRESETS:
-            raise InputError(f"{name!r} is no released SkyReels-V2 model; use one of {', '.join(PRESETS)}.")
+            raise InputError(
+                "{name!r} is no released SkyReels-V2 model; use one of {names}.", name=name, names=", ".join(PRESETS)
+            )
         return PRESETS[name].config
 
     @classmethod
@@ -128,17 +138,21 @@ class WanConfig:
         heads = dim // HEAD_WIDTH if num_heads is None else num_heads
         if heads < 1 or dim % heads or (dim // heads) % 2:
             raise CheckpointError(
-                f"The model is {dim} wide and {'would get' if num_heads is None else 'names'} {heads} attention heads; "
-                "the width must split into heads of even size, so name the right num_heads in the file's metadata "
-                "or in a config.json beside it."
+                "The model is {dim} wide and {verb} {heads} attention heads; the width must split into heads of "
+                "even size, so name the right num_heads in the file's metadata or in a config.json beside it.",
+                dim=dim,
+                verb=words("would get") if num_heads is None else words("names"),
+                heads=heads,
             )
         patch = shapes["patch_embedding.weight"][2:]
         head_out = _size(shapes, "head.head.weight", 0, rank=2)
         tokens = patch[0] * patch[1] * patch[2]
         if tokens < 1 or head_out % tokens:
             raise CheckpointError(
-                f"head.head.weight has {head_out} rows, which is no multiple of the patch {patch}; "
-                "the file is damaged or is another model, so download it again."
+                "head.head.weight has {head_out} rows, which is no multiple of the patch {patch}; the file is "
+                "damaged or is another model, so download it again.",
+                head_out=head_out,
+                patch=patch,
             )
         try:
             return cls(
@@ -157,7 +171,7 @@ class WanConfig:
                 inject_sample_info="fps_embedding.weight" in shapes,
             )
         except InputError as error:  # an impossible size in a file is the file's fault, not the caller's
-            raise CheckpointError(f"The shapes in the file make no Wan model: {error}") from error
+            raise CheckpointError("The shapes in the file make no Wan model: {error}", error=error) from error
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """List every parameter of the model this configuration describes.
@@ -244,11 +258,16 @@ def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
 def _size(shapes: Mapping[str, tuple[int, ...]], key: str, axis: int, rank: int) -> int:
     """Size of one axis of a parameter that every Wan model has."""
     if key not in shapes:
-        raise CheckpointError(f"The Wan model has no {key}, which every Wan model has; download the file again.")
+        raise CheckpointError(
+            "The Wan model has no {key}, which every Wan model has; download the file again.", key=key
+        )
     if len(shapes[key]) != rank:
         raise CheckpointError(
-            f"{key} has shape {shapes[key]}, where a Wan model has {rank} axes; the file is damaged or repacked "
-            "for another program, so use the released file."
+            "{key} has shape {shape}, where a Wan model has {rank} axes; the file is damaged or repacked "
+            "for another program, so use the released file.",
+            key=key,
+            shape=shapes[key],
+            rank=rank,
         )
     return shapes[key][axis]
 
@@ -259,9 +278,10 @@ def _count_blocks(shapes: Mapping[str, tuple[int, ...]]) -> int:
     last = max(found, default=-1)
     missing = sorted(set(range(last + 1)) - found)
     if missing or last < 0:
-        listed = ", ".join(str(index) for index in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        seen = f"blocks 0 to {last} but block {listed} missing" if missing else "no blocks"
-        raise CheckpointError(f"The Wan model has {seen}; the file is incomplete, so download it again.")
+        listed = joined([*missing[:5], *["..."] * (len(missing) > 5)])
+        gap = words("blocks 0 to {last} but block {listed} missing", last=last, listed=listed)
+        seen = gap if missing else words("no blocks")
+        raise CheckpointError("The Wan model has {seen}; the file is incomplete, so download it again.", seen=seen)
     return last + 1
 
 

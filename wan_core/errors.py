@@ -1,16 +1,30 @@
-"""The errors this pack raises on purpose: one sentence with the value seen, the value wanted and what to do.
+"""The errors this pack raises on purpose: one sentence with the value seen, the value wanted and what to do."""
 
-With the words that such sentences share.
-"""
+from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-def counted(number: int, things: str) -> str:
-    """Return a number of things in words, such as "3 segments" or "1 segment"; `things`: their regular plural."""
-    return f"{number} {things.removesuffix('s') if number == 1 else things}"
+from .words import Words
 
 
 class SkyReelsError(ValueError):
-    """Base of every error that a user of the pack can cause and mend."""
+    """Base of every error that a user of the pack can cause and fix.
+
+    Args:
+        template: the sentence in English, with the names of its values in braces; see `words.Words`.
+        values: by name.
+    """
+
+    speak: ClassVar[Callable[[Words], str]] = str  # ComfyUI's bridge puts the reader's language here
+
+    def __init__(self, template: str, /, **values: Any):
+        self.words = Words(template, values)
+        super().__init__(template)
+
+    def __str__(self) -> str:
+        """Return the sentence in the language of whoever reads it: English unless the host knows better."""
+        return SkyReelsError.speak(self.words)
 
 
 class CheckpointError(SkyReelsError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from .errors import ScheduleError
+from .words import words
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,22 @@ def check_numbers(num_frames: int, steps: int, ar_step: int, block: int, prefix:
         ("num_prefix_frames", prefix, 0),
     ):  # fmt: skip
         if value < least:
-            raise ScheduleError(f"{name} is {value}, but it has to be at least {least}: change it.")
+            raise ScheduleError(
+                "{name} is {value}, but it has to be at least {least}: change it.", name=name, value=value, least=least
+            )
     if ar_step > 0 and num_frames % block:
         raise ScheduleError(
-            f"There are {num_frames} latent frames, but with ar_step above 0 they have to be a multiple of the block "
-            f"size {block}: use {padded_frames(num_frames, block)} and cut the rest off."
+            "There are {num_frames} latent frames, but with ar_step above 0 they have to be a multiple of "
+            "the block size {block}: use {padded} and cut the rest off.",
+            num_frames=num_frames,
+            block=block,
+            padded=padded_frames(num_frames, block),
         )
     if prefix >= num_frames:
         raise ScheduleError(
-            f"{prefix} of {num_frames} latent frames are known, so there is nothing to make: give more frames."
+            "{prefix} of {num_frames} latent frames are known, so there is nothing to make: give more frames.",
+            prefix=prefix,
+            num_frames=num_frames,
         )
 
 
@@ -124,16 +132,23 @@ def check_window(window: int, steps: int, ar_step: int, block: int) -> None:
     """Refuse a window that would move on before the frames in it are finished; `Raises: ScheduleError`."""
     if window < block:
         raise ScheduleError(
-            f"The window is {window} latent frames, but it has to hold at least one block of {block}: raise the window "
-            f"to {block} or lower causal_block_size."
+            "The window is {window} latent frames, but it has to hold at least one block of {block}: raise "
+            "the window to {block} or lower causal_block_size.",
+            window=window,
+            block=block,
         )
     fitting = ar_step * (window // block)
     if fitting < steps:
         least = least_ar_step(window, steps, block)
-        fewer = f" or lower the steps to {fitting}" if fitting else ""
+        fewer = words(" or lower the steps to {fitting}", fitting=fitting) if fitting else ""
         raise ScheduleError(
-            f"ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to be at "
-            f"least {least}: raise ar_step to {least}{fewer}."
+            "ar_step is {ar_step}, but with {steps} steps and a window of {window} latent frames it has to "
+            "be at least {least}: raise ar_step to {least}{fewer}.",
+            ar_step=ar_step,
+            steps=steps,
+            window=window,
+            least=least,
+            fewer=fewer,
         )
 
 

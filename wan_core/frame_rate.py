@@ -39,8 +39,9 @@ def frame_rate_shift(path: str | os.PathLike[str], fps: int) -> Tensor:
     weights = read_parameters(path, PREFIX)
     if not weights:
         raise CheckpointError(
-            f"{path} has no frame-rate weights, which of the released models only DF-1.3B has: choose its file, or "
-            "leave this node out, since no other model reads a frame rate."
+            "{path} has no frame-rate weights, which of the released models only DF-1.3B has: choose its "
+            "file, or leave this node out, since no other model reads a frame rate.",
+            path=path,
         )
     row = 0 if fps == CONDITIONED_FPS else 1
     hidden = functional.silu(_linear(weights, "fps_projection.0", weights["fps_embedding.weight"][row].float()))
@@ -51,8 +52,10 @@ def _linear(weights: Mapping[str, Tensor], layer: str, x: Tensor) -> Tensor:
     weight = weights[f"{layer}.weight"]
     if not weight.dtype.is_floating_point:
         raise CheckpointError(
-            f"{layer} is packed as {weight.dtype}, where 8 bit floats or more are wanted: choose another file of the "
-            "same model for its frame-rate weights."
+            "{layer} is packed as {dtype}, where 8 bit floats or more are wanted: choose another file of "
+            "the same model for its frame-rate weights.",
+            layer=layer,
+            dtype=weight.dtype,
         )
     scales = (weights.get(f"{layer}.{name}") for name in ("scale_weight", "weight_scale"))
     scale = next((found for found in scales if found is not None), torch.ones(()))

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from .words import Words, words
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -115,12 +117,13 @@ class Lock:
             self.file.close()
             self.file = None
 
-    def holder(self) -> str:
+    def holder(self) -> str | Words:
         """Return who holds the lock, for a message."""
         try:
-            return self.path.read_text(encoding="utf-8").strip() or "another process"
+            name = self.path.read_text(encoding="utf-8").strip()
         except OSError:
-            return "another process"
+            name = ""
+        return name or words("another process")
 
 
 def lock_byte(file: BinaryIO) -> None:

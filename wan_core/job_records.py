@@ -19,7 +19,9 @@ def canonical(data: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).encode()
     except (TypeError, ValueError) as error:
-        raise InputError(f"A setting cannot be written down ({error}): use numbers, text and lists of them.") from error
+        raise InputError(
+            "A setting cannot be written down ({error}): use numbers, text and lists of them.", error=error
+        ) from error
 
 
 def digest_of(data: Mapping[str, Any]) -> str:

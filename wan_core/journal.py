@@ -34,6 +34,7 @@ import torch
 from .errors import InputError, SkyReelsError
 from .job_files import UNFINISHED, Lock, file_digest, folder_bytes, held, sync_file, sync_folder, write_whole
 from .job_records import canonical, digest_of, read_record, tensor_digest, write_record
+from .words import Joined, Words, counted, lines, words
 
 JOB_FILE, LOCK_FILE = "job.json", "lock"
 FRAMES = "frames"
@@ -114,8 +115,9 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._lock.acquire():
                 raise JournalError(
-                    f"The job in {self.folder} is being worked on by {self._lock.holder()}: wait until it has ended, "
-                    "or stop it."
+                    "The job in {folder} is being worked on by {holder}: wait until it has ended, or stop it.",
+                    folder=self.folder,
+                    holder=self._lock.holder(),
                 )
         try:
             self._open()
@@ -208,7 +210,7 @@ class Journal:
             InputError: a part lies outside the job's folder.
         """
         if any(part.parent not in (self.folder, self.frames_folder) for part in parts):
-            raise InputError(f"A part lies outside {self.folder}: write it to part_path.")
+            raise InputError("A part lies outside {folder}: write it to part_path.", folder=self.folder)
         target = self._tensor_path(index)
         before = self._records[index - 1]["files"][self._tensor_path(index - 1).name][1] if index else ""
         self._records.pop(index, None)
@@ -255,16 +257,23 @@ class Journal:
         try:
             yield
         except OSError as error:
-            kept = "what was finished before is kept"
+            kept = words("what was finished before is kept")
             if self._records:
-                kept = f"the {len(self._records)} finished of {self.segments} segments are kept"
+                kept = words(
+                    "the {finished} finished of {segments} segments are kept",
+                    finished=len(self._records),
+                    segments=self.segments,
+                )
             if error.errno in FULL_DISK:
-                reason = f"The disk is full under {self.folder}: free some space"
+                reason = words("The disk is full under {folder}: free some space", folder=self.folder)
             elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-                reason = f"Nothing can be written to {self.folder}: allow it, or choose another folder"
+                reason = words(
+                    "Nothing can be written to {folder}: allow it, or choose another folder", folder=self.folder
+                )
             else:
-                reason = f"Writing to {self.folder} failed ({error.strerror or error}): mend that"
-            raise JournalError(f"{reason}, and start the same job again; {kept}.") from error
+                cause = error.strerror or error
+                reason = words("Writing to {folder} failed ({cause}): fix that", folder=self.folder, cause=cause)
+            raise JournalError("{reason}, and start the same job again; {kept}.", reason=reason, kept=kept) from error
 
     def _tensor_path(self, index: int) -> Path:
         return self.folder / f"segment-{index:04}.safetensors"
@@ -301,10 +310,10 @@ def remove_job(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     is_job = (folder / LOCK_FILE).is_file() or (folder / JOB_FILE).is_file()
     if not is_job or not re.fullmatch(rf".+-[0-9a-f]{{{SHORT}}}", folder.name):
-        raise InputError(f"{folder} is not the folder of a job: choose one from the list of jobs.")
+        raise InputError("{folder} is not the folder of a job: choose one from the list of jobs.", folder=folder)
     with held(folder / LOCK_FILE) as got:
         if not got:
-            raise JournalError(f"A run works on the job in {folder}: stop it before removing the job.")
+            raise JournalError("A run works on the job in {folder}: stop it before removing the job.", folder=folder)
         for path in folder.glob("segment-*.json"):  # first: of a removal that is cut short nothing counts
             path.unlink()
     shutil.rmtree(folder)
@@ -335,7 +344,7 @@ def limit_size(root: str | os.PathLike[str], most_bytes: int, untouched_for: flo
     return removed
 
 
-def show_jobs(root: str | os.PathLike[str], remove: str = "") -> str:
+def show_jobs(root: str | os.PathLike[str], remove: str = "") -> Joined:
     """Return the jobs in a folder as a table for a person.
 
     Args:
@@ -345,21 +354,33 @@ def show_jobs(root: str | os.PathLike[str], remove: str = "") -> str:
     Raises:
         JournalError: a run works on it.
     """
-    lines = []
+    shown: list[Words] = []
     if remove:
         chosen = next((job.folder for job in list_jobs(root) if job.folder.name == remove), None)
         if chosen is None:  # no error: the name of a job that was just removed still stands there when more is queued
-            lines.append(f"There is no job {remove!r}: choose one from this list, or leave the name empty.")
+            shown.append(
+                words("There is no job {name!r}: choose one from this list, or leave the name empty.", name=remove)
+            )
         else:
             remove_job(chosen)
-            lines.append(f"{remove} is removed.")
+            shown.append(words("{name} is removed.", name=remove))
     jobs = list_jobs(root)
-    lines += [f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in all"]
+    size = sum(job.size for job in jobs) / 1e6
+    shown.append(words("{jobs}, {size:.1f} MB in all", jobs=counted(len(jobs), "jobs"), size=size))
     for job in jobs:
         changed = datetime.fromtimestamp(job.changed).strftime("%Y-%m-%d %H:%M")
-        state = "finished" if job.complete else f"{job.finished} of {job.segments} segments"
-        lines.append(f"{job.folder.name}  {state}  {job.size / 1e6:.1f} MB  {changed}")
-    return "\n".join(lines)
+        partly = words("{finished} of {segments} segments", finished=job.finished, segments=job.segments)
+        state = words("finished") if job.complete else partly
+        shown.append(
+            words(
+                "{name}  {state}  {size:.1f} MB  {changed}",
+                name=job.folder.name,
+                state=state,
+                size=job.size / 1e6,
+                changed=changed,
+            )
+        )
+    return lines(*shown)
 
 
 def changes(root: Path, about: Mapping[str, Any]) -> tuple[str, ...]:
@@ -379,6 +400,7 @@ def check_name(name: str) -> None:
     plain = name and name == name.strip(" .") and not re.search(r'[\\/:*?"<>|\x00-\x1f]', name)
     if not plain or RESERVED.fullmatch(name):
         raise InputError(
-            f"The name is {name!r}, but it has to be a plain file name that any system knows, without folders: use "
-            "letters, digits, - and _."
+            "The name is {name!r}, but it has to be a plain file name that any system knows, without "
+            "folders: use letters, digits, - and _.",
+            name=name,
         )

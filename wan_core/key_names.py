@@ -162,8 +162,10 @@ def original_names(state_dict: Mapping[str, T]) -> dict[str, T]:
     if naming is None:
         seen = ", ".join(list(state_dict)[:3]) or "none at all"
         raise CheckpointError(
-            f"The {len(state_dict)} keys given (such as {seen}) are not those of a Wan video transformer; "
-            "use a SkyReels-V2 or Wan 2.1 diffusion model file."
+            "The {count} keys given (such as {seen}) are not those of a Wan video transformer; use a "
+            "SkyReels-V2 or Wan 2.1 diffusion model file.",
+            count=len(state_dict),
+            seen=seen,
         )
     return rename_all(state_dict, naming)
 

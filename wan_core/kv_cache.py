@@ -225,7 +225,10 @@ class CausalRun(CachedRun):
         sink_blocks: int = 0,
     ):
         if block_size < 1:
-            raise ScheduleError(f"causal_block_size is {block_size}, but a causal block has at least 1 latent frame.")
+            raise ScheduleError(
+                "causal_block_size is {block_size}, but a causal block has at least 1 latent frame.",
+                block_size=block_size,
+            )
         super().__init__(model, num_layers, device)
         self.block_size = block_size
         self.sink_blocks = sink_blocks

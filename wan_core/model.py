@@ -185,18 +185,24 @@ class WanModel(nn.Module):
         """Refuse tensors that do not fit the model; `Raises: InputError`."""
         if x.ndim != 5 or x.shape[1] != self.config.in_dim:
             raise InputError(
-                f"The latent video has the shape {list(x.shape)}, but this model takes [batch, {self.config.in_dim}, "
-                "frames, height, width]: connect a latent made for this model."
+                "The latent video has the shape {shape}, but this model takes [batch, {channels}, frames, "
+                "height, width]: connect a latent made for this model.",
+                shape=list(x.shape),
+                channels=self.config.in_dim,
             )
         if context.shape[-1] != self.config.text_dim:
             raise InputError(
-                f"The text conditioning is {context.shape[-1]} wide, but this model takes {self.config.text_dim}: "
-                "use the umt5-xxl text encoder (CLIP type wan)."
+                "The text conditioning is {width} wide, but this model takes {wanted}: use the umt5-xxl text "
+                "encoder (CLIP type wan).",
+                width=context.shape[-1],
+                wanted=self.config.text_dim,
             )
         if t.ndim == 2 and t.shape[1] not in (1, x.shape[2]):
             raise InputError(
-                f"There are timesteps for {t.shape[1]} latent frames, but the video has {x.shape[2]}: "
-                "give one timestep per frame, or one for all."
+                "There are timesteps for {given} latent frames, but the video has {frames}: give one timestep "
+                "per frame, or one for all.",
+                given=t.shape[1],
+                frames=x.shape[2],
             )
 
     def pad_to_patches(self, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from .kv_cache import CachedRun, KVCache
 from .noise import fresh_noise, noise_of_frames
 from .sampler import Row, sample
 from .sampling import exact_timesteps
+from .words import words
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,24 @@ class Window:
     def check(self, block: int) -> None:
         """Refuse a window that cannot hold its sink and a block of so many latent frames; `Raises: ScheduleError`."""
         if block < 1:
-            raise ScheduleError(f"A chunk is {block} latent frames, but it has to be at least 1: 3 is the usual.")
+            raise ScheduleError(
+                "A chunk is {block} latent frames, but it has to be at least 1: 3 is the usual.", block=block
+            )
         if self.sink_frames < 0:
-            raise ScheduleError(f"There are {self.sink_frames} sink frames, but there have to be 0 or more: set 0.")
+            raise ScheduleError(
+                "There are {sink_frames} sink frames, but there have to be 0 or more: set 0.",
+                sink_frames=self.sink_frames,
+            )
         least = block + self.sink_frames
         if self.frames < least:
-            sink = f" and {self.sink_frames} sink frames" if self.sink_frames else ""
+            sink = words(" and {count} sink frames", count=self.sink_frames) if self.sink_frames else ""
             raise ScheduleError(
-                f"The window is {self.frames} latent frames, but it has to hold a chunk of {block}{sink}: raise it to "
-                f"{least} or more."
+                "The window is {frames} latent frames, but it has to hold a chunk of {block}{sink}: raise it to "
+                "{least} or more.",
+                frames=self.frames,
+                block=block,
+                sink=sink,
+                least=least,
             )
 
     def start(self, behind: int) -> int:
@@ -116,16 +126,20 @@ class RollingRun(CachedRun):
         frames = row.behind - row.first
         if x.shape[2] != frames:
             raise InputError(
-                f"The model was shown {x.shape[2]} latent frames of a chunk of {frames}: take away nodes that cut the "
-                "video into windows of their own, such as Context Windows."
+                "The model was shown {frames} latent frames of a chunk of {frames_2}: take away nodes that cut "
+                "the video into windows of their own, such as Context Windows.",
+                frames=x.shape[2],
+                frames_2=frames,
             )
         cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device))
         if row.keep and cache.end == row.behind:  # kept already, by a call that failed for another key
             return torch.zeros_like(x)
         if cache.end != row.first:
             raise InputError(
-                f"The model has seen {cache.end} latent frames where {row.first} are finished: take away nodes that "
-                "leave out model calls, such as EasyCache, or that change the guidance on the way."
+                "The model has seen {seen} latent frames where {finished} are finished: take away nodes that "
+                "leave out model calls, such as EasyCache, or that change the guidance on the way.",
+                seen=cache.end,
+                finished=row.first,
             )
         cache.begin(row.start, row.behind if row.keep else row.first, self.window.sink_frames)
         return self.call(cache, x, t, frames, **inputs)

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .errors import InputError, counted
+from .errors import InputError
 from .journal import Journal
 from .noise import seeded_noise
 from .prompt_blend import prompt_weights
 from .sampler import PinnedFrames
 from .sampling import TRAIN_STEPS
 from .segments import Plan, Segment, video_frames
+from .words import Words, counted, words
 
 SMALLEST_DEVIATION = 1e-6  # of a channel; below it a channel is constant and only its mean is matched
 
@@ -140,29 +141,43 @@ class Rollout:
         segments, frames = len(self.plan.segments), self.plan.latent_frames
         if self.conditions and len(self.conditions) != segments:
             raise InputError(
-                f"There are prompts for {counted(len(self.conditions), 'segments')}, but the video has {segments}: "
-                "give one for each."
+                "There are prompts for {given}, but the video has {segments}: give one for each.",
+                given=counted(len(self.conditions), "segments"),
+                segments=segments,
             )
         if not 0 <= self.addnoise_condition <= TRAIN_STEPS:
             raise InputError(
-                f"addnoise_condition is {self.addnoise_condition}, but it has to be 0 to {TRAIN_STEPS}: the authors "
-                "use 20."
+                "addnoise_condition is {addnoise_condition}, but it has to be 0 to {most}: the authors use 20.",
+                addnoise_condition=self.addnoise_condition,
+                most=TRAIN_STEPS,
             )
         if not 0 <= self.drift_control <= 1:
-            raise InputError(f"drift_control is {self.drift_control}, but it has to be 0 to 1: 0 turns it off.")
+            raise InputError(
+                "drift_control is {drift_control}, but it has to be 0 to 1: 0 turns it off.",
+                drift_control=self.drift_control,
+            )
         if self.blend < 0:
-            raise InputError(f"The blend of prompts is {self.blend} latent frames, but has to be 0 or more.")
+            raise InputError(
+                "The blend of prompts is {blend} latent frames, but has to be 0 or more.", blend=self.blend
+            )
         batch, channels, height, width = self.shape
         for index, latent in self.known.items():
             if not 0 <= index < frames:
                 raise InputError(
-                    f"Latent frame {index} is given, but the video has {frames}: use 0 to {frames - 1}, that is video "
-                    f"frames 0 to {self.plan.total_frames - 1}."
+                    "Latent frame {index} is given, but the video has {frames}: use 0 to {last}, that is video "
+                    "frames 0 to {last_frame}.",
+                    index=index,
+                    frames=frames,
+                    last=frames - 1,
+                    last_frame=self.plan.total_frames - 1,
                 )
             if tuple(latent.shape) != (batch, channels, 1, height, width):
                 raise InputError(
-                    f"The given latent frame {index} has shape {list(latent.shape)}, but the video needs "
-                    f"{[batch, channels, 1, height, width]}: encode it at the size of the video."
+                    "The given latent frame {index} has shape {shape}, but the video needs {wanted}: encode it at "
+                    "the size of the video.",
+                    index=index,
+                    shape=list(latent.shape),
+                    wanted=[batch, channels, 1, height, width],
                 )
 
 
@@ -253,15 +268,19 @@ def make_segment(
     """
     if (carry is None) != (segment.index == 0) or (carry is not None and carry.index != segment.index - 1):
         raise InputError(
-            f"Segment {segment.index + 1} needs the carry-over of the segment before it, but was given "
-            f"{'none' if carry is None else f'that of segment {carry.index + 1}'}: go on behind the last finished one."
+            "Segment {segment} needs the carry-over of the segment before it, but was given {given}: go on "
+            "behind the last finished one.",
+            segment=segment.index + 1,
+            given=words("none") if carry is None else words("that of segment {number}", number=carry.index + 1),
         )
     task = make_task(rollout, segment, carry)
     window = segment.overlap + segment.new
     if task.pinned is not None and bool(task.pinned.mask[:window].all()):
         latents = task.pinned.latents
     else:
-        latents = check_shape(sample_segment(task), tuple(task.noise.shape), f"Segment {segment.index + 1}").cpu()
+        latents = check_shape(
+            sample_segment(task), tuple(task.noise.shape), words("Segment {number}", number=segment.index + 1)
+        ).cpu()
     latents = latents[:, :, :window]
     if carry is not None and rollout.drift_control > 0:
         made = torch.tensor([not known for known in segment.known(rollout.known)[:window]])
@@ -273,7 +292,7 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
     """Return the task of a segment: its noise, and all that is known in its window."""
     batch, channels, height, width = rollout.shape
     shape = (batch, channels, segment.length, height, width)
-    noise = check_shape(rollout.noise(segment, "noise", shape), shape, "The noise")
+    noise = check_shape(rollout.noise(segment, "noise", shape), shape, words("The noise"))
     condition = rollout.conditions[segment.index] if rollout.conditions else 0
     weights = prompt_weights(rollout.plan, rollout.conditions, segment, rollout.blend) if rollout.conditions else {}
     weights = weights if len(weights) > 1 else {}
@@ -290,7 +309,9 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
         closing = segment.overlap + segment.new
         latents[:, :, closing : closing + segment.closing] = carry.head[:, :, : segment.closing].to(latents)
     level = rollout.addnoise_condition / TRAIN_STEPS
-    condition_noise = check_shape(rollout.noise(segment, "condition", shape), shape, "The noise") if level else None
+    condition_noise = (
+        check_shape(rollout.noise(segment, "condition", shape), shape, words("The noise")) if level else None
+    )
     return Task(segment, noise, PinnedFrames(latents, mask, level, condition_noise), condition, weights)
 
 
@@ -301,7 +322,9 @@ def next_carry(
     last = segment.index == len(plan.segments) - 1
     tail = window[:, :, -plan.overlap :]
     if reencode is not None and not last:
-        tail = check_shape(reencode(window, video_frames(plan.overlap)), tuple(tail.shape), "The re-encoded overlap")
+        tail = check_shape(
+            reencode(window, video_frames(plan.overlap)), tuple(tail.shape), words("The re-encoded overlap")
+        )
     tail = tail.detach().cpu().clone()
     if carry is not None:
         return Carry(segment.index, tail, carry.head, carry.mean, carry.deviation)
@@ -342,8 +365,13 @@ def spread(latents: torch.Tensor) -> torch.Tensor:
     return latents.std(dim=(2, 3, 4), unbiased=False)
 
 
-def check_shape(latents: torch.Tensor, shape: tuple[int, ...], what: str) -> torch.Tensor:
+def check_shape(latents: torch.Tensor, shape: tuple[int, ...], what: Words) -> torch.Tensor:
     """Return latents that have the shape wanted; `Raises: InputError`."""
     if tuple(latents.shape) != shape:
-        raise InputError(f"{what} came back as {list(latents.shape)}, but has to be {list(shape)}: mend what made it.")
+        raise InputError(
+            "{what} has the shape {shape}, but {wanted} is expected: check the nodes that made it.",
+            what=what,
+            shape=list(latents.shape),
+            wanted=list(shape),
+        )
     return latents

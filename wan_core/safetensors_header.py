@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
+from .words import Words, words
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
@@ -38,12 +39,20 @@ DTYPES = {
 }
 
 _SIGNATURES = (
-    (b"GGUF", "a GGUF file", "load it with a GGUF loader node, whose MODEL the SkyReels-V2 sampler takes as it is"),
-    (b"PK\x03\x04", "a PyTorch pickle or zip file", "download the safetensors version of the model"),
-    (b"\x80\x02", "a Python pickle file", "download the safetensors version of the model"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the model itself", "fetch the file with `git lfs pull`"),
-    (b"<!doctype html", "a web page saved under the model's name", "download the model file again"),
-    (b"<html", "a web page saved under the model's name", "download the model file again"),
+    (
+        b"GGUF",
+        words("a GGUF file"),
+        words("load it with a GGUF loader node, whose MODEL the SkyReels-V2 sampler takes as it is"),
+    ),
+    (b"PK\x03\x04", words("a PyTorch pickle or zip file"), words("download the safetensors version of the model")),
+    (b"\x80\x02", words("a Python pickle file"), words("download the safetensors version of the model")),
+    (
+        b"version https://git-lfs",
+        words("a Git LFS pointer, not the model itself"),
+        words("fetch the file with `git lfs pull`"),
+    ),
+    (b"<!doctype html", words("a web page saved under the model's name"), words("download the model file again")),
+    (b"<html", words("a web page saved under the model's name"), words("download the model file again")),
 )
 
 
@@ -99,24 +108,34 @@ def read_header(path: Path) -> Header:
             header_bytes = int.from_bytes(start[:8], "little")
             if file_bytes < 8 or not 2 <= header_bytes <= min(file_bytes - 8, MAX_HEADER_BYTES):
                 raise CheckpointError(
-                    f"{path} is {file_bytes} bytes long and its header claims {header_bytes} bytes, so it is no whole "
-                    "safetensors file; download it again."
+                    "{path} is {file_bytes} bytes long and its header claims {header_bytes} bytes, so it is no "
+                    "whole safetensors file; download it again.",
+                    path=path,
+                    file_bytes=file_bytes,
+                    header_bytes=header_bytes,
                 )
             file.seek(8)
             raw = file.read(header_bytes)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened ({error}); check the path and its permissions.") from error
+        raise CheckpointError(
+            "{path} cannot be opened ({error}); check the path and its permissions.", path=path, error=error
+        ) from error
     content = _parse(path, raw)
     metadata = content.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _corrupt(path, "its metadata is not a table of strings")
+        raise _corrupt(path, words("its metadata is not a table of strings"))
     ends = [0]
     tensors = {key: _entry(path, key, entry, ends) for key, entry in _by_offset(path, content)}
     wanted = 8 + header_bytes + ends[-1]
     if file_bytes != wanted:
-        state = "truncated" if file_bytes < wanted else "followed by bytes that belong to no tensor"
+        more = words("followed by bytes that belong to no tensor")
+        state = words("truncated") if file_bytes < wanted else more
         raise CheckpointError(
-            f"{path} is {state}: it is {file_bytes} bytes long and its header describes {wanted}; download it again."
+            "{path} is {state}: it is {file_bytes} bytes long and its header describes {wanted}; download it again.",
+            path=path,
+            state=state,
+            file_bytes=file_bytes,
+            wanted=wanted,
         )
     return Header({key: tensors[key] for key in content}, metadata)
 
@@ -126,16 +145,18 @@ def _refuse_other_formats(path: Path, start: bytes) -> None:
         return
     for signature, what, advice in _SIGNATURES:
         if start.lower().startswith(signature.lower()):
-            raise CheckpointError(f"{path} is {what}, where a safetensors file is wanted; {advice}.")
+            raise CheckpointError(
+                "{path} is {what}, where a safetensors file is wanted; {advice}.", path=path, what=what, advice=advice
+            )
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError covers JSON, UTF-8 and over-long numbers
-        raise _corrupt(path, "it is not valid JSON") from error
+        raise _corrupt(path, words("it is not valid JSON")) from error
     if not isinstance(content, dict):
-        raise _corrupt(path, "it is not a table of tensors")
+        raise _corrupt(path, words("it is not a table of tensors"))
     return content
 
 
@@ -144,7 +165,7 @@ def _by_offset(path: Path, content: dict[str, Any]) -> list[tuple[str, Any]]:
         key, entry = item
         offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
         if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(value) is int for value in offsets)):
-            raise _corrupt(path, f"the entry of {key!r} has no data_offsets")
+            raise _corrupt(path, words("the entry of {key!r} has no data_offsets", key=key))
         return offsets[0], offsets[1]
 
     return sorted(content.items(), key=start)
@@ -154,17 +175,20 @@ def _entry(path: Path, key: str, entry: dict[str, Any], ends: list[int]) -> Tens
     """Check one entry; `ends` collects where each tensor ends, since the data may have no holes."""
     shape = entry.get("shape")
     if not (isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)):
-        raise _corrupt(path, f"{key!r} has shape {shape!r}")
+        raise _corrupt(path, words("{key!r} has shape {shape!r}", key=key, shape=shape))
     dtype = entry.get("dtype")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _corrupt(path, f"{key!r} has the unknown dtype {dtype!r}")
+        raise _corrupt(path, words("{key!r} has the unknown dtype {dtype!r}", key=key, dtype=dtype))
     name, bits = DTYPES[dtype]
     begin, end = entry["data_offsets"]
     if begin != ends[-1] or (end - begin) * 8 != math.prod(shape) * bits:
-        raise _corrupt(path, f"the bytes of {key!r} do not fit its shape {shape} and dtype {dtype}")
+        reason = "the bytes of {key!r} do not fit its shape {shape} and dtype {dtype}"
+        raise _corrupt(path, words(reason, key=key, shape=shape, dtype=dtype))
     ends.append(end)
     return TensorEntry(name, tuple(shape))
 
 
-def _corrupt(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"The safetensors header of {path} is corrupt: {reason}; download the file again.")
+def _corrupt(path: Path, reason: Words) -> CheckpointError:
+    return CheckpointError(
+        "The safetensors header of {path} is corrupt: {reason}; download the file again.", path=path, reason=reason
+    )

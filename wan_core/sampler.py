@@ -65,8 +65,9 @@ class PinnedFrames:
         """Refuse a level that the model would be told, but that the frames do not have; `Raises: InputError`."""
         if self.noise is None and self.noise_level != 0:
             raise InputError(
-                f"The noise level of the known frames is {self.noise_level}, but no noise was given for them: draw it "
-                "once for the run, or set the level to 0."
+                "The noise level of the known frames is {noise_level}, but no noise was given for them: draw it "
+                "once for the run, or set the level to 0.",
+                noise_level=self.noise_level,
             )
 
     def noised(self) -> torch.Tensor:
@@ -124,8 +125,12 @@ def sample(
     """
     if len(sigmas) - 1 != schedule.steps or noise.shape[2] != schedule.num_frames:
         raise ScheduleError(
-            f"There are sigmas for {len(sigmas) - 1} steps and noise for {noise.shape[2]} latent frames, but the "
-            f"schedule is of {schedule.steps} steps and {schedule.num_frames} frames: make them for the same clip."
+            "There are sigmas for {sigma_steps} steps and noise for {noise_frames} latent frames, but the "
+            "schedule is of {steps} steps and {frames} frames: make them for the same clip.",
+            sigma_steps=len(sigmas) - 1,
+            noise_frames=noise.shape[2],
+            steps=schedule.steps,
+            frames=schedule.num_frames,
         )
     known = torch.zeros(schedule.num_frames, dtype=torch.bool) if pinned is None else pinned.mask.cpu()
     schedule = schedule.without_idle_rows(known)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .errors import ScheduleError
+from .words import words
 
 TRAIN_STEPS = 1000
 SIGMA_MAX = 0.999  # the first training step; a frame that has not begun is shown to the model at this level
@@ -33,9 +34,9 @@ def flow_sigmas(steps: int, shift: float = 8.0) -> torch.Tensor:
         ScheduleError: no steps, or a shift that is not positive.
     """
     if steps < 1:
-        raise ScheduleError(f"steps is {steps}, but at least 1 is needed: the authors use 30 to 50.")
+        raise ScheduleError("steps is {steps}, but at least 1 is needed: the authors use 30 to 50.", steps=steps)
     if not shift > 0:
-        raise ScheduleError(f"shift is {shift}, but it has to be above 0: the authors use 8 or 5.")
+        raise ScheduleError("shift is {shift}, but it has to be above 0: the authors use 8 or 5.", shift=shift)
     # the release keeps its first sigma in float32 before it computes in float64
     sigmas = np.linspace(float(np.float32(SIGMA_MAX)), 0.0, steps + 1)[:-1]
     sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
@@ -48,20 +49,24 @@ def parse_timesteps(text: str) -> tuple[float, ...]:
     Raises:
         ScheduleError: no numbers, or numbers that are no timesteps or do not fall.
     """
-    asks = "write what the model was distilled with, from 1000 down, for example 1000, 750, 500, 250"
-    seen = f'timesteps is "{text[:60]}"'
+    asks = words("write what the model was distilled with, from 1000 down, for example 1000, 750, 500, 250")
+    seen = words('timesteps is "{text}"', text=text[:60])
     try:
         values = [float(part) for part in text.replace(",", " ").replace("\uff0c", " ").split()]
     except ValueError:
-        raise ScheduleError(f"{seen}, but it has to be numbers separated by commas: {asks}.") from None
+        raise ScheduleError(
+            "{seen}, but it has to be numbers separated by commas: {asks}.", seen=seen, asks=asks
+        ) from None
     if values and values[-1] == 0:
         values.pop()
     if not values:
-        raise ScheduleError(f"timesteps is empty, but at least one step is needed: {asks}.")
+        raise ScheduleError("timesteps is empty, but at least one step is needed: {asks}.", asks=asks)
     if not all(0 < value <= TRAIN_STEPS for value in values):
-        raise ScheduleError(f"{seen}, but each has to be above 0 and at most {TRAIN_STEPS}: {asks}.")
+        raise ScheduleError(
+            "{seen}, but each has to be above 0 and at most {most}: {asks}.", seen=seen, most=TRAIN_STEPS, asks=asks
+        )
     if any(later >= earlier for earlier, later in pairwise(values)):
-        raise ScheduleError(f"{seen}, but they have to fall from step to step: {asks}.")
+        raise ScheduleError("{seen}, but they have to fall from step to step: {asks}.", seen=seen, asks=asks)
     return tuple(values)
 
 
@@ -82,7 +87,7 @@ def warped_sigmas(timesteps: Sequence[float], shift: float = 5.0) -> torch.Tenso
         the timesteps 1000, 937.5, 833.3, 625.
     """
     if not shift > 0:
-        raise ScheduleError(f"shift is {shift}, but it has to be above 0: few-step Wan models use 5.")
+        raise ScheduleError("shift is {shift}, but it has to be above 0: few-step Wan models use 5.", shift=shift)
     sigmas = torch.tensor([*timesteps, 0.0], dtype=torch.float64) / TRAIN_STEPS
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 

@@ -17,8 +17,9 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .errors import InputError, counted
+from .errors import InputError
 from .segments import Plan, Segment
+from .words import counted
 
 TIME = r"(?:(\d+)\s*m)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?"
 RANGE = re.compile(rf"{TIME}\s*[-–]\s*{TIME}\s*[:：]\s*(.*)", re.IGNORECASE)
@@ -78,7 +79,9 @@ def parse_script(text: str, plan: Plan, fps: float) -> Script:
         raise InputError("The prompt script is empty: write one prompt, or one per segment or time range.")
     for line in lines:
         if (match := SEED.match(line)) and RANGE.fullmatch(line[match.end() :]):
-            raise InputError(f"The line {line[:60]!r} has its seed before its time: write it behind the colon.")
+            raise InputError(
+                "The line {line!r} has its seed before its time: write it behind the colon.", line=line[:60]
+            )
     if not any(RANGE.fullmatch(line) or ALMOST_RANGE.match(line) for line in lines):
         return one_per_line(lines, len(plan.segments))
     cues = read_cues(lines, fps)
@@ -87,8 +90,10 @@ def parse_script(text: str, plan: Plan, fps: float) -> Script:
     for number, cue in enumerate(cues):
         if number not in conditions:
             raise InputError(
-                f"No segment lies mostly in {cue.label!r}, so its prompt would never be used: make the range longer, "
-                f"or the segments shorter (they finish up to {max(s.num_frames for s in plan.segments)} frames each)."
+                "No segment lies mostly in {range!r}, so its prompt would never be used: make the range longer, "
+                "or the segments shorter (they finish up to {longest} frames each).",
+                range=cue.label,
+                longest=max(s.num_frames for s in plan.segments),
             )
     return with_seeds([cue.prompt for cue in cues], conditions)
 
@@ -99,8 +104,10 @@ def one_per_line(lines: list[str], segments: int) -> Script:
         return with_seeds(lines, (0,) * segments)
     if len(lines) != segments:
         raise InputError(
-            f"There are {len(lines)} prompts, one per line, but the video has {counted(segments, 'segments')}: write "
-            "one for each or one for all, or time ranges such as '0s-4s: ...'."
+            "There are {count} prompts, one per line, but the video has {segments}: write one for each or "
+            "one for all, or time ranges such as '0s-4s: ...'.",
+            count=len(lines),
+            segments=counted(segments, "segments"),
         )
     return with_seeds(lines, tuple(range(segments)))
 
@@ -117,12 +124,15 @@ def split_seed(text: str) -> tuple[int | None, str]:
     seed, prompt = (None, text) if match is None else (match[1], text[match.end() :])
     if seed is not None and not (re.fullmatch(r"[0-9]{1,20}", seed) and int(seed) <= MOST_SEED):
         raise InputError(
-            f"The seed of {text[:60]!r} is {seed!r}, but has to be 0 to {MOST_SEED}: write it as [seed 7]."
+            "The seed of {text!r} is {seed!r}, but has to be 0 to {most}: write it as [seed 7].",
+            text=text[:60],
+            seed=seed,
+            most=MOST_SEED,
         )
     if SEED.search(prompt):
-        raise InputError(f"A seed stands inside {text[:60]!r}: write it once, right before the prompt.")
+        raise InputError("A seed stands inside {text!r}: write it once, right before the prompt.", text=text[:60])
     if not prompt:
-        raise InputError(f"There is no prompt behind {text[:60]!r}: write one.")
+        raise InputError("There is no prompt behind {text!r}: write one.", text=text[:60])
     return None if seed is None else int(seed), prompt
 
 
@@ -133,7 +143,9 @@ def read_cues(lines: list[str], fps: float) -> list[Cue]:
         match = RANGE.fullmatch(line)
         if match is None:
             if not cues or ALMOST_RANGE.match(line):
-                raise InputError(f"The line {line[:60]!r} has no time range: begin it like '0s-4s: ' or '4s-: '.")
+                raise InputError(
+                    "The line {line!r} has no time range: begin it like '0s-4s: ' or '4s-: '.", line=line[:60]
+                )
             cues[-1] = Cue(cues[-1].label, cues[-1].start, cues[-1].end, f"{cues[-1].prompt} {line}".strip())
             continue
         first, last = frames_of(match[1], match[2], fps), frames_of(match[3], match[4], fps)
@@ -145,30 +157,49 @@ def check_cues(cues: list[Cue], total_frames: int, fps: float) -> None:
     """Refuse times that do not cover the video once; a frame more or less is none of it; `Raises: InputError`."""
     for cue in cues:
         if not cue.prompt:
-            raise InputError(f"The range {cue.label!r} has no prompt: write one behind the colon.")
+            raise InputError("The range {range!r} has no prompt: write one behind the colon.", range=cue.label)
         if cue.end is not None and cue.end <= cue.start:
-            raise InputError(f"The range {cue.label!r} ends before it begins: write the earlier time first.")
+            raise InputError(
+                "The range {range!r} ends before it begins: write the earlier time first.", range=cue.label
+            )
     if cues[0].start > 1:
-        raise InputError(f"The script begins with {cues[0].label!r}, but the video at 0s: begin the first range there.")
+        raise InputError(
+            "The script begins with {first!r}, but the video at 0s: begin the first range there.", first=cues[0].label
+        )
     for cue, later in pairwise(cues):
         if cue.end is None:
-            raise InputError(f"The range {cue.label!r} has no end, but {later.label!r} follows: give it one.")
+            raise InputError(
+                "The range {range!r} has no end, but {later!r} follows: give it one.",
+                range=cue.label,
+                later=later.label,
+            )
         if later.start < cue.end - 1:
-            raise InputError(f"{cue.label!r} and {later.label!r} overlap: begin the later where the earlier ends.")
+            raise InputError(
+                "{range!r} and {later!r} overlap: begin the later where the earlier ends.",
+                range=cue.label,
+                later=later.label,
+            )
         if later.start > cue.end + 1:
-            raise InputError(f"There is a gap between {cue.label!r} and {later.label!r}: begin the later where the "
-                             "earlier ends.")  # fmt: skip
+            raise InputError("There is a gap between {range!r} and {later!r}: begin the later where the earlier ends.",
+                      range=cue.label,
+                      later=later.label)  # fmt: skip
     last = cues[-1]
     late = next((cue for cue in cues if cue.start >= total_frames or (cue.end or 0) > total_frames + 1), None)
     seconds = f"{total_frames / fps:.2f}".rstrip("0").rstrip(".")
     if late is not None:
         raise InputError(
-            f"The range {late.label!r} runs past the end of the video at {seconds}s ({total_frames} frames at {fps:g} "
-            "fps): shorten it, or make more frames."
+            "The range {range!r} runs past the end of the video at {seconds}s ({total_frames} frames at "
+            "{fps:g} fps): shorten it, or make more frames.",
+            range=late.label,
+            seconds=seconds,
+            total_frames=total_frames,
+            fps=fps,
         )
     if last.end is not None and last.end < total_frames - 1:
         raise InputError(
-            f"The script ends with {last.label!r}, but the video at {seconds}s: leave the last end open, as in '4s-: '."
+            "The script ends with {range!r}, but the video at {seconds}s: leave the last end open, as in '4s-: '.",
+            range=last.label,
+            seconds=seconds,
         )
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .errors import ScheduleError, counted
+from .errors import ScheduleError
 from .forcing import padded_frames
+from .words import Joined, Words, counted, lines, words
 
 TEMPORAL = 4  # video frames per latent frame after the first, which stands alone
 SPATIAL = 8  # pixels per latent pixel
@@ -108,22 +109,26 @@ class Plan:
         """Return the calls of the model in all; `guided`: every row calls it twice."""
         return self.rows * (2 if guided else 1)
 
-    def table(self, guided: bool = True) -> str:
+    def table(self, guided: bool = True) -> Joined:
         """Return the plan as text for a person; `guided`: every row calls the model twice."""
-        lines = ["segment  video frames  carried  new  padding  rows"]
+        shown: list[Words | str] = [words("segment  video frames  carried  new  padding  rows")]
         for segment in self.segments:
             frames = f"{segment.frames[0]}-{segment.frames[1] - 1}"
             padding = segment.closing + segment.padding
-            lines.append(
+            shown.append(
                 f"{segment.index + 1:>7}  {frames:>12}  {segment.overlap:>7}  {segment.new:>3}  {padding:>7}  "
                 f"{segment.rows:>4}"
             )
-        lines.append(
-            f"{self.total_frames} video frames in {counted(len(self.segments), 'segments')}; "
-            f"{counted(self.rows, 'rows')}, {counted(self.calls(guided), 'model calls')} "
-            "(carried, new and padding are latent frames)"
+        shown.append(
+            words(
+                "{frames} video frames in {segments}; {rows}, {calls} (carried, new and padding are latent frames)",
+                frames=self.total_frames,
+                segments=counted(len(self.segments), "segments"),
+                rows=counted(self.rows, "rows"),
+                calls=counted(self.calls(guided), "model calls"),
+            )
         )
-        return "\n".join(lines)
+        return lines(*shown)
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,16 @@ class Estimate:
     pixels: int
     journal: int
 
-    def text(self) -> str:
+    def text(self) -> Words:
         """Return it as a line for a person."""
-        sampling, pixels, journal = (f"{size / MEGABYTE:.0f} MB" for size in (self.sampling, self.pixels, self.journal))
-        return (
-            f"Beside the model: {sampling} of latents and {pixels} of decoded frames at the same time, whatever the "
-            f"length ({self.tokens} tokens in the longest window); {journal} on disk beside the video."
+        return words(
+            "In addition to the model: {sampling:.0f} MB of latents and {pixels:.0f} MB of decoded frames at the same "
+            "time, whatever the length ({tokens} tokens in the longest window); {journal:.0f} MB on disk besides the "
+            "video.",
+            sampling=self.sampling / MEGABYTE,
+            pixels=self.pixels / MEGABYTE,
+            tokens=self.tokens,
+            journal=self.journal / MEGABYTE,
         )
 
 
@@ -260,12 +269,20 @@ def estimate(plan: Plan, height: int, width: int, batch: int = 1, channels: int 
 def check_counts(total: int, base: int, overlap: int, block: int, ar_step: int, steps: int) -> None:
     """Refuse numbers that are too small by themselves; `Raises: ScheduleError`."""
     for name, value, least, usual in (
-        ("The number of frames", total, 1, "97 or more"), ("base_num_frames", base, 1, "97 or 121"),
-        ("overlap_history", overlap, 1, "17 or 37"), ("causal_block_size", block, 1, "1 or 5"),
-        ("ar_step", ar_step, 0, "0 or 5"), ("steps", steps, 1, "30 to 50"),
+        (words("The number of frames"), total, 1, words("97 or more")),
+        (words("base_num_frames"), base, 1, words("97 or 121")),
+        (words("overlap_history"), overlap, 1, words("17 or 37")),
+        (words("causal_block_size"), block, 1, words("1 or 5")),
+        (words("ar_step"), ar_step, 0, words("0 or 5")), (words("steps"), steps, 1, words("30 to 50")),
     ):  # fmt: skip
         if value < least:
-            raise ScheduleError(f"{name} is {value}, but it has to be at least {least}: the usual values are {usual}.")
+            raise ScheduleError(
+                "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.",
+                name=name,
+                value=value,
+                least=least,
+                usual=usual,
+            )
 
 
 def check_overlap(base: int, overlap: int, window: int, block: int, sides: int) -> None:
@@ -275,13 +292,25 @@ def check_overlap(base: int, overlap: int, window: int, block: int, sides: int) 
         return
     wider = video_frames(padded_frames(sides * carried + 1, block))
     smaller = (window - 1) // sides
-    advice = f"raise base_num_frames to {wider}"
+    advice = words("raise base_num_frames to {wider}", wider=wider)
     if smaller:
-        advice = f"lower overlap_history to {video_frames(smaller)} or {advice}"
-    where = " at each end of a loop" if sides == 2 else ""
+        advice = words(
+            "lower overlap_history to {smaller} or raise base_num_frames to {wider}",
+            smaller=video_frames(smaller),
+            wider=wider,
+        )
+    where = words(" at each end of a loop") if sides == 2 else ""
     raise ScheduleError(
-        f"overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is {base} "
-        f"({window} latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}."
+        "overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is "
+        "{base} ({window} latent frames in whole blocks of {block}), which leaves no room for new "
+        "frames: {advice}.",
+        overlap=overlap,
+        carried=carried,
+        where=where,
+        base=base,
+        window=window,
+        block=block,
+        advice=advice,
     )
 
 
@@ -295,8 +324,11 @@ def check_loop(total_frames: int, overlap: int, causal_attention: bool) -> None:
     nearest = max(round((total_frames - 1) / TEMPORAL) * TEMPORAL + 1, least)
     if total_frames != nearest:
         raise ScheduleError(
-            f"A loop of {total_frames} frames cannot be closed, since it has to be 4k + 1 frames and at least {least}: "
-            f"use {nearest}."
+            "A loop of {total_frames} frames cannot be closed, since it has to be 4k + 1 frames and at "
+            "least {least}: use {nearest}.",
+            total_frames=total_frames,
+            least=least,
+            nearest=nearest,
         )
 
 

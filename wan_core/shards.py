@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from .errors import CheckpointError
+from .words import Words, words
 
 INDEX_SUFFIX = ".safetensors.index.json"
 INDEX_NAMES = ("diffusion_pytorch_model" + INDEX_SUFFIX, "model" + INDEX_SUFFIX)
@@ -14,11 +15,13 @@ SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors", re.IGNORECASE)
 _OTHER_LOADERS = {
-    ".gguf": "a GGUF file; load it with a GGUF loader node, whose MODEL the SkyReels-V2 sampler takes as it is",
+    ".gguf": words("a GGUF file; load it with a GGUF loader node, whose MODEL the SkyReels-V2 sampler takes as it is"),
     **dict.fromkeys(
         (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"),
-        "a pickled PyTorch file; load it with ComfyUI's Load Diffusion Model node, whose MODEL the SkyReels-V2 sampler "
-        "takes as it is, or use the safetensors version",
+        words(
+            "a pickled PyTorch file; load it with ComfyUI's Load Diffusion Model node, whose MODEL the SkyReels-V2 "
+            "sampler takes as it is, or use the safetensors version"
+        ),
     ),
 }
 
@@ -41,15 +44,18 @@ def find_files(path: Path) -> tuple[Path, ...]:
             return _files_of_folder(path)
         is_file = path.is_file()
     except (OSError, ValueError) as error:  # a name with a null byte, too long, or not permitted
-        raise CheckpointError(f"{str(path)!r} cannot be opened ({error}); give the path of a checkpoint.") from error
+        raise CheckpointError(
+            "{path!r} cannot be opened ({error}); give the path of a checkpoint.", path=str(path), error=error
+        ) from error
     if match := _SHARD.fullmatch(path.name):
         return _files_of_shard(path, match)  # before the existence test: a missing shard is best told by its set
     if not is_file:
         raise CheckpointError(
-            f"{path} does not exist; give the path of a safetensors file, or of a folder or index of its shards."
+            "{path} does not exist; give the path of a safetensors file, or of a folder or index of its shards.",
+            path=path,
         )
     if path.suffix.lower() in _OTHER_LOADERS:
-        raise CheckpointError(f"{path} is {_OTHER_LOADERS[path.suffix.lower()]}.")
+        raise CheckpointError("{path} is {what}.", path=path, what=_OTHER_LOADERS[path.suffix.lower()])
     if path.suffix.lower() == ".json":
         return _files_of_index(path)
     return (path,)
@@ -65,7 +71,10 @@ def _files_of_folder(folder: Path) -> tuple[Path, ...]:
     whole = [name for name in weights if not _SHARD.fullmatch(name)]
     if len(whole) > 1:
         raise CheckpointError(
-            f"{folder} holds {len(whole)} safetensors files ({_listed(whole)}); give the path of the one to load."
+            "{folder} holds {count} safetensors files ({listed}); give the path of the one to load.",
+            folder=folder,
+            count=len(whole),
+            listed=_listed(whole),
         )
     if whole:
         return (folder / whole[0],)
@@ -73,9 +82,11 @@ def _files_of_folder(folder: Path) -> tuple[Path, ...]:
         return find_files(folder / weights[0])
     if (folder / "transformer").is_dir():
         return _files_of_folder(folder / "transformer")
-    seen = f"holds {_listed(names)}" if names else "is empty"
+    seen = words("holds {listed}", listed=_listed(names)) if names else words("is empty")
     raise CheckpointError(
-        f"{folder} {seen}, and no safetensors file; give a folder with a model's safetensors files in it."
+        "{folder} {seen}, and no safetensors file; give a folder with a model's safetensors files in it.",
+        folder=folder,
+        seen=seen,
     )
 
 
@@ -87,35 +98,51 @@ def _files_of_shard(path: Path, match: re.Match[str]) -> tuple[Path, ...]:
             return files
     count = int(match["count"])
     if not 1 <= int(match["number"]) <= count:
-        raise CheckpointError(f"{path} says it is part {match['number']} of {count}; give back the file its own name.")
+        raise CheckpointError(
+            "{path} says it is part {number} of {count}; give back the file its own name.",
+            path=path,
+            number=match["number"],
+            count=count,
+        )
     names = [f"{match['stem']}-{number:05}-of-{match['count']}.safetensors" for number in range(1, count + 1)]
-    return _existing(path.parent, names, f"the set of {path.name}")
+    return _existing(path.parent, names, words("the set of {name}", name=path.name))
 
 
 def _files_of_index(index: Path) -> tuple[Path, ...]:
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{index} cannot be read as JSON ({error}); download it again.") from error
+        raise CheckpointError(
+            "{index} cannot be read as JSON ({error}); download it again.", index=index, error=error
+        ) from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
-            f"{index} has no weight_map, so it is no index of shards; give a safetensors file or a *{INDEX_SUFFIX}."
+            "{index} has no weight_map, so it is no index of shards; give a safetensors file or a *{ending}.",
+            index=index,
+            ending=INDEX_SUFFIX,
         )
     names = set()
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or "\\" in name or "\0" in name:
-            raise CheckpointError(f"{index} names the shard {name!r}; a shard is a file beside its index.")
+            raise CheckpointError(
+                "{index} names the shard {name!r}; a shard is a file beside its index.", index=index, name=name
+            )
         names.add(name)
     return _existing(index.parent, sorted(names), index.name)
 
 
-def _existing(folder: Path, names: list[str], source: str) -> tuple[Path, ...]:
+def _existing(folder: Path, names: list[str], source: str | Words) -> tuple[Path, ...]:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"{len(missing)} of the {len(names)} shards named by {source} are missing from {folder}: "
-            f"{_listed(missing)}; download them into that folder."
+            "{missing_count} of the {count} shards named by {source} are missing from {folder}: {listed}; "
+            "download them into that folder.",
+            missing_count=len(missing),
+            count=len(names),
+            source=source,
+            folder=folder,
+            listed=_listed(missing),
         )
     return tuple(folder / name for name in names)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from .errors import ScheduleError
+from .words import words
 
 SOLVERS = ("unipc", "euler", "unipc_plain", "lcm")
 ORDER = 2
@@ -58,7 +59,9 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
     """
     if name not in SOLVERS:
         raise ScheduleError(
-            f'The solver is "{name}", but it has to be one of {", ".join(SOLVERS)}: choose one of them.'
+            'The solver is "{name}", but it has to be one of {solvers}: choose one of them.',
+            name=name,
+            solvers=", ".join(SOLVERS),
         )
     table = sigmas.cpu().double().tolist()  # in this order: not every device has float64
     steps = len(table) - 1
@@ -158,10 +161,14 @@ class SolverState:
         if solver.renoise is not None and steps > 1:  # the only step of one ends at x0
             wanted = [steps - 1, *like.shape]
             if fresh_noise is None or list(fresh_noise.shape) != wanted:
-                given = "none" if fresh_noise is None else f"some of the shape {list(fresh_noise.shape)}"
+                given = words("none")
+                if fresh_noise is not None:
+                    given = words("some of the shape {shape}", shape=list(fresh_noise.shape))
                 raise ScheduleError(
-                    f"This solver adds fresh noise of the shape {wanted} between its steps, but there is {given}: draw "
-                    "it with the noise of the run."
+                    "This solver adds fresh noise of the shape {wanted} between its steps, but there is {given}: "
+                    "draw it with the noise of the run.",
+                    wanted=wanted,
+                    given=given,
                 )
             self.renoise = solver.renoise.to(like)
             self.fresh_noise = fresh_noise.to(like)

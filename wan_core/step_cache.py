@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .words import Words, words
 
 SIGMA_RANGE = (0.001, 0.999)  # where log(alpha / sigma) is taken; timesteps are whole numbers of a thousand
 SAME_LEVEL = 1e-3  # of log(alpha / sigma): computed again there, a velocity takes the place of the last one
@@ -94,11 +95,14 @@ class Report:
     calls: int = 0
     skipped: int = 0
 
-    def words(self) -> str:
+    def sentence(self) -> Words:
         """Return the report as a sentence."""
-        return (
-            f"step cache: {self.reused} of {self.blocks} block-forwards reused, "
-            f"{self.skipped} of {self.calls} model calls skipped"
+        return words(
+            "step cache: {reused} of {blocks} block-forwards reused, {skipped} of {calls} model calls skipped",
+            reused=self.reused,
+            blocks=self.blocks,
+            skipped=self.skipped,
+            calls=self.calls,
         )
 
 
@@ -170,7 +174,9 @@ class StepCache:
 
     def __init__(self, threshold: float):
         if not 0 <= threshold < math.inf:
-            raise InputError(f"The threshold is {threshold}, but it has to be 0 or more: 0.1 is a usual value.")
+            raise InputError(
+                "The threshold is {threshold}, but it has to be 0 or more: 0.1 is a usual value.", threshold=threshold
+            )
         self.threshold = threshold
         self.report = Report()
         self.histories: dict[Hashable, History] = {}

@@ -62,7 +62,7 @@ def write_video(
             left as it was.
     """
     if not 0 < fps < math.inf:
-        raise InputError(f"fps is {fps}, but a video needs a positive number of frames per second, such as 24")
+        raise InputError("fps is {fps}, but a video needs a positive number of frames per second, such as 24", fps=fps)
     how = find_codec(codec, crf)
     pictures = (to_uint16(frame) if how.is_deep else to_uint8(frame) for frame in frames)
     first = next(pictures, None)
@@ -171,7 +171,7 @@ def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2)
         InputError: no frame, frames of different sizes, or columns below 1.
     """
     if columns < 1:
-        raise InputError(f"columns is {columns}, but a contact sheet needs at least 1")
+        raise InputError("columns is {columns}, but a contact sheet needs at least 1", columns=columns)
     pictures = (to_uint8(frame) for frame in frames)
     first = next(pictures, None)
     if first is None:
@@ -221,9 +221,13 @@ def _checked(frame: Tensor) -> Tensor:
     """Return a picture that can be written; `Raises: InputError`."""
     frame = torch.as_tensor(frame)
     if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise InputError(f"a frame has the shape {list(frame.shape)}, but [height, width, 3] (RGB) is wanted")
+        raise InputError(
+            "a frame has the shape {shape}, but [height, width, 3] (RGB) is wanted", shape=list(frame.shape)
+        )
     if not frame.is_floating_point() and frame.dtype != torch.uint8:
-        raise InputError(f"a frame has the type {frame.dtype}, but float (0..1) or uint8 (0..255) is wanted")
+        raise InputError(
+            "a frame has the type {dtype}, but float (0..1) or uint8 (0..255) is wanted", dtype=frame.dtype
+        )
     return frame
 
 
@@ -232,7 +236,12 @@ def _all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterato
     for index, picture in enumerate(others, start=1):
         if picture.shape != first.shape:
             seen, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (picture, first))
-            raise InputError(f"frame {index} is {seen}, but frame 0 is {wanted}: all frames must have one size")
+            raise InputError(
+                "frame {index} is {seen}, but frame 0 is {wanted}: all frames must have one size",
+                index=index,
+                seen=seen,
+                wanted=wanted,
+            )
         yield picture
 
 

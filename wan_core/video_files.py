@@ -17,6 +17,7 @@ import torch
 
 from .errors import InputError
 from .video import CONTAINERS, replacing
+from .words import Words, words
 
 WHOLE_SHARE = 0.95  # of the promised frames; edit lists hide a few in files that are whole
 
@@ -44,7 +45,9 @@ def describe_video(source: Source) -> VideoStream:
     with opened(source) as container:
         stream = container.streams.video[0]
         if not stream.average_rate or not stream.width:
-            raise InputError(f"{_name(source)} does not say its size and frame rate: convert it to mp4 first.")
+            raise InputError(
+                "{source} does not say its size and frame rate: convert it to mp4 first.", source=_name(source)
+            )
         return VideoStream(stream.width, stream.height, stream.average_rate)
 
 
@@ -62,10 +65,15 @@ def read_frames(source: Source) -> Iterator[np.ndarray]:
                 yield frame.to_ndarray(format="rgb24")
                 count += 1
         except av.FFmpegError as error:
-            raise InputError(f"{_name(source)} is broken ({error.strerror}): make or download it again.") from error
+            raise InputError(
+                "{source} is broken ({error}): make or download it again.", source=_name(source), error=error.strerror
+            ) from error
         if count < WHOLE_SHARE * stream.frames:
             raise InputError(
-                f"{_name(source)} is broken: it ends after {count} of {stream.frames} frames; make it again."
+                "{source} is broken: it ends after {count} of {frames} frames; make it again.",
+                source=_name(source),
+                count=count,
+                frames=stream.frames,
             )
 
 
@@ -88,7 +96,7 @@ def read_tail(source: Source, most: int) -> tuple[torch.Tensor, int]:
         tail.append(frame)
         count += 1
     if not tail:
-        raise InputError(f"{_name(source)} has no frames: choose another video.")
+        raise InputError("{source} has no frames: choose another video.", source=_name(source))
     return torch.from_numpy(np.stack(tail)).float() / 255, count
 
 
@@ -117,7 +125,13 @@ def join_videos(
     kinds = [describe_video(part) for part in parts]
     for part, kind in zip(parts, kinds, strict=True):
         if kind != kinds[0]:
-            raise InputError(f"{part} is {kind}, but {parts[0]} is {kinds[0]}: remove it and make it again.")
+            raise InputError(
+                "{part} is {kind}, but {first} is {first_kind}: remove it and make it again.",
+                part=part,
+                kind=kind,
+                first=parts[0],
+                first_kind=kinds[0],
+            )
     rate = kinds[0].rate
     delay = max(_reorder_delay(part, rate) for part in parts)
     count = 0
@@ -166,15 +180,19 @@ def opened(source: Source) -> av.container.InputContainer:
     try:
         container = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{_name(source)} cannot be read as a video ({error.strerror}): choose another.") from error
+        raise InputError(
+            "{source} cannot be read as a video ({error}): choose another.", source=_name(source), error=error.strerror
+        ) from error
     if not container.streams.video:
         container.close()
-        raise InputError(f"{_name(source)} has no pictures, only sound or text: choose a video.")
+        raise InputError("{source} has no pictures, only sound or text: choose a video.", source=_name(source))
     return container
 
 
-def _name(source: Source) -> str:
-    return "The video" if isinstance(source, bytes) else f"The video {Path(source).name}"
+def _name(source: Source) -> Words:
+    if isinstance(source, bytes):
+        return words("The video")
+    return words("The video {name}", name=Path(source).name)
 
 
 def _packets(source: av.container.InputContainer, rate: Fraction) -> Iterator[tuple[av.Packet, int]]:

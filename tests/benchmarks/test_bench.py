@@ -16,20 +16,21 @@ from benchmarks.cases import MODES, SIZES, Case, Size, floating_point_operations
 from benchmarks.clip import Clip, measure_clip
 from benchmarks.contenders import DIFFUSERS, FLOOR, OURS, build, our_model
 from benchmarks.machine import this_machine
-from benchmarks.measure import interleaved, matrix_product_peak, median_ratio, peak_extra_bytes
+from benchmarks.measure import PRODUCT_SIZES, interleaved, matrix_product_peak, median_ratio, peak_extra_bytes
 from benchmarks.report import rolling_table
 from benchmarks.rolling import Roll, measure_rolling
 from benchmarks.solver import loop_per_frame, measure_solver
 from wan_core.config import WanConfig
 from wan_core.forcing import forcing_schedule
 
-TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=2), (6, 4, 6), 2)
+TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=2, text_dim=64), (6, 4, 6), 2)
 linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="peak memory is read from Linux's /proc")
 
 
 @pytest.fixture(autouse=True)
 def tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "tiny", TINY)
+    monkeypatch.setitem(PRODUCT_SIZES, "cpu", 64)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -62,6 +63,7 @@ def test_what_a_product_costs_does_not_depend_on_the_processor(
 ) -> None:
     """A clock that counts operations: a processor of 1 GFLOP/s is known after few, a fast one by a large product."""
     done: list[int] = []
+    monkeypatch.setitem(PRODUCT_SIZES, "cpu", 1536)
     monkeypatch.setattr(torch, "mm", lambda a, b: done.append(2 * a.shape[0] ** 3))
     assert matrix_product_peak(torch.float32, lambda: sum(done) / speed) == pytest.approx(speed)
     assert max(done) == 2 * largest**3 and sum(done) / speed < 2
@@ -129,7 +131,8 @@ def test_the_command_writes_a_table_and_json(
 ) -> None:
     monkeypatch.setattr(run, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", [
-        "bench", "--sizes", "tiny", "--rounds", "2", "--threads", str(torch.get_num_threads()), "--clock", "processor",
+        "bench", "--sizes", "tiny", "--dtypes", "float32", "bfloat16", "--rounds", "2",
+        "--threads", str(torch.get_num_threads()), "--clock", "processor",
         "--name", "here", "--skip", "memory", "clip", "rolling",
     ])  # fmt: skip
     monkeypatch.delenv("SKYREELS_HOSTS", raising=False)

@@ -37,12 +37,13 @@ from benchmarks.report import fit_table, forward_table
 from wan_core.config import WanConfig
 from wan_core.model import WanModel
 
-TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=3), (6, 4, 6), 2)
+TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=3, text_dim=64), (6, 4, 6), 2)
 
 
 @pytest.fixture(autouse=True)
 def tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "tiny-540P", TINY)
+    monkeypatch.setitem(measure.PRODUCT_SIZES, "cpu", 64)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -185,7 +186,6 @@ def test_the_whole_gpu_run_works_on_another_device(monkeypatch: pytest.MonkeyPat
     size = "tiny-540P"
     kind = run.Kind("cpu", "wall", (size,), ("bfloat16",), 1, size, "bfloat16", size, fit_sizes=(size,))
     monkeypatch.setattr(run, "RESULTS", tmp_path)
-    monkeypatch.setitem(measure.PRODUCT_SIZES, "cpu", 64)
     monkeypatch.setattr(run, "measure_fit", lambda case, host: measure_fit(case, host, limit=2))
     monkeypatch.delenv("SKYREELS_HOSTS", raising=False)
     given = run.parser().parse_args(["--name", "here", "--skip", "memory"])

@@ -13,6 +13,7 @@ from tests.comfy.host import HERE, HostInstall, host_environment
 from tools.host import host_device
 
 
+@pytest.mark.timeout(2400)  # a whole suite of tests, each with a limit of its own
 def test_the_in_process_tests_pass_in_the_hosts_python(
     install: HostInstall,
     model_files: Path,
@@ -37,7 +38,7 @@ def test_the_in_process_tests_pass_in_the_hosts_python(
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
-        timeout=900,
+        timeout=2400,
     )
     assert done.returncode == 0, f"in ComfyUI {install.version}:\n{done.stdout}"
     summary = done.stdout.strip().splitlines()[-1].strip("= ")

@@ -11,6 +11,7 @@ import latent_preview
 import torch
 
 from ..segments import Plan, Segment
+from ..words import Words, words
 
 
 class JobProgress:
@@ -22,7 +23,7 @@ class JobProgress:
         say: takes the line; see `node_text.node_text`.
     """
 
-    def __init__(self, plan: Plan, patcher: Any, say: Callable[[str], None]):
+    def __init__(self, plan: Plan, patcher: Any, say: Callable[[Words], None]):
         self.plan, self.say = plan, say
         self.bar = comfy.utils.ProgressBar(plan.rows)
         self.previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
@@ -48,17 +49,19 @@ class JobProgress:
 
     def tell(self, segment: Segment) -> None:
         """Say which segment is in work, and the time left once it can be told."""
-        line = f"Segment {segment.index + 1} of {len(self.plan.segments)}"
+        line = words("Segment {number} of {count}", number=segment.index + 1, count=len(self.plan.segments))
         made = self.done - self.done_before
         if made and self.started is not None:
             left = (time.monotonic() - self.started) / made * (self.plan.rows - self.done)
-            line += f", about {in_words(left)} left"
+            line = words("{segment}, about {time} left", segment=line, time=in_words(left))
         self.say(line)
 
 
-def in_words(seconds: float) -> str:
+def in_words(seconds: float) -> Words:
     """Return a time as a person says it: 45 s, 12 min, 3 h 20 min."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return words("{seconds:.0f} s", seconds=seconds)
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 90:
+        return words("{minutes} min", minutes=minutes)
+    return words("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..codecs import find_codec
-from ..errors import InputError, counted
+from ..errors import InputError
 from ..rollout import known_clip
 from ..schedule_picture import schedule_picture
 from ..script import parse_script
@@ -24,6 +24,7 @@ from ..segments import (
     plan_segments,
     whole_frames,
 )
+from ..words import counted
 from .checks import LATENT_CHANNELS, check_conditioning, check_long_model
 from .identity import conditioning_settings, conditioning_tensors, model_identity, vae_identity
 from .prompts import Prompts, PromptScript

@@ -22,6 +22,7 @@ from ..sampling import flow_sigmas
 from ..segments import SPATIAL, Plan
 from ..video import SEQUENCE_SUFFIX, write_sequence, write_video
 from ..video_files import join_videos
+from ..words import Words
 from .checks import LATENT_CHANNELS
 from .job_progress import JobProgress
 from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
@@ -63,7 +64,7 @@ class Job:
     name: str
     metadata: Mapping[str, str] | None = None
     keep_gb: float = 0.0
-    say: Callable[[str], None] = lambda line: None
+    say: Callable[[Words], None] = lambda line: None
 
 
 def jobs_root() -> Path:

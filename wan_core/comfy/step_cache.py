@@ -57,7 +57,7 @@ def one_run(executor: Any, *args: Any, **kwargs: Any) -> Any:
         with StepCache(options[THRESHOLD]) as cache:
             options[STEP_CACHE] = cache
             made = executor(*args, **kwargs)
-        tell("step cache", cache.report.words())
+        tell("step cache", cache.report.sentence())
         return made
     finally:
         guider.model_options = model_options
