@@ -3,6 +3,10 @@
 With the words that such sentences share.
 """
 
+from __future__ import annotations
+
+PACK = "skyreels_v2"
+
 
 def counted(number: int, things: str) -> str:
     """Return a number of things in words, such as "3 segments" or "1 segment"; `things`: their regular plural."""
@@ -10,7 +14,13 @@ def counted(number: int, things: str) -> str:
 
 
 class SkyReelsError(ValueError):
-    """Base of every error that a user of the pack can cause and mend."""
+    """Base of every error that a user of the pack can cause and fix."""
+
+    def __init_subclass__(cls) -> None:
+        # ComfyUI imports a pack under the path of its folder, and its logs and error windows show an error's module
+        # before its name: let that be the pack's name
+        if not all(part.isidentifier() for part in cls.__module__.split(".")):
+            cls.__module__ = PACK
 
 
 class CheckpointError(SkyReelsError):

@@ -10,6 +10,10 @@ from .config import PRESETS, WanConfig
 from .errors import InputError
 
 _RELEASE = re.compile(r"(?<![a-z])(df|t2v|i2v)[-_. ]*(1[._]?3b|14b)[-_. ]*(540p|720p)", re.IGNORECASE)
+_WAN = re.compile(r"wan[-_. ]?2[-_. ]?([12])(?!\d)", re.IGNORECASE)
+_WAN_KIND = re.compile(r"(?<![a-z])(ti2v|t2v|i2v|flf2v|s2v)(?![a-z])", re.IGNORECASE)
+_WAN_SIZE = re.compile(r"(?<!\d)(1[._]3b|14b|5b)(?![a-z])", re.IGNORECASE)
+_WAN_NOISE = re.compile(r"(?<![a-z])(high|low)(?![a-z])|(high|low)[-_. ]?noise", re.IGNORECASE)
 _FOLDERS_READ = 4  # enough for models--Skywork--SkyReels-V2-.../snapshots/<revision>/transformer/
 _SOURCES = {"marker": "named by its marker key", "name": "by the name of its file or folder", "shape": "by its shape"}
 
@@ -105,22 +109,38 @@ def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[st
         variant = _released_name(name)
         if variant and (is_skyreels or variant.startswith("DF")):
             return (variant, "name") if _same_size(config, variant) else variant_by_shape(config)
-    return variant_by_shape(config)
+    return (None, None) if not is_skyreels and wan_name(file.name) else variant_by_shape(config)
 
 
-def describe_model(config: WanConfig, variant: str | None, source: str | None) -> tuple[str, str]:
+def wan_name(file_name: str) -> str | None:
+    """Return which of Wan's own models a file's name spells, such as "Wan 2.2 T2V 14B, high noise", or None."""
+    version = _WAN.search(file_name)
+    if version is None:
+        return None
+    rest = file_name[version.end() :]
+    found = [
+        match[1].upper().replace("_", ".") for pattern in (_WAN_KIND, _WAN_SIZE) if (match := pattern.search(rest))
+    ]
+    noise = _WAN_NOISE.search(rest) if version[1] == "2" else None
+    half = f", {(noise[1] or noise[2]).lower()} noise" if noise else ""
+    return " ".join([f"Wan 2.{version[1]}", *found]) + half
+
+
+def describe_model(config: WanConfig, variant: str | None, source: str | None, file_name: str = "") -> tuple[str, str]:
     """Say in words which model it is.
 
     Args:
         config: its architecture.
         variant: name in PRESETS, or None.
         source: what the variant rests on, from guess_variant.
+        file_name: of its first file, which may name one of Wan's own models; "" where it is not known.
 
     Returns:
         The model, and the settings its authors recommend ("" where the model is not known).
     """
     if variant is None:
-        return _unknown(config), ""
+        other = wan_name(file_name)
+        return f"{other} (by the name of its file)" if other else _unknown(config), ""
     model = PRESETS[variant]
     settings = (
         f"Recommended: {model.width}x{model.height}, {model.base_num_frames} frames, shift {model.shift:g}, "
@@ -160,6 +180,8 @@ def _same_extras(config: WanConfig, name: str) -> bool:
 
 
 def _unknown(config: WanConfig) -> str:
+    if config.model_type == "t2v" and config.in_dim == PRESETS["I2V-14B-540P"].config.in_dim:
+        return "Wan 2.2 I2V 14B, high or low noise (an image-to-video model that reads no CLIP vision)"
     if _same_size(config, "I2V-14B-540P"):
         return "SkyReels-V2 I2V 14B, 540P or 720P (cannot be told apart by shape)"
     if _same_size(config, "DF-14B-540P"):

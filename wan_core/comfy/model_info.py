@@ -75,7 +75,8 @@ def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -
     name, source = variant_by_shape(config) if info is None else (info.variant, info.variant_source)
     if name is not None:
         return name, source
-    what = describe_model(config if info is None else info.config, None, None)[0]
+    file_name = "" if info is None else info.files[0].name
+    what = describe_model(config if info is None else info.config, None, None, file_name)[0]
     if info is None and not isinstance(patcher.model, SkyReelsV2):
         what = what.replace("has fps weights, this has none", "looks the same once another loader has read it")
     raise InputError(f"The model's file does not tell which it is: {what}; choose its name under variant.")
