@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from demo.dit import CONFIG
+from demo.files import DIT_FILE, WEIGHTS
 from tests.tiny import tiny_config
-from wan_core.config import PRESETS
+from wan_core.config import PRESETS, WanConfig
 from wan_core.errors import InputError
 from wan_core.segments import latent_frames
 from wan_core.variants import (
     ASYNC,
+    DEMO,
     IMAGE,
+    MODELS,
     MODES,
     TEXT,
     check_variant,
@@ -99,3 +103,10 @@ def test_a_file_that_names_one_of_wans_own_models_is_not_called_skyreels(file, n
 def test_an_image_model_that_reads_no_clip_vision_is_wan_2_2():
     config = replace(PRESETS["DF-14B-540P"].config, in_dim=36)
     assert describe_model(config, None, None)[0].startswith("Wan 2.2 I2V 14B, high or low noise")
+
+
+def test_the_demo_model_that_comes_with_the_pack_is_the_one_that_is_described():
+    assert replace(CONFIG, text_len=WanConfig.text_len) == MODELS[DEMO].config  # no file tells the number of tokens
+    assert (
+        describe_model(CONFIG, *guess_variant(CONFIG, None, WEIGHTS / DIT_FILE))[0] == "SkyReels-V2 Demo (by its shape)"
+    )
