@@ -64,6 +64,12 @@ def linear_latents(pixels: Tensor) -> Tensor:
     return torch.cat((now.flatten(2, 3), change, spare), dim=2).transpose(1, 2)
 
 
+def preview_factors() -> list[list[float]]:
+    """Return what turns latents into the red, green and blue (-1..1) of a cell's mean: [LATENT_CHANNELS][3]."""
+    plain = float(patterns()[0].sum())  # what the mean's pattern makes of a plain cell of value 1
+    return [[(channel == colour) / plain for colour in range(COLOUR_CHANNELS)] for channel in range(LATENT_CHANNELS)]
+
+
 def alone(latents: Tensor) -> Tensor:
     """Return for latents [B, 16, ...] of clips those of each latent frame's last picture, as key images have."""
     latents = latents.clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..demo.files import DIT_FILE, TEXT_FILE, VAE_FILE, WEIGHTS
+from ..demo.latents import preview_factors
 from ..demo.text import load_text_encoder, tokenize
 from ..wan_core.comfy.demo_models import load_demo_models
 
@@ -34,4 +35,5 @@ class SkyReelsV2DemoModels(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         """Load the files."""
         encoder = load_text_encoder(WEIGHTS / TEXT_FILE)
-        return io.NodeOutput(*load_demo_models(WEIGHTS / DIT_FILE, WEIGHTS / VAE_FILE, encoder, tokenize))
+        files = WEIGHTS / DIT_FILE, WEIGHTS / VAE_FILE
+        return io.NodeOutput(*load_demo_models(*files, encoder, tokenize, preview_factors()))

@@ -69,7 +69,7 @@ class CheckpointInfo:
         """Say in a few lines what was detected and which settings its authors recommend."""
         weights = self.dtype + (f" ({self.quantization})" if self.quantization else "")
         count = len(self.files)
-        name, settings = describe_model(self.config, self.variant, self.variant_source)
+        name, settings = describe_model(self.config, self.variant, self.variant_source, self.files[0].name)
         lines = [
             name,
             f"{self.config.num_layers} layers x {self.config.dim}, {self.config.num_heads} heads, {weights}, "
@@ -187,8 +187,9 @@ def _inspect(path: Path) -> tuple[CheckpointInfo, Naming]:
         expected = config.parameter_shapes()
         _check_complete(expected, entries)
         _check_tensors(expected, entries, quantization)
+        _check_latents(config)
     except CheckpointError as error:
-        raise CheckpointError("{path}: {error}", path=path, error=error) from error
+        raise CheckpointError("{error} The file is {path}.", error=error, path=path) from error
     variant, source = guess_variant(config, naming.marker, files[0])
     info = CheckpointInfo(
         path=path,
@@ -339,6 +340,15 @@ def _check_tensors(
                 shape=list(entry.shape),
                 wanted=list(shape),
             )
+
+
+def _check_latents(config: WanConfig) -> None:
+    """Refuse the models of another VAE's latents: Wan 2.2 5B."""
+    if config.out_dim != WanConfig.out_dim:
+        raise CheckpointError(
+            f"The model makes latents of {config.out_dim} channels, as Wan 2.2 5B does, where SkyReels-V2 and Wan 2.1 "
+            f"have {WanConfig.out_dim}; load it with Load Diffusion Model and sample it with ComfyUI's own nodes."
+        )
 
 
 def _main_dtype(entries: Mapping[str, TensorEntry], expected: Mapping[str, tuple[int, ...]]) -> str:

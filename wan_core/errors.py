@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from .words import Words
 
+PACK = "skyreels_v2"
+
 
 class SkyReelsError(ValueError):
     """Base of every error that a user of the pack can cause and fix.
@@ -25,6 +27,12 @@ class SkyReelsError(ValueError):
     def __str__(self) -> str:
         """Return the sentence in the language of whoever reads it: English unless the host knows better."""
         return SkyReelsError.speak(self.words)
+
+    def __init_subclass__(cls) -> None:
+        # ComfyUI imports a pack under the path of its folder, and its logs and error windows show an error's module
+        # before its name: let that be the pack's name
+        if not all(part.isidentifier() for part in cls.__module__.split(".")):
+            cls.__module__ = PACK
 
 
 class CheckpointError(SkyReelsError):

@@ -6,16 +6,27 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import PRESETS, WanConfig
+from .config import PRESETS, ReleasedModel, WanConfig
 from .errors import InputError
 
 _RELEASE = re.compile(r"(?<![a-z])(df|t2v|i2v)[-_. ]*(1[._]?3b|14b)[-_. ]*(540p|720p)", re.IGNORECASE)
+_WAN = re.compile(r"wan[-_. ]?2[-_. ]?([12])(?!\d)", re.IGNORECASE)
+_WAN_KIND = re.compile(r"(?<![a-z])(ti2v|t2v|i2v|flf2v|s2v)(?![a-z])", re.IGNORECASE)
+_WAN_SIZE = re.compile(r"(?<!\d)(1[._]3b|14b|5b)(?![a-z])", re.IGNORECASE)
+_WAN_NOISE = re.compile(r"(?<![a-z])(high|low)(?![a-z])|(high|low)[-_. ]?noise", re.IGNORECASE)
 _FOLDERS_READ = 4  # enough for models--Skywork--SkyReels-V2-.../snapshots/<revision>/transformer/
 _SOURCES = {"marker": "named by its marker key", "name": "by the name of its file or folder", "shape": "by its shape"}
 
 TEXT, IMAGE, ASYNC = "text to video", "image to video", "async"
 MODES = ("auto", TEXT, IMAGE, ASYNC)
-_MODES_OF = {"DF": (TEXT, IMAGE, ASYNC), "T2V": (TEXT,), "I2V": (IMAGE,)}
+_MODES_OF = {"DF": (TEXT, IMAGE, ASYNC), "T2V": (TEXT,), "I2V": (IMAGE,), "Demo": (TEXT, IMAGE, ASYNC)}
+
+DEMO = "Demo"  # the tiny model that comes with this pack, with the settings of its templates
+_TINY = WanConfig(dim=256, ffn_dim=768, num_heads=4, num_layers=6, freq_dim=128, text_dim=96, inject_sample_info=True)
+MODELS: dict[str, ReleasedModel] = {
+    **PRESETS,
+    DEMO: ReleasedModel(_TINY, base_num_frames=37, width=64, height=64, shift=5.0, guidance=4.0, steps=25),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ def recommended(variant: str, mode: str = "auto") -> tuple[Settings, str]:
     """Return what its authors recommend for a released model.
 
     Args:
-        variant: a name in PRESETS.
+        variant: a name in MODELS.
         mode: one of MODES; "auto" is image to video for an I2V model and text to video for the others.
 
     Returns:
@@ -58,14 +69,14 @@ def recommended(variant: str, mode: str = "auto") -> tuple[Settings, str]:
     Raises:
         InputError: the model was not released for this mode.
     """
-    model, modes = PRESETS[variant], _MODES_OF[variant.partition("-")[0]]
+    model, modes = MODELS[variant], _MODES_OF[variant.partition("-")[0]]
     mode = modes[0] if mode == "auto" else mode
     if mode not in modes:
         raise InputError(
             f"The model is {variant} and the mode {mode!r}, but this model was released for {' and '.join(modes)}: "
             'choose that mode or "auto", or load a DF model, which does all three.'
         )
-    shift, guidance = (5.0, 5.0) if mode == IMAGE else (model.shift, model.guidance)
+    shift, guidance = (5.0, 5.0) if mode == IMAGE and variant != DEMO else (model.shift, model.guidance)
     ar_step, block = (5, 5) if mode == ASYNC else (0, 1)
     size = (model.width, model.height, model.base_num_frames)
     return Settings(*size, model.steps, shift, guidance, ar_step, block), mode
@@ -76,9 +87,9 @@ def check_variant(config: WanConfig, variant: str) -> None:
 
     Sizes that were never released (pruned, distilled or test models) may go by any name of their kind.
     """
-    released = any(_same_size(config, name) for name in PRESETS)
+    released = any(_same_size(config, name) for name in MODELS)
     wrong_size = released and not _same_size(config, variant)
-    if wrong_size or config.model_type != PRESETS[variant].config.model_type:
+    if wrong_size or config.model_type != MODELS[variant].config.model_type:
         raise InputError(
             f"The variant chosen is {variant}, but the model has {config.num_layers} layers x {config.dim} and "
             f'{config.in_dim} input channels, which that one has not: choose "auto", or the model\'s own name.'
@@ -94,7 +105,7 @@ def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[st
         file: its first file; the names of the file and of the folders around it are read.
 
     Returns:
-        A name in PRESETS and what it rests on ("marker", "name" or "shape"), or (None, None).
+        A name in MODELS and what it rests on ("marker", "name" or "shape"), or (None, None).
     """
     if marker is not None and (named := _released_name(marker)):
         return named, "marker"
@@ -105,23 +116,39 @@ def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[st
         variant = _released_name(name)
         if variant and (is_skyreels or variant.startswith("DF")):
             return (variant, "name") if _same_size(config, variant) else variant_by_shape(config)
-    return variant_by_shape(config)
+    return (None, None) if not is_skyreels and wan_name(file.name) else variant_by_shape(config)
 
 
-def describe_model(config: WanConfig, variant: str | None, source: str | None) -> tuple[str, str]:
+def wan_name(file_name: str) -> str | None:
+    """Return which of Wan's own models a file's name spells, such as "Wan 2.2 T2V 14B, high noise", or None."""
+    version = _WAN.search(file_name)
+    if version is None:
+        return None
+    rest = file_name[version.end() :]
+    found = [
+        match[1].upper().replace("_", ".") for pattern in (_WAN_KIND, _WAN_SIZE) if (match := pattern.search(rest))
+    ]
+    noise = _WAN_NOISE.search(rest) if version[1] == "2" else None
+    half = f", {(noise[1] or noise[2]).lower()} noise" if noise else ""
+    return " ".join([f"Wan 2.{version[1]}", *found]) + half
+
+
+def describe_model(config: WanConfig, variant: str | None, source: str | None, file_name: str = "") -> tuple[str, str]:
     """Say in words which model it is.
 
     Args:
         config: its architecture.
-        variant: name in PRESETS, or None.
+        variant: name in MODELS, or None.
         source: what the variant rests on, from guess_variant.
+        file_name: of its first file, which may name one of Wan's own models; "" where it is not known.
 
     Returns:
         The model, and the settings its authors recommend ("" where the model is not known).
     """
     if variant is None:
-        return _unknown(config), ""
-    model = PRESETS[variant]
+        other = wan_name(file_name)
+        return f"{other} (by the name of its file)" if other else _unknown(config), ""
+    model = MODELS[variant]
     settings = (
         f"Recommended: {model.width}x{model.height}, {model.base_num_frames} frames, shift {model.shift:g}, "
         f"guidance {model.guidance:g}, {model.steps} steps"
@@ -145,21 +172,23 @@ def variant_by_shape(config: WanConfig) -> tuple[str | None, str | None]:
     Args:
         config: the architecture.
     """
-    fits = [name for name in PRESETS if _same_size(config, name) and _same_extras(config, name)]
+    fits = [name for name in MODELS if _same_size(config, name) and _same_extras(config, name)]
     return (fits[0], "shape") if len(fits) == 1 else (None, None)
 
 
 def _same_size(config: WanConfig, name: str) -> bool:
-    released = PRESETS[name].config
+    released = MODELS[name].config
     ours = (config.model_type, config.in_dim, config.dim, config.num_layers)
     return ours == (released.model_type, released.in_dim, released.dim, released.num_layers)
 
 
 def _same_extras(config: WanConfig, name: str) -> bool:
-    return config.inject_sample_info == PRESETS[name].config.inject_sample_info
+    return config.inject_sample_info == MODELS[name].config.inject_sample_info
 
 
 def _unknown(config: WanConfig) -> str:
+    if config.model_type == "t2v" and config.in_dim == PRESETS["I2V-14B-540P"].config.in_dim:
+        return "Wan 2.2 I2V 14B, high or low noise (an image-to-video model that reads no CLIP vision)"
     if _same_size(config, "I2V-14B-540P"):
         return "SkyReels-V2 I2V 14B, 540P or 720P (cannot be told apart by shape)"
     if _same_size(config, "DF-14B-540P"):

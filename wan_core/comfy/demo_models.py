@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import comfy.latent_formats
 import comfy.sd
 import comfy.utils
 import torch
@@ -87,7 +88,32 @@ def load_vae(path: Path) -> Any:
     return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path)))
 
 
-def load_demo_models(transformer: Path, vae: Path, encoder: nn.Module, tokenize: Tokenize) -> tuple[Any, Any, Any]:
+class DemoLatents(comfy.latent_formats.Wan21):
+    """The latents of the embedded VAE: scaled as Wan's, with other colours in a preview.
+
+    Args:
+        preview_factors: red, green and blue of each latent channel.
+    """
+
+    latent_rgb_factors_bias = (0.0, 0.0, 0.0)
+
+    def __init__(self, preview_factors: list[list[float]]):
+        super().__init__()
+        self.latent_rgb_factors = preview_factors
+        self.taesd_decoder_name = None  # the tiny VAEs for Wan's latents would show nothing of these
+
+
+def load_transformer(path: str, preview_factors: list[list[float]], disable_dynamic: bool = False) -> Any:
+    """Return the embedded transformer as a MODEL whose previews show its colours; arguments as `load_model`'s."""
+    patcher = load_model(path, disable_dynamic=disable_dynamic)
+    patcher.model.latent_format = DemoLatents(preview_factors)
+    patcher.cached_patcher_init = (load_transformer, (path, preview_factors))
+    return patcher
+
+
+def load_demo_models(
+    transformer: Path, vae: Path, encoder: nn.Module, tokenize: Tokenize, preview_factors: list[list[float]]
+) -> tuple[Any, Any, Any]:
     """Load the embedded models.
 
     Args:
@@ -95,6 +121,7 @@ def load_demo_models(transformer: Path, vae: Path, encoder: nn.Module, tokenize:
         vae: its file.
         encoder: see `demo_clip`.
         tokenize: see `demo_clip`.
+        preview_factors: see `DemoLatents`.
 
     Returns:
         MODEL, CLIP and VAE.
@@ -108,4 +135,4 @@ def load_demo_models(transformer: Path, vae: Path, encoder: nn.Module, tokenize:
                 f"{path} is missing, but it is part of this node pack: install the pack again, or train the models "
                 "with python -m demo.train"
             )
-    return load_model(transformer), demo_clip(encoder, tokenize), load_vae(vae)
+    return load_transformer(str(transformer), preview_factors), demo_clip(encoder, tokenize), load_vae(vae)

@@ -7,7 +7,7 @@ from typing import Any
 from ..checkpoint import CheckpointInfo, inspect_checkpoint
 from ..config import PRESETS, WanConfig
 from ..errors import CheckpointError, InputError
-from ..variants import Settings, check_variant, describe_model, recommended, variant_by_shape
+from ..variants import DEMO, MODELS, Settings, check_variant, describe_model, recommended, variant_by_shape
 from .base_model import SkyReelsV2
 from .checks import check_model
 from .frame_rate import FRAME_RATE, model_file
@@ -58,13 +58,14 @@ def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[str
     name, source = told_variant(patcher, info, config) if variant == AUTO else (variant, None)
     check_variant(config, name)
     settings, mode = recommended(name, mode)
+    steps = f"{settings.steps}" if name == DEMO else f"{settings.steps} to 50"
     lines = (
         describe_model(config, name, source)[0],
         "the MODEL does not say which file it is from" if info is None else file_line(info),
         f"{config.num_layers} layers x {config.dim}, {config.num_heads} heads, {config.in_dim} input channels",
         frame_rate_state(patcher, info, config, name),
         f"Recommended for {mode}: {settings.width}x{settings.height}, {settings.base_num_frames} frames at "
-        f"{settings.fps} fps, shift {settings.shift:g}, cfg {settings.guidance:g}, {settings.steps} to 50 steps, "
+        f"{settings.fps} fps, shift {settings.shift:g}, cfg {settings.guidance:g}, {steps} steps, "
         f"ar_step {settings.ar_step}, causal_block_size {settings.causal_block_size}",
     )
     return "\n".join(lines), settings
@@ -75,7 +76,8 @@ def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -
     name, source = variant_by_shape(config) if info is None else (info.variant, info.variant_source)
     if name is not None:
         return name, source
-    what = describe_model(config if info is None else info.config, None, None)[0]
+    file_name = "" if info is None else info.files[0].name
+    what = describe_model(config if info is None else info.config, None, None, file_name)[0]
     if info is None and not isinstance(patcher.model, SkyReelsV2):
         what = what.replace("has fps weights, this has none", "looks the same once another loader has read it")
     raise InputError(f"The model's file does not tell which it is: {what}; choose its name under variant.")
@@ -93,6 +95,6 @@ def frame_rate_state(patcher: Any, info: CheckpointInfo | None, config: WanConfi
     attached = patcher.get_attachment(FRAME_RATE)
     if attached is not None:
         return f"frame-rate weights: attached for {attached} fps"
-    if PRESETS[variant].config.inject_sample_info or (info is not None and info.config.inject_sample_info):
+    if MODELS[variant].config.inject_sample_info or (info is not None and info.config.inject_sample_info):
         return "frame-rate weights: dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
     return "no frame-rate weights"

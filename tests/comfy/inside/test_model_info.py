@@ -144,3 +144,28 @@ def test_a_model_that_nothing_tells_apart_is_asked_about(pack: ModuleType, info:
     assert info(patcher, "DF-14B-720P")["width"] == 1280
     with pytest.raises(ValueError, match=r"variant chosen is DF-1.3B-540P, but the model has 40 layers x 5120"):
         info(patcher, "DF-1.3B-540P")
+
+
+def test_the_packs_own_demo_model_is_described_with_the_settings_of_its_templates(
+    pack_nodes: dict[str, Any], info: Any
+) -> None:
+    model = pack_nodes["SkyReelsV2DemoModels"].execute().args[0]
+    found = info(model.clone())
+    text = found.pop("info")
+    assert found == {
+        "width": 64,
+        "height": 64,
+        "base_num_frames": 37,
+        "steps": 25,
+        "shift": 5.0,
+        "cfg": 4.0,
+        "fps": 24,
+        "ar_step": 0,
+        "causal_block_size": 1,
+    }
+    assert text.startswith("SkyReels-V2 Demo (by its shape)\nskyreels_v2_demo_df.safetensors: float16\n")
+    assert "read by the samplers' fps" in text and "cfg 4, 25 steps" in text
+    assert {**info(model, mode="image to video"), "info": ""} == {**found, "info": ""}
+    assert (info(model, mode="async")["ar_step"], info(model, mode="async")["causal_block_size"]) == (5, 5)
+    with pytest.raises(ValueError, match=r"variant chosen is DF-1\.3B-540P, but the model has 6 layers x 256"):
+        info(model, "DF-1.3B-540P")

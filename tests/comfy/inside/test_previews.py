@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import comfy.latent_formats
 import comfy.taesd.taehv
 import comfy.utils
 import folder_paths
@@ -86,3 +87,41 @@ def test_the_tiny_autoencoder_shows_whole_pixels_for_each_model_call(
     monkeypatch.setattr(latent_preview.args, "preview_method", LatentPreviewMethod.TAESD)
     sample(pack, models, 1)
     check(pictures, CALLS, 64)
+
+
+@pytest.mark.parametrize(
+    "method", [LatentPreviewMethod.Latent2RGB, LatentPreviewMethod.TAESD, LatentPreviewMethod.Auto]
+)
+def test_a_preview_of_the_demo_model_has_the_colours_of_the_decoded_frame(
+    pack: ModuleType,
+    pack_nodes: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    method: LatentPreviewMethod,
+) -> None:
+    shapes = importlib.import_module(f"{pack.__name__}.demo.shapes")
+    model, _clip, vae = pack_nodes["SkyReelsV2DemoModels"].execute().args
+    monkeypatch.setattr(latent_preview.args, "preview_method", method)
+    for clip in shapes.render(shapes.draw_clips(8, 7), 9):
+        latents = vae.encode(clip)
+        previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        shown = previewer.decode_latent_to_preview_image("JPEG", model.model.process_latent_in(latents))[1]
+        frame = vae.decode(latents).reshape(clip.shape)[0]
+        blurred = torch.nn.functional.interpolate(frame.movedim(-1, 0)[None], size=(8, 8), mode="area")[0].movedim(
+            0, -1
+        )
+        error = torch.from_numpy(np.asarray(shown) / 255.0) - blurred
+        assert error.abs().mean() < 0.06  # of 1; the factors of Wan's own VAE miss by 0.2 to 0.5
+        plain = blurred.std(dim=(0, 1)) < 1  # all cells: no colour may be far off on average
+        assert error.mean(dim=(0, 1))[plain].abs().max() < 0.03
+
+
+def test_a_demo_model_that_the_host_loads_again_keeps_its_previews(pack_nodes: dict[str, Any]) -> None:
+    model = pack_nodes["SkyReelsV2DemoModels"].execute().args[0]
+    load, arguments = model.cached_patcher_init
+    again = load(*arguments, disable_dynamic=True)
+    assert again.model.latent_format.latent_rgb_factors == model.model.latent_format.latent_rgb_factors
+    assert again.model.latent_format.latent_rgb_factors != latent_preview_factors_of_wan()
+
+
+def latent_preview_factors_of_wan() -> Any:
+    return comfy.latent_formats.Wan21().latent_rgb_factors
