@@ -97,7 +97,15 @@ class RollingRun(CachedRun):
         super().__init__(model, num_layers, device)
         self.window = window
 
-    def __call__(self, x: Tensor, t: Tensor, row: RollingRow, key: Hashable = None, **inputs: Any) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        row: RollingRow,
+        key: Hashable = None,
+        model: Callable[..., Tensor] | None = None,
+        **inputs: Any,
+    ) -> Tensor:
         """Predict the velocity of a block.
 
         Args:
@@ -105,6 +113,7 @@ class RollingRun(CachedRun):
             t: timesteps [B, f].
             row: where the block stands.
             key: whose keys and values these are: cond and uncond have their own.
+            model: called in place of the run's, such as a copy of it on another device.
             inputs: handed to the model (context, fps, ...).
 
         Returns:
@@ -128,7 +137,7 @@ class RollingRun(CachedRun):
                 "leave out model calls, such as EasyCache, or that change the guidance on the way."
             )
         cache.begin(row.start, row.behind if row.keep else row.first, self.window.sink_frames)
-        return self.call(cache, x, t, frames, **inputs)
+        return self.call(cache, x, t, frames, model, **inputs)
 
 
 def model_denoise(run: RollingRun, **inputs: Any) -> RollingDenoise:

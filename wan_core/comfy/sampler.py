@@ -20,7 +20,7 @@ from ..sampling import FULL_NOISE, row_sigmas
 from .causal_cache import HostCausalRun, causal_cache
 from .cfg_range import FRAME_PROGRESS
 from .checks import check_model
-from .frame_noise import frame_noise, set_frame_sigmas
+from .frame_noise import add_frame_noise, set_frame_sigmas
 from .memory_ladder import MemoryLadder
 from .run_plan import ForcingOptions, plan_run
 from .transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
@@ -95,8 +95,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise.to(noise))
         run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
         model_options = extra_args["model_options"]
+        add_frame_noise(model_options)
         with (
-            frame_noise(guider.inner_model, model_options),
             causal_cache(guider, model_options, plan, options.cached_block_size, noise) as run.cache,
             tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
         ):

@@ -63,7 +63,8 @@ class HostWanModel(WanModel):
         options = {} if transformer_options is None else transformer_options
         run, pieces = options.get(CAUSAL_RUN), options.get(PIECES, 1)
         if run is not None and run.takes(x, options):
-            return run(x, timestep, options, context=context, clip_fea=clip_fea, fps=fps, pieces=pieces)
+            inputs = {"context": context, "clip_fea": clip_fea, "fps": fps, "pieces": pieces}
+            return run(x, timestep, options, model=self.predict, **inputs)
         return self.predict(
             x,
             timestep,
