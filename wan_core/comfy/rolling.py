@@ -35,7 +35,8 @@ from ..rolling import (
 from ..sampler import leading_pinned
 from ..sampling import exact_timesteps
 from .causal_cache import by_condition, cache_need, free_place, kept_on
-from .checks import check_conditioning, check_latent, check_rolling_model
+from .checks import check_latent, check_rolling_model
+from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
 from .frame_noise import WRAPPER_KEY, add_frame_noise, set_frame_sigmas
 from .memory_estimate import Preparation, need_with_cache
 from .memory_ladder import MemoryLadder
@@ -149,6 +150,7 @@ class RollingSampler(comfy.samplers.Sampler):
             InputError: the window's keys and values fit nowhere.
         """
         options, model_options = self.options, extra_args["model_options"]
+        refuse_unread_conditions(guider)
         steps, seed = len(sigmas) - 1, extra_args.get("seed") or 0
         model, known = guider.inner_model, self.known
         batch, channels, _, height, width = noise.shape
@@ -298,6 +300,10 @@ def roll(
     conditions = {"positive": positive, **({"negative": negative} if guided else {})}
     for name, conditioning in conditions.items():
         check_conditioning(model.model, conditioning or [], name)
+    each_block = "rolling makes one block after the other: remove the node"
+    for name, conditioning in conditions.items():
+        refuse_beside_the_clip({name: [held for _, held in conditioning or []]}, each_block)
+    refuse_block_patches(model.model_options.get("transformer_options", {}), each_block)
     check_sigmas(options.sigmas)
     options.window.check(options.chunk_frames)
     frames, prefix = samples.shape[2], known_prefix(latent)

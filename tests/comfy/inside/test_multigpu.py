@@ -6,6 +6,7 @@ Not collected in hosts that have no such node (see conftest.py).
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,8 @@ def split(monkeypatch: pytest.MonkeyPatch) -> Patch:
     monkeypatch.setattr(comfy.model_management, "get_all_torch_devices", lambda exclude_current=False: DEVICES)
 
     def of(model: Any) -> Any:
+        gc.collect()  # core's list of loaded models stumbles over a MODEL that is gone
+        comfy.model_management.cleanup_models()
         made = comfy.multigpu.create_multigpu_deepclones(model, 2, reuse_loaded=True)
         assert len(made.get_additional_models_with_key("multigpu")) == 1
         return made
