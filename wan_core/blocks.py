@@ -73,6 +73,14 @@ class Layers:
         return nn.Parameter(torch.zeros(*shape, device=self.device, dtype=self.dtype))
 
 
+@dataclass(frozen=True)
+class Patched:
+    """What a host's patches after a block are shown besides the tokens."""
+
+    video: Tensor  # [B, C, F, H, W], noisy and padded to whole patches
+    time: Tensor  # [B, T, dim], time embeddings before their projection
+
+
 @dataclass
 class BlockInputs:
     """What a block needs beside its tokens; the same for every block of one forward pass."""
@@ -86,6 +94,7 @@ class BlockInputs:
     cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
     pieces: int = 1  # parts of the tokens that are computed one after the other, where memory is short
     cached_tokens: int = 0  # tokens of a block as the cache keeps it
+    patched: Patched | None = None  # None where no host's patches are asked
 
 
 def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
@@ -165,7 +174,8 @@ class WanSelfAttention(nn.Module):
         else:
             x = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
-            x = patch({"x": x, "q": q, "k": k, "transformer_options": options})
+            by_head = {name: tokens.unflatten(-1, (self.num_heads, -1)) for name, tokens in (("q", q), ("k", k))}
+            x = patch({"x": x, **by_head, "transformer_options": options})
         del q, k, v  # three tensors of the size of the one that the next line makes
         return self.o(x)
 
@@ -341,3 +351,15 @@ def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, i
         "transformer_options": inputs.transformer_options,
     }
     return replacement(args, {"original_block": original_block})["img"]
+
+
+def run_after_block(x: Tensor, inputs: BlockInputs) -> Tensor:
+    """Return the tokens [B, L, C] after the host's patches for the end of a block, in the order they were added."""
+    options, shown = inputs.transformer_options, inputs.patched
+    for patch in options.get("patches", {}).get("double_block", ()):
+        assert shown is not None, "patches come with a host"
+        x = patch({
+            "img": x, "x": shown.video, "vec": shown.time, "block_index": options["block_index"], "img_offset": 0,
+            "transformer_options": options,
+        })["img"]  # fmt: skip
+    return x

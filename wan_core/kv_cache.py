@@ -78,7 +78,8 @@ class KeptTokens:
             self.blocks.append(x[:, start : start + block_tokens].to(self.device or x.device, copy=True))
         if not before:
             return x
-        return torch.cat((*before, x), dim=1) if before[0].device == x.device else gathered((*before, x))
+        at_hand = all(block.device == x.device for block in before)
+        return torch.cat((*before, x), dim=1) if at_hand else gathered((*before, x))
 
 
 def gathered(parts: Sequence[Tensor]) -> Tensor:
@@ -194,10 +195,12 @@ class CachedRun:
         for cache in self.caches.values():
             cache.move(device)
 
-    def call(self, cache: KVCache, x: Tensor, t: Tensor, block_size: int, **inputs: Any) -> Tensor:
+    def call(
+        self, cache: KVCache, x: Tensor, t: Tensor, block_size: int, model: Callable[..., Tensor] | None, **inputs: Any
+    ) -> Tensor:
         """Call the model with a cache that has begun; what it keeps counts once the call has come to its end."""
         try:
-            velocity = self.model(x, t, causal_block_size=block_size, cache=cache, **inputs)
+            velocity = (model or self.model)(x, t, causal_block_size=block_size, cache=cache, **inputs)
         except BaseException:
             cache.cancel()  # some layers have kept their part already
             raise
@@ -233,7 +236,15 @@ class CausalRun(CachedRun):
         self.block_size = block_size
         self.sink_blocks = sink_blocks
 
-    def __call__(self, x: Tensor, t: Tensor, row: Progress, key: Hashable = None, **inputs: Any) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        row: Progress,
+        key: Hashable = None,
+        model: Callable[..., Tensor] | None = None,
+        **inputs: Any,
+    ) -> Tensor:
         """Predict the velocity of the frames that are at work.
 
         Args:
@@ -241,6 +252,7 @@ class CausalRun(CachedRun):
             t: timesteps [B, f].
             row: how far the clip is.
             key: whose keys and values these are: cond and uncond have their own, and may join late or miss rows.
+            model: called in place of the run's, such as a copy of it on another device.
             inputs: handed to the model (context, fps, ...).
 
         Returns:
@@ -252,7 +264,7 @@ class CausalRun(CachedRun):
         first = cache.end - row.start
         behind = -(-(row.busy_end - row.start) // block) * block
         at_work = slice(first, behind)  # slicing ends at the last frame, when the last block is a short one
-        computed = self.call(cache, x[:, :, at_work], t[:, at_work], block, **inputs)
+        computed = self.call(cache, x[:, :, at_work], t[:, at_work], block, model, **inputs)
         velocity = computed.new_zeros(*computed.shape[:2], *x.shape[2:])  # image-to-video models take more channels in
         velocity[:, :, at_work] = computed
         return velocity

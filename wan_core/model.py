@@ -12,6 +12,8 @@ Sources: Wan et al. 2025 (Wan 2.1), Chen et al. 2025 (SkyReels-V2), Chen et al. 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,8 +27,10 @@ from .blocks import (
     Layers,
     MLPProj,
     ModulatedNorm,
+    Patched,
     WanAttentionBlock,
     modulated_norm,
+    run_after_block,
     run_replaced,
 )
 from .config import IMAGE_DIM, WanConfig
@@ -138,6 +142,7 @@ class WanModel(nn.Module):
         transformer_options: dict[str, Any] | None = None,
         cache: KVCache | None = None,
         pieces: int = 1,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         """Predict the velocity of a noisy latent video.
 
@@ -153,6 +158,7 @@ class WanModel(nn.Module):
             cache: finished frames that stand before those of `x`, with causal attention; see `wan_core.kv_cache`.
             pieces: parts of the tokens that attention and feed-forward compute one after the other: the same result
                 in less memory, somewhat slower. With gradients or under torch.compile it is not looked at.
+            references: latents [B, in_dim, f, h, w] that are seen beside the video and not made; with one timestep.
 
         Returns:
             Velocity, noise minus video, [B, out_dim, F, H, W].
@@ -161,24 +167,33 @@ class WanModel(nn.Module):
             InputError: a tensor has another width than the model, or `t` another number of frames than `x`.
         """
         self.check(x, t, context)
+        if references and t.ndim == 2 and t.shape[1] != 1:
+            raise InputError(
+                f"There are timesteps for {t.shape[1]} latent frames, but with references the clip has one noise "
+                "level: give one timestep for all."
+            )
         options = {} if transformer_options is None else transformer_options
         frames, height, width = x.shape[2:]
 
-        x = self.pad_to_patches(x)
+        x, *beside = (self.pad_to_patches(each) for each in (x, *references))
         grid = options["grid_sizes"] = self.grid_of(x)
         e, modulation = self.embed_time(t, fps, x)
         inputs = BlockInputs(
             modulation=modulation,
-            rotary=self.rotary(grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end),
+            rotary=self.rotary(
+                grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end,
+                tuple(self.grid_of(each) for each in beside),
+            ),
             context=self.embed_context(context, clip_fea),
             image_tokens=None if clip_fea is None else clip_fea.shape[-2],
             block_tokens=causal_block_size * grid[1] * grid[2],
             transformer_options=options,
             pieces=pieces,
             cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
-        )
+            patched=Patched(x, e),
+        )  # fmt: skip
         # the first block's tokens get no name here: they would lie beside those of every later block
-        tokens = self.run_blocks(self.embed_patches(x), inputs, cache)
+        tokens = self.run_blocks(self.embed_all(x, beside), inputs, cache)[:, : math.prod(grid)]
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
 
     def check(self, x: Tensor, t: Tensor, context: Tensor) -> None:
@@ -221,6 +236,12 @@ class WanModel(nn.Module):
         """Return the tokens [B, L, dim] of a padded latent video [B, C, F, H, W], frame after frame."""
         return self.patch_embedding(x.float()).to(x.dtype).flatten(2).transpose(1, 2).contiguous()
 
+    def embed_all(self, x: Tensor, references: Sequence[Tensor]) -> Tensor:
+        """Return the tokens [B, L, dim] of a video and then those of its references, all padded [B, C, F, H, W]."""
+        if not references:
+            return self.embed_patches(x)
+        return torch.cat([self.embed_patches(each) for each in (x, *references)], dim=1)
+
     def embed_time(self, t: Tensor, fps: int | Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return time embeddings [B, T, dim] and the six modulations [B, T, 6, dim], in the dtype of `like`."""
         batch = t.shape[0]
@@ -247,6 +268,7 @@ class WanModel(nn.Module):
         device: torch.device,
         rope_options: dict[str, float] | None,
         first_frame: int = 0,
+        references: tuple[tuple[int, int, int], ...] = (),
     ) -> Rotary:
         """Return the rotary table of a token grid, made once for one grid after another.
 
@@ -255,12 +277,13 @@ class WanModel(nn.Module):
             device: where the table lies.
             rope_options: ComfyUI's shift_t/y/x and scale_t/y/x.
             first_frame: latent frames that stand before the grid.
+            references: grids of what is seen beside it.
         """
         rope = rope_options or {}
         scale_t, scale_y, scale_x = (rope.get(f"scale_{axis}", 1.0) for axis in "tyx")
         shift_t, shift_y, shift_x = (rope.get(f"shift_{axis}", 0.0) for axis in "tyx")
         offset, scale = (shift_t + scale_t * first_frame, shift_y, shift_x), (scale_t, scale_y, scale_x)
-        wanted = (grid, self.config.dim // self.config.num_heads, device, offset, scale)
+        wanted = (grid, self.config.dim // self.config.num_heads, device, offset, scale, references)
         if self.last_rotary is None or self.last_rotary[0] != wanted:
             with torch.inference_mode(False):  # a table made while sampling has to serve in training as well
                 self.last_rotary = wanted, self.rotary_kernel.table(*wanted)
@@ -277,6 +300,7 @@ class WanModel(nn.Module):
             inputs.cache = None if cache is None else cache.layers[index]
             replacement = replacements.get(("double_block", index))
             x = block(x, inputs) if replacement is None else run_replaced(replacement, block, x, inputs)
+            x = run_after_block(x, inputs)
         return x
 
     def unpatchify(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:

@@ -107,7 +107,15 @@ class RollingRun(CachedRun):
         super().__init__(model, num_layers, device)
         self.window = window
 
-    def __call__(self, x: Tensor, t: Tensor, row: RollingRow, key: Hashable = None, **inputs: Any) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        row: RollingRow,
+        key: Hashable = None,
+        model: Callable[..., Tensor] | None = None,
+        **inputs: Any,
+    ) -> Tensor:
         """Predict the velocity of a block.
 
         Args:
@@ -115,6 +123,7 @@ class RollingRun(CachedRun):
             t: timesteps [B, f].
             row: where the block stands.
             key: whose keys and values these are: cond and uncond have their own.
+            model: called in place of the run's, such as a copy of it on another device.
             inputs: handed to the model (context, fps, ...).
 
         Returns:
@@ -142,7 +151,7 @@ class RollingRun(CachedRun):
                 finished=row.first,
             )
         cache.begin(row.start, row.behind if row.keep else row.first, self.window.sink_frames)
-        return self.call(cache, x, t, frames, **inputs)
+        return self.call(cache, x, t, frames, model, **inputs)
 
 
 def model_denoise(run: RollingRun, **inputs: Any) -> RollingDenoise:

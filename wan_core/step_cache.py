@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 from types import TracebackType
 
 import torch
@@ -119,6 +120,12 @@ class History:
         self.error = velocity.new_zeros(frames, dtype=torch.float32)  # mean square of the last forecast's error
         self.power = velocity.new_zeros(frames, dtype=torch.float32)  # mean square of the velocity
 
+    def move(self, device: torch.device) -> None:
+        """Have what is kept on the device that the condition is computed on now."""
+        self.newest, self.older, self.error, self.power = (
+            kept.to(device) for kept in (self.newest, self.older, self.error, self.power)
+        )
+
     def distance(self, levels: Tensor) -> Tensor:
         """Return what the error of a forecast at levels [F] is proportional to: h, or h * (h + last h) of a line."""
         ahead = (levels - self.levels[0]).abs()
@@ -182,6 +189,7 @@ class StepCache:
         self.histories: dict[Hashable, History] = {}
         self.reused = torch.zeros(0, dtype=torch.int64)  # [F], forecasts in a row
         self.spent = torch.zeros(0)  # [F], the expected errors of these forecasts, added up
+        self.lock = Lock()  # a host may compute the conditions in threads, each on a device of its own
         self.moment: Moment | None = None
         self.seen: set[Hashable] = set()  # the conditions that were asked for at this moment
         self.due: list[slice] = []
@@ -214,26 +222,38 @@ class StepCache:
         Returns:
             Velocity [conditions * B, C, F, H, W].
         """
-        self.meet(keys, moment)
-        levels = log_snr(moment.sigmas)
-        blocks, frames = moment.blocks(), len(moment.sigmas)
-        known = [self.histories[key] for key in keys if key in self.histories]
-        end = self.end_of_work(moment)
-        if len(known) < len(keys):  # a condition that joins now: nothing of it can be forecast
-            end = blocks[-1].stop if moment.causal and blocks else frames
-        self.report.calls += len(keys)
-        self.report.blocks += len(keys) * len(blocks)
-        self.report.reused += len(keys) * sum(block.start >= end for block in blocks)
+        levels, frames = log_snr(moment.sigmas), len(moment.sigmas)
+        with self.lock:
+            self.meet(keys, moment)
+            known = [self.histories[key] for key in keys if key in self.histories]
+            end = self.end_to_compute(moment, all_known=len(known) == len(keys))
+            self.count(len(keys), moment, end)
         if end == 0:
-            self.report.skipped += len(keys)
             return torch.cat([history.forecast(levels) for history in known])
         parts = []
         for key, part in zip(keys, compute(end).chunk(len(keys)), strict=True):
-            history = self.histories.setdefault(key, History(part))
+            with self.lock:
+                history = self.histories.setdefault(key, History(part))
+            history.move(part.device)
             behind = history.forecast(levels)[:, :, end:]
             history.keep(part, levels, slice(end))
             parts.append(torch.cat((part[:, :, :end], behind), dim=2) if end < frames else part)
         return torch.cat(parts)
+
+    def end_to_compute(self, moment: Moment, all_known: bool) -> int:
+        """Return the frame behind the last one that a call computes, 0 for none; one that joins now computes all."""
+        if all_known:
+            return self.end_of_work(moment)
+        blocks = moment.blocks()
+        return blocks[-1].stop if moment.causal and blocks else len(moment.sigmas)
+
+    def count(self, conditions: int, moment: Moment, end: int) -> None:
+        """Take a call of so many conditions that computes the frames before `end` into the report."""
+        blocks = moment.blocks()
+        self.report.calls += conditions
+        self.report.blocks += conditions * len(blocks)
+        self.report.reused += conditions * sum(block.start >= end for block in blocks)
+        self.report.skipped += conditions * (end == 0)
 
     def meet(self, keys: Sequence[Hashable], moment: Moment) -> None:
         """Decide once for a moment, whatever the number of calls that its conditions come in."""

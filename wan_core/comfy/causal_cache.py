@@ -21,7 +21,8 @@ from ..forward_memory import kept_bytes, seen_bytes
 from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
 from .cfg_range import predict_in_range
-from .frame_noise import take_frame_sigmas
+from .frame_noise import FrameNoise
+from .multigpu import patchers_of
 from .run_plan import RunPlan
 from .step_cache import reuse_steps
 from .transformer import CAUSAL_RUN, WANTED_FRAMES
@@ -36,7 +37,7 @@ LOOKING_AT_THE_CLIP = (
     "sampler_pre_cfg_function",
 )
 # wrappers that know which frames are not computed
-OUR_OWN = (take_frame_sigmas, predict_in_range, reuse_steps)
+OUR_OWN = (predict_in_range, reuse_steps)
 
 
 class HostCausalRun:
@@ -58,7 +59,14 @@ class HostCausalRun:
         )
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], **inputs: Any) -> torch.Tensor:
-        """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own."""
+        """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own.
+
+        Args:
+            x: noisy latents [conditions * B, C, F, H, W].
+            t: timesteps [conditions * B, F].
+            options: transformer_options of the call.
+            inputs: `model`, the transformer that was called, and what it is handed (context, fps, ...).
+        """
         assert self.row is not None, "ask takes() first"
         row = self.row
         if WANTED_FRAMES in options:  # the step cache forecasts the blocks behind
@@ -110,13 +118,13 @@ def causal_cache(
     place = None
     if can_cache(plan, block_size, guider, model_options):
         frames = latents.shape[2] - block_size
-        need = cache_need(guider.inner_model, guider.conds, latents.shape, frames)
+        need = cache_need(guider.model_patcher, guider.conds, latents.shape, frames)
         place = free_place(guider, need, latents, frames_at_work(plan.rows, block_size))
     if place is None:
         yield None
         return
     transformer = guider.inner_model.diffusion_model
-    with CausalRun(transformer.predict, len(transformer.blocks), block_size, place) as run:
+    with CausalRun(transformer.predict, len(transformer.blocks), block_size, kept_on(place, latents)) as run:
         host_run = HostCausalRun(run)
         options[CAUSAL_RUN] = host_run
         try:
@@ -145,7 +153,7 @@ def looked_at(guider: Any, model_options: dict[str, Any]) -> bool:
     options = model_options["transformer_options"]
     kinds = comfy.patcher_extension.WrappersMP
     wrapped = any(
-        wrapper not in OUR_OWN
+        wrapper not in OUR_OWN and not isinstance(wrapper, FrameNoise)
         for kind in (kinds.APPLY_MODEL, kinds.DIFFUSION_MODEL, kinds.CALC_COND_BATCH, kinds.PREDICT_NOISE)
         for wrapper in comfy.patcher_extension.get_all_wrappers(kind, options)
     )
@@ -161,28 +169,31 @@ class CacheNeed:
     """The memory that a cache of finished blocks takes, in bytes.
 
     Attributes:
-        kept: keys and values in all layers, of all conditions.
+        kept: keys and values in all layers, of all conditions that one device computes.
+        devices: how many devices compute.
         seen: what a model call that looks at them takes for it on its own device, wherever they are kept.
     """
 
     kept: int
     seen: int
+    devices: int = 1
 
 
-def cache_need(model: Any, conds: dict[str, Any], shape: Sequence[int], frames: int) -> CacheNeed:
+def cache_need(patcher: Any, conds: dict[str, Any], shape: Sequence[int], frames: int) -> CacheNeed:
     """Return what a cache takes.
 
     Args:
-        model: the BaseModel.
+        patcher: the MODEL.
         conds: a guider's conditions; each has keys and values of its own, and is computed by itself.
         shape: [B, C, F, H, W] of the latents.
         frames: latent frames that are kept.
     """
     batch, _, _, height, width = shape
+    model, devices = patcher.model, len(patchers_of(patcher))
     dtype = model.manual_cast_dtype or model.get_dtype()
     cached = model.diffusion_model.config, batch, (frames, height, width), dtype.itemsize
     conditions = sum(len(conditions or ()) for conditions in conds.values())
-    return CacheNeed(kept_bytes(*cached) * conditions, seen_bytes(*cached))
+    return CacheNeed(kept_bytes(*cached) * -(-conditions // devices), seen_bytes(*cached), devices)
 
 
 def call_bytes(model: Any, shape: Sequence[int], at_work: int, need: CacheNeed) -> float:
@@ -199,7 +210,9 @@ def call_bytes(model: Any, shape: Sequence[int], at_work: int, need: CacheNeed) 
 
 
 def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int) -> torch.device | None:
-    """Return the device that has room for the cache beside a model call: the model's, else the CPU, else None.
+    """Return what has room for the cache beside a model call: the latents' device, else the CPU, else None.
+
+    With several devices the first stands for all: each keeps what it has computed.
 
     Args:
         guider: the guider, with the model loaded.
@@ -208,10 +221,16 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
         at_work: the most latent frames of a call with the cache.
     """
     device, host = latents.device, comfy.model_management
-    if host.get_free_memory(device) > need.kept + call_bytes(guider.inner_model, latents.shape, at_work, need):
+    beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
+    if all(host.get_free_memory(each.load_device) > need.kept + beside for each in patchers_of(guider.model_patcher)):
         return device
-    cpu = torch.device("cpu")
-    if device != cpu and host.get_free_memory(cpu) > 2 * need.kept:
-        logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", need.kept / 1e9)
+    cpu, kept = torch.device("cpu"), need.kept * need.devices
+    if device != cpu and host.get_free_memory(cpu) > 2 * kept:
+        logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", kept / 1e9)
         return cpu
     return None
+
+
+def kept_on(place: torch.device, latents: torch.Tensor) -> torch.device | None:
+    """Return the one device that keeps all of a cache at `place`; None where each device keeps what it has computed."""
+    return None if place == latents.device else place

@@ -82,45 +82,6 @@ def check_latent(latent: dict[str, Any]) -> torch.Tensor:
     return samples
 
 
-def check_conditioning(
-    model: Any, conditioning: list[Any], name: str, size: tuple[int, int, int] | None = None
-) -> None:
-    """Refuse CONDITIONING that this model cannot read.
-
-    Args:
-        model: the BaseModel.
-        conditioning: ComfyUI's list of [tensor, options].
-        name: "positive" or "negative", for the message.
-        size: latent frames, rows and columns of what is made, which the image of an image-to-video model has to have.
-
-    Raises:
-        InputError: wrong text width, or an image-to-video model without its image or with one of another size.
-    """
-    transformer = model.diffusion_model
-    wanted = transformer.text_embedding[0].weight.shape[-1]
-    for tensor, options in conditioning:
-        width = tensor.shape[-1]
-        if width != wanted:
-            raise InputError(
-                f"The {name} conditioning is {width} wide, but this model takes {wanted}: load umt5_xxl with "
-                'CLIPLoader, type "wan", and encode the prompt with it.'
-            )
-        channels = input_channels(model)
-        if channels == LATENT_CHANNELS:
-            continue
-        image = options.get("concat_latent_image")
-        if image is None:
-            raise InputError(
-                f"This is an image-to-video model ({channels} input channels), but the {name} conditioning carries no "
-                "image: put WanImageToVideo between the text encoder and the sampler, or load a DF model."
-            )
-        if size is not None and tuple(image.shape[2:]) != size:
-            raise InputError(
-                f"The image in the {name} conditioning was made for {in_pixels(image.shape[2:])}, but the latent is "
-                f"for {in_pixels(size)}: give WanImageToVideo the width, height and length of the latent."
-            )
-
-
 def in_pixels(size: Sequence[int]) -> str:
     """Return latent frames, rows and columns as a person knows them."""
     frames, rows, columns = size

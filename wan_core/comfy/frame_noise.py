@@ -10,8 +10,7 @@ MODEL.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import comfy.conds
@@ -21,6 +20,8 @@ import torch
 from ..sampling import timesteps_of
 
 FRAME_SIGMAS = "skyreels_frame_sigmas"  # the key in model_conds
+# conditions whose latents stand beside the clip's in attention and have the clip's one noise level
+BESIDE_THE_CLIP = ("time_dim_concat", "context_latents")
 WRAPPER_KEY = "skyreels_v2"
 
 Timesteps = Callable[[torch.Tensor], torch.Tensor]
@@ -52,39 +53,49 @@ def frame_sampling(model_sampling: Any, timesteps: Timesteps = timesteps_of) -> 
     return framed
 
 
-def take_frame_sigmas(
-    executor: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, *args: Any, **kwargs: Any
-) -> torch.Tensor:
-    """Call on with the frames' sigmas [B, F] in place of the scalar one; an APPLY_MODEL wrapper."""
-    frame_sigmas = kwargs.pop(FRAME_SIGMAS, None)
-    if frame_sigmas is not None:
-        t = frame_sigmas[:, 0, :, 0, 0].to(x.device)
-    return executor(x, t, *args, **kwargs)
+class FrameNoise:
+    """Calls on with the frames' sigmas [B, F] in place of the scalar one; an APPLY_MODEL wrapper.
 
-
-@contextmanager
-def frame_noise(model: Any, model_options: dict[str, Any], timesteps: Timesteps = timesteps_of) -> Iterator[None]:
-    """Make a loaded model understand `set_frame_sigmas` while the context lasts.
+    It goes by the model that is called: with MultiGPU CFG Split each device has its own, in a thread of its own.
 
     Args:
-        model: the BaseModel that the guider samples with.
-        model_options: the options of this sampling run (a copy that core makes for it).
         timesteps: turns the frames' sigmas into timesteps: whole numbers as SkyReels-V2 wants them, or exact ones.
+    """
+
+    def __init__(self, timesteps: Timesteps = timesteps_of):
+        self.timesteps = timesteps
+
+    def __call__(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return x0 [B, C, F, H, W]."""
+        frame_sigmas = kwargs.pop(FRAME_SIGMAS, None)
+        if frame_sigmas is None:
+            return executor(x, t, *args, **kwargs)
+        t = frame_sigmas[:, 0, :, 0, 0].to(x.device)
+        if any(name in kwargs for name in BESIDE_THE_CLIP):
+            t = t[:, :1]  # one for all: the sampler has seen to it that they are alike
+        model = executor.class_obj
+        original = model.model_sampling
+        model.model_sampling = frame_sampling(original, self.timesteps)
+        try:
+            return executor(x, t, *args, **kwargs)
+        finally:
+            model.model_sampling = original
+
+
+def add_frame_noise(model_options: dict[str, Any], timesteps: Timesteps = timesteps_of) -> None:
+    """Make the models of a sampling run understand `set_frame_sigmas`.
+
+    Args:
+        model_options: the options of this sampling run (a copy that core makes for it).
+        timesteps: see `FrameNoise`.
     """
     comfy.patcher_extension.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.APPLY_MODEL,
         WRAPPER_KEY,
-        take_frame_sigmas,
+        FrameNoise(timesteps),
         model_options,
         is_model_options=True,
     )
-    original = model.model_sampling
-    framed = frame_sampling(original, timesteps)
-    try:
-        model.model_sampling = framed
-        yield
-    finally:
-        model.model_sampling = original
 
 
 def set_frame_sigmas(conds: dict[str, list[dict[str, Any]] | None], sigmas: torch.Tensor, like: torch.Tensor) -> None:

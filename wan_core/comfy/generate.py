@@ -11,7 +11,8 @@ import comfy.utils
 import latent_preview
 
 from ..sampling import flow_sigmas
-from .checks import check_conditioning, check_latent, check_model, refuse_image_to_video
+from .checks import check_latent, check_model, refuse_image_to_video
+from .conditioning import check_conditioning
 from .memory_estimate import with_estimate
 from .run_plan import ForcingOptions
 from .sampler import DiffusionForcingSampler

@@ -16,7 +16,7 @@ PRIMITIVES = (str, int, float, bool, type(None))
 NAMED_WEIGHTS = ("patch_embedding.weight", "head.head.weight", "head.modulation", "text_embedding.2.bias")
 SAMPLE = 64  # numbers of every weight of a block: a LoRA that was merged into a file changes some of them
 DEPTH = 6  # options lie a few levels deep; further down are modules and caches
-RUN_STATE = ("wrappers", "callbacks", "sample_sigmas", "sigmas", "uuids", "cond_or_uncond")
+RUN_STATE = ("wrappers", "callbacks", "sample_sigmas", "sigmas", "uuids", "cond_or_uncond", "multigpu_options")
 
 
 def model_identity(patcher: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 
 from ..checkpoint import CheckpointInfo, inspect_checkpoint, load_checkpoint
 from .base_model import model_config
+from .conditioning import check_every_run
 from .memory_estimate import estimate_memory
 from .quantization import with_stated_formats
 
@@ -79,6 +80,7 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
     else:
         model.load_model_weights(state_dict, "")
     estimate_memory(patcher)
+    check_every_run(patcher)
     patcher.set_attachments(CHECKPOINT, info)  # clones, and so LoRAs and every other patch, hand it on
     patcher.cached_patcher_init = (load_model, (str(path), weight_dtype))
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, forget_tables)

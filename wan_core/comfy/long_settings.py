@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from ..segments import (
     whole_frames,
 )
 from ..words import counted
-from .checks import LATENT_CHANNELS, check_conditioning, check_long_model
+from .checks import LATENT_CHANNELS, check_long_model
+from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches
 from .identity import conditioning_settings, conditioning_tensors, model_identity, vae_identity
 from .prompts import Prompts, PromptScript
 from .run_plan import ForcingOptions
@@ -218,6 +220,10 @@ class Inputs:
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")
+        in_segments = "a long video is made in segments: remove the node"
+        given = {"positive": [*chain(*self.prompts.positives)], "negative": self.negative}
+        refuse_beside_the_clip({name: [held for _, held in each] for name, each in given.items()}, in_segments)
+        refuse_block_patches(self.model.model_options.get("transformer_options", {}), in_segments)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides about the result beside settings and tensors."""

@@ -19,6 +19,7 @@ import torch
 
 from ..kv_cache import frames_at_work
 from .causal_cache import cache_need, call_bytes, can_cache
+from .multigpu import patchers_of
 from .run_plan import ForcingOptions, RunPlan, plan_run
 from .sampler import DiffusionForcingSampler
 
@@ -118,9 +119,10 @@ def need_with_cache(patcher: Any, conds: dict[str, Any], shape: Sequence[int], a
         at_work: the most latent frames of a call.
         kept: latent frames whose keys and values are kept at most.
     """
-    cache, host = cache_need(patcher.model, conds, shape, kept), comfy.model_management
+    cache, host = cache_need(patcher, conds, shape, kept), comfy.model_management
     beside = call_bytes(patcher.model, shape, at_work, cache) + cache.kept + host.extra_reserved_memory()
-    fits = patcher.model_size() + beside < host.get_total_memory(patcher.load_device)
+    least = min(host.get_total_memory(each.load_device) for each in patchers_of(patcher))
+    fits = patcher.model_size() + beside < least
     return Need(at_work, cache.seen + (cache.kept if fits else 0))
 
 

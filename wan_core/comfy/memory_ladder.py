@@ -18,6 +18,7 @@ import torch
 from ..errors import SkyReelsError
 from .causal_cache import HostCausalRun
 from .checks import in_pixels
+from .multigpu import patchers_of, wait_for_threads
 from .node_text import tell
 from .transformer import CAUSAL_RUN, PIECES, HostWanModel
 
@@ -82,6 +83,7 @@ class MemoryLadder:
                 if not is_out_of_memory(error):
                     raise
             # outside of the except block: the error's traceback holds the tensors of the call
+            wait_for_threads(self.model_options)
             comfy.model_management.soft_empty_cache()
             done = next(self.rungs, None)
             if done is None:
@@ -120,8 +122,18 @@ class MemoryLadder:
         """The transformer_options of the run."""
         return self.model_options["transformer_options"]
 
+    @property
+    def patchers(self) -> list[Any]:
+        """The MODEL that is sampled with, and its copies on other devices."""
+        return patchers_of(self.guider.model_patcher)
+
     def unbatch(self) -> bool:
-        """Have each condition computed in a call of its own; False where there is one only, or the cache does it."""
+        """Have each condition computed in a call of its own; False where there is one only, or the cache does it.
+
+        Several devices share the conditions already, and would not if these came one after the other.
+        """
+        if len(self.patchers) > 1:
+            return False
         comfy.patcher_extension.add_wrapper_with_key(
             comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,
             WRAPPER_KEY,
@@ -143,18 +155,22 @@ class MemoryLadder:
         """Move models that this run does not use, and a share of its own weights, off the device."""
         if comfy.model_management.is_device_cpu(self.device):
             return False
-        patcher, host = self.guider.model_patcher, comfy.model_management
+        host = comfy.model_management
         used = [self.guider.inner_model, *(model.model for model in self.guider.loaded_models)]
         keep = [
             loaded
             for loaded in host.current_loaded_models
             if loaded.model is not None and any(loaded.model.model is model for model in used)
         ]
-        free_before = host.get_free_memory(self.device)
-        host.free_memory(1e30, self.device, keep)
-        freed = patcher.partially_unload(patcher.offload_device, int(share * patcher.loaded_size()))
-        host.soft_empty_cache()
-        return freed > 0 or host.get_free_memory(self.device) > free_before
+        helped = []
+        for patcher in self.patchers:
+            device = patcher.load_device
+            free_before = host.get_free_memory(device)
+            host.free_memory(1e30, device, keep)
+            freed = patcher.partially_unload(patcher.offload_device, int(share * patcher.loaded_size()))
+            host.soft_empty_cache()
+            helped.append(freed > 0 or host.get_free_memory(device) > free_before)
+        return any(helped)
 
 
 def one_after_the_other(

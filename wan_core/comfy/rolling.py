@@ -34,9 +34,10 @@ from ..rolling import (
 )
 from ..sampler import leading_pinned
 from ..sampling import exact_timesteps
-from .causal_cache import by_condition, cache_need, free_place
-from .checks import check_conditioning, check_latent, check_rolling_model
-from .frame_noise import WRAPPER_KEY, frame_noise, set_frame_sigmas
+from .causal_cache import by_condition, cache_need, free_place, kept_on
+from .checks import check_latent, check_rolling_model
+from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
+from .frame_noise import WRAPPER_KEY, add_frame_noise, set_frame_sigmas
 from .memory_estimate import Preparation, need_with_cache
 from .memory_ladder import MemoryLadder
 from .run_plan import check_sigmas, known_frames
@@ -83,7 +84,10 @@ class HostRollingRun:
         return True
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], **inputs: Any) -> torch.Tensor:
-        """Return the velocity [B, C, f, H, W]; each condition in the batch has a cache of its own."""
+        """Return the velocity [B, C, f, H, W]; each condition in the batch has a cache of its own.
+
+        The arguments are those of `HostCausalRun`.
+        """
         return by_condition(self.run, x, t, self.row, options, **inputs)
 
 
@@ -146,6 +150,7 @@ class RollingSampler(comfy.samplers.Sampler):
             InputError: the window's keys and values fit nowhere.
         """
         options, model_options = self.options, extra_args["model_options"]
+        refuse_unread_conditions(guider)
         steps, seed = len(sigmas) - 1, extra_args.get("seed") or 0
         model, known = guider.inner_model, self.known
         batch, channels, _, height, width = noise.shape
@@ -164,7 +169,8 @@ class RollingSampler(comfy.samplers.Sampler):
                 made = block_noise(tuple(noise.shape), seed, steps, at, options.solver)
                 yield BlockNoise(made.start.to(noise), None if made.fresh is None else made.fresh.to(noise))
 
-        with frame_noise(model, model_options, exact_timesteps), guided, tqdm(total=total, disable=disable_pbar) as bar:
+        add_frame_noise(model_options, exact_timesteps)
+        with guided, tqdm(total=total, disable=disable_pbar) as bar:
 
             def report(row: RollingRow, x0: torch.Tensor) -> None:
                 bar.update()
@@ -220,7 +226,7 @@ class GuidedBlocks:
     def denoise(self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: RollingRow) -> torch.Tensor:
         """Return x0 [B, C, f, H, W] of a block from the guider."""
         if not self.run.caches:
-            self.run.device = self.place(x)
+            self.run.device = kept_on(self.place(x), x)
         self.host_run.row = row
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
         sigma = x.new_full((x.shape[0],), call_sigma(row, self.sigmas, self.blocks))
@@ -231,7 +237,7 @@ class GuidedBlocks:
 
     def place(self, x: torch.Tensor) -> torch.device:
         """Return where the cache has room; `Raises: InputError`."""
-        need = cache_need(self.guider.inner_model, self.guider.conds, x.shape, self.kept_frames)
+        need = cache_need(self.guider.model_patcher, self.guider.conds, x.shape, self.kept_frames)
         place = free_place(self.guider, need, x, x.shape[2])
         if place is None:
             raise InputError(
@@ -294,6 +300,10 @@ def roll(
     conditions = {"positive": positive, **({"negative": negative} if guided else {})}
     for name, conditioning in conditions.items():
         check_conditioning(model.model, conditioning or [], name)
+    each_block = "rolling makes one block after the other: remove the node"
+    for name, conditioning in conditions.items():
+        refuse_beside_the_clip({name: [held for _, held in conditioning or []]}, each_block)
+    refuse_block_patches(model.model_options.get("transformer_options", {}), each_block)
     check_sigmas(options.sigmas)
     options.window.check(options.chunk_frames)
     frames, prefix = samples.shape[2], known_prefix(latent)

@@ -6,6 +6,8 @@ behind it, core computes with copies in float32 of all that it is given, so it i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import comfy.ldm.flux.math
 import torch
 
@@ -33,9 +35,10 @@ def host_table(
     device: torch.device,
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    references: Sequence[tuple[int, int, int]] = (),
 ) -> Table:
     """Return `rotary_table`, off the CPU as the matrices [1, L, 1, D / 2, 2, 2] that core's function reads."""
-    table = rotary_table(grid, head_dim, device, offset, scale)
+    table = rotary_table(grid, head_dim, device, offset, scale, references)
     return table if device.type == "cpu" else rotation_matrices(table)
 
 

@@ -69,6 +69,11 @@ class RunPlan:
         return max(row.end - row.start for row in self.rows)
 
     @property
+    def in_step(self) -> bool:
+        """Whether all frames have one noise level in every call."""
+        return all(len(set(row.sigmas)) == 1 for row in self.rows)
+
+    @property
     def moves(self) -> bool:
         """Whether the model sees a part of the clip that moves along it."""
         return self.seen < self.schedule.num_frames

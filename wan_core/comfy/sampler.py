@@ -20,9 +20,10 @@ from ..sampling import FULL_NOISE, row_sigmas
 from .causal_cache import HostCausalRun, causal_cache
 from .cfg_range import FRAME_PROGRESS
 from .checks import check_model
-from .frame_noise import frame_noise, set_frame_sigmas
+from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
+from .frame_noise import add_frame_noise, set_frame_sigmas
 from .memory_ladder import MemoryLadder
-from .run_plan import ForcingOptions, plan_run
+from .run_plan import ForcingOptions, RunPlan, plan_run
 from .transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
 
 
@@ -81,6 +82,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             return latent_image
         known, schedule = plan.known, plan.schedule
         padded = schedule.num_frames
+        refuse_unread_conditions(guider)
+        refuse_apart(guider.conds, extra_args["model_options"], options, plan)
         noise = pad_noise(noise, padded, seed)
         latent_image = pad_frames(latent_image, padded)
         pad_conditions(guider.conds, frames, padded)
@@ -95,8 +98,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise.to(noise))
         run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
         model_options = extra_args["model_options"]
+        add_frame_noise(model_options)
         with (
-            frame_noise(guider.inner_model, model_options),
             causal_cache(guider, model_options, plan, options.cached_block_size, noise) as run.cache,
             tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
         ):
@@ -113,6 +116,21 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
                 fresh = fresh_noise(tuple(noise.shape), seed, len(sigmas) - 1, self.first_frame)
             x = sample(run.denoise, x, sigmas, schedule, options.solver, pinned, report, fresh)
         return x[:, :, :frames]
+
+
+def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: ForcingOptions, plan: RunPlan) -> None:
+    """Refuse what looks at the clip as a whole where a run takes it apart; `Raises: InputError`."""
+    reason = None
+    if plan.moves:
+        reason = "a moving window shows it a part of the clip: set window_frames to 0, or remove the node"
+    elif not plan.in_step:
+        reason = "here each frame has its own: set ar_step to 0 and connect no known frames, or remove the node"
+    if reason is not None:
+        refuse_block_patches(model_options.get("transformer_options", {}), reason)
+    elif options.causal_attention:
+        reason = "causal attention would hide it from the frames: turn causal_attention off, or remove the node"
+    if reason is not None:
+        refuse_beside_the_clip(conds, reason)
 
 
 class GuiderRun:

@@ -79,7 +79,7 @@ def reuse_steps(executor: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
         finally:
             del options[WANTED_FRAMES]
 
-    return cache(compute, keys, moment)
+    return cache(compute, keys, moment).to(x.device)  # a forecast lies where its condition was computed last
 
 
 def moment_of(x: torch.Tensor, options: dict[str, Any]) -> Moment | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,6 +33,7 @@ class HostWanModel(WanModel):
         config = WanConfig(**{name: value for name, value in unet_config.items() if name in CONFIG_FIELDS})
         attention = comfy.ldm.modules.attention.optimized_attention
         super().__init__(config, operations, attention, device, dtype, HOST_ROTARY, host_modulated_norm)
+        self.dim = config.dim  # a node of core (WanUni3CControlnetApply) asks for it
 
     def forward(  # type: ignore[override]
         self,
@@ -39,15 +41,16 @@ class HostWanModel(WanModel):
         timestep: torch.Tensor,
         context: torch.Tensor,
         clip_fea: torch.Tensor | None = None,
-        fps: torch.Tensor | None = None,
+        time_dim_concat: torch.Tensor | None = None,
         transformer_options: dict[str, Any] | None = None,
-        **unused: Any,
+        **inputs: Any,
     ) -> torch.Tensor:
         """Predict the velocity, through the host's DIFFUSION_MODEL wrappers; see `WanModel.forward` for the shapes."""
         options = {} if transformer_options is None else transformer_options
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
-        return executor.execute(x, timestep, context, clip_fea, None, options, fps=fps, **unused)
+        # by position, as core does: wrappers count on it
+        return executor.execute(x, timestep, context, clip_fea, time_dim_concat, options, **inputs)
 
     def _forward(
         self,
@@ -55,16 +58,21 @@ class HostWanModel(WanModel):
         timestep: torch.Tensor,
         context: torch.Tensor,
         clip_fea: torch.Tensor | None = None,
-        time_dim_concat: torch.Tensor | None = None,  # core's position for it; wrappers pass arguments by position
+        time_dim_concat: torch.Tensor | None = None,
         transformer_options: dict[str, Any] | None = None,
         fps: torch.Tensor | None = None,
+        context_latents: Sequence[torch.Tensor] | None = None,
         **unused: Any,
     ) -> torch.Tensor:
         options = {} if transformer_options is None else transformer_options
         run, pieces = options.get(CAUSAL_RUN), options.get(PIECES, 1)
         if run is not None and run.takes(x, options):
-            return run(x, timestep, options, context=context, clip_fea=clip_fea, fps=fps, pieces=pieces)
-        return self.predict(
+            inputs = {"context": context, "clip_fea": clip_fea, "fps": fps, "pieces": pieces}
+            return run(x, timestep, options, model=self.predict, **inputs)
+        shape = x.shape
+        if time_dim_concat is not None:  # frames that follow the clip's and are not made
+            x = torch.cat([self.pad_to_patches(each) for each in (x, time_dim_concat)], dim=2)
+        velocity = self.predict(
             x,
             timestep,
             context,
@@ -73,7 +81,9 @@ class HostWanModel(WanModel):
             causal_block_size=options.get(CAUSAL_BLOCK_SIZE, 0),
             transformer_options=options,
             pieces=pieces,
+            references=context_latents or (),
         )
+        return velocity[:, :, : shape[2], : shape[3], : shape[4]]
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, *args: Any, **inputs: Any) -> torch.Tensor:
         """Predict the velocity with nobody between; see `WanModel.forward`."""
