@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import live_plan, moved_inputs
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
 from .guidance import SkyReelsV2CFGRange
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
-from .live_plan import register
 from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
@@ -47,6 +47,7 @@ class SkyReelsV2Extension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return all nodes, and let the server answer the front end's question about plans."""
-        register()
+        """Return all nodes, and let the server answer questions about plans and take prompts of older versions."""
+        live_plan.register()
+        moved_inputs.register()
         return NODES

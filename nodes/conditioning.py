@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.comfy.text import encode_prompt
+from .aliases import ALIASES
 
 NEGATIVE_PROMPT = (  # the one that the models' authors use for every video
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
@@ -23,6 +24,7 @@ class SkyReelsV2TextEncode(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2TextEncode",
             display_name="SkyReels-V2 Text Encode",
+            search_aliases=ALIASES["SkyReelsV2TextEncode"],
             category="SkyReels-V2",
             description="Encodes prompt and negative prompt with umt5_xxl. CONDITIONING from any other node fits the "
             "samplers too.",

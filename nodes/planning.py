@@ -7,7 +7,6 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import (
     GivenImages,
     LongVideoSettings,
@@ -21,6 +20,7 @@ from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.errors import InputError
 from ..wan_core.journal import show_jobs
+from .aliases import ALIASES
 from .inputs import (
     FILE_RATE,
     FORCING,
@@ -30,8 +30,10 @@ from .inputs import (
     key_times_input,
     length_inputs,
     loop_input,
+    pixels_of,
     seed_and_cfg,
-    size_inputs,
+    shown_first,
+    size_input,
     steps_and_shift,
 )
 
@@ -61,6 +63,7 @@ class SkyReelsV2PromptScript(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2PromptScript",
             display_name="SkyReels-V2 Prompt Script",
+            search_aliases=ALIASES["SkyReelsV2PromptScript"],
             category="SkyReels-V2",
             description="Prompts that change over a long video: one line per segment, or time ranges like 0s-4s: ...",
             inputs=[
@@ -95,6 +98,7 @@ class SkyReelsV2PromptList(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2PromptList",
             display_name="SkyReels-V2 Prompt List",
+            search_aliases=ALIASES["SkyReelsV2PromptList"],
             category="SkyReels-V2",
             description="Prompts that change over a long video, from other nodes: an input for each, which grow as you "
             "connect them.",
@@ -121,6 +125,7 @@ class SkyReelsV2Plan(io.ComfyNode):
     """What a long video will be made of, before an hour is spent on it."""
 
     @classmethod
+    @shown_first(*(entry.id for entry in length_inputs()), "steps")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -139,11 +144,12 @@ class SkyReelsV2Plan(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2Plan",
             display_name="SkyReels-V2 Plan",
+            search_aliases=ALIASES["SkyReelsV2Plan"],
             category="SkyReels-V2",
             description="Shows what settings mean: the segments as a table, and a picture of the noise (latent frames "
             "across, model calls down; bright = noise, dark = finished, light grey = known).",
             inputs=[
-                *size_inputs(),
+                size_input(),
                 *length_inputs(),
                 steps,
                 shift,
@@ -161,9 +167,7 @@ class SkyReelsV2Plan(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        size: str,
-        width: int,
-        height: int,
+        size: dict[str, Any] | None = None,
         new_frames: int = 0,
         key_times: str = "",
         start_image: Any = None,
@@ -172,7 +176,7 @@ class SkyReelsV2Plan(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the plan."""
-        width, height = SIZES.get(size, (width, height))
+        width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING[1:5] if name in settings})
         if new_frames:
             refuse_what_no_extension_has(new_frames, settings["loop"], start_image, key_images)
@@ -203,6 +207,7 @@ class SkyReelsV2Jobs(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2Jobs",
             display_name="SkyReels-V2 Jobs",
+            search_aliases=ALIASES["SkyReelsV2Jobs"],
             category="SkyReels-V2",
             description="Lists the long videos kept in output/skyreels_v2_jobs, and removes one of them.",
             is_output_node=True,
