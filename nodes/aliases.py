@@ -13,7 +13,7 @@ SCRIPT = ["prompt schedule", "prompt travel", "multi prompt", "storyboard", "多
 
 ALIASES: dict[str, list[str]] = {
     "SkyReelsV2ModelLoader": ["load model", "load diffusion model", "unet", "Wan 2.1", "加载模型", "模型加载器"],
-    "SkyReelsV2TextEncode": ["prompt", "negative prompt", "clip text encode", "提示词", "负面提示词", "文本编码"],
+    "SkyReelsV2TextEncode": ["prompt", "negative prompt", "clip text encode", "提示词", "反向提示词", "文本编码"],
     "SkyReelsV2EmptyLatent": [
         *TEXT_TO_VIDEO, "empty video latent", "video size", "resolution", "空潜变量", "视频尺寸", "分辨率"
     ],

@@ -15,6 +15,19 @@ NEGATIVE_PROMPT = (  # the one that the models' authors use for every video
 )
 
 
+def negative_prompt_input(optional: bool = False) -> Any:
+    """Return the input of a negative prompt."""
+    return io.String.Input(
+        "negative_prompt",
+        optional=optional,
+        multiline=True,
+        dynamic_prompts=True,
+        default=NEGATIVE_PROMPT,
+        tooltip="What to keep away from; used when cfg is above 1. The default is the authors' own: bad quality, "
+        "stills, subtitles, malformed hands.",
+    )
+
+
 class SkyReelsV2TextEncode(io.ComfyNode):
     """Prompt and negative prompt in one node, with the authors' negative prompt as default."""
 
@@ -36,14 +49,7 @@ class SkyReelsV2TextEncode(io.ComfyNode):
                     dynamic_prompts=True,
                     tooltip="What the video shows: subject, what it does, place, light, camera. English or Chinese.",
                 ),
-                io.String.Input(
-                    "negative_prompt",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    default=NEGATIVE_PROMPT,
-                    tooltip="What to keep away from; used when cfg is above 1. The default is the authors' own: bad "
-                    "quality, stills, subtitles, malformed hands.",
-                ),
+                negative_prompt_input(),
             ],
             outputs=[
                 io.Conditioning.Output("positive", display_name="positive", tooltip="The encoded prompt."),

@@ -18,9 +18,11 @@ from ..wan_core.comfy.long_settings import (
 from ..wan_core.comfy.long_video import jobs_root
 from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
 from ..wan_core.comfy.run_plan import ForcingOptions
+from ..wan_core.comfy.text import encode_prompt
 from ..wan_core.errors import InputError
 from ..wan_core.journal import show_jobs
 from .aliases import ALIASES
+from .conditioning import NEGATIVE_PROMPT, negative_prompt_input
 from .inputs import (
     FILE_RATE,
     FORCING,
@@ -54,6 +56,14 @@ def blend_input() -> Any:
     )
 
 
+def script_outputs() -> list[Any]:
+    """Return the outputs of both nodes that make scripts: all the prompts that a long video needs."""
+    return [
+        Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video."),
+        io.Conditioning.Output("negative", display_name="negative", tooltip="The encoded negative prompt."),
+    ]
+
+
 class SkyReelsV2PromptScript(io.ComfyNode):
     """Prompts for the parts of a long video."""
 
@@ -77,14 +87,17 @@ class SkyReelsV2PromptScript(io.ComfyNode):
                     "[seed 7] in front of a prompt gives its segments a seed of their own.",
                 ),
                 blend_input(),
+                negative_prompt_input(optional=True),  # as blend
             ],
-            outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
+            outputs=script_outputs(),
         )
 
     @classmethod
-    def execute(cls, clip: Any, script: str, blend: float = 0.0) -> io.NodeOutput:
-        """Hand on encoder and text: which segment gets which prompt depends on the plan."""
-        return io.NodeOutput(PromptScript(clip, script, blend))
+    def execute(
+        cls, clip: Any, script: str, blend: float = 0.0, negative_prompt: str = NEGATIVE_PROMPT
+    ) -> io.NodeOutput:
+        """Hand on encoder and text, since which segment gets which prompt depends on the plan; encode the negative."""
+        return io.NodeOutput(PromptScript(clip, script, blend), encode_prompt(clip, negative_prompt))
 
 
 class SkyReelsV2PromptList(io.ComfyNode):
@@ -111,14 +124,19 @@ class SkyReelsV2PromptList(io.ComfyNode):
                     "Script.",
                 ),
                 blend_input(),
+                negative_prompt_input(optional=True),  # as blend
             ],
-            outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
+            outputs=script_outputs(),
         )
 
     @classmethod
-    def execute(cls, clip: Any, prompts: dict[str, str], blend: float = 0.0) -> io.NodeOutput:
-        """Hand on encoder and text."""
-        return io.NodeOutput(PromptScript(clip, script_of_prompts(prompts), blend))
+    def execute(
+        cls, clip: Any, prompts: dict[str, str], blend: float = 0.0, negative_prompt: str = NEGATIVE_PROMPT
+    ) -> io.NodeOutput:
+        """Hand on encoder and text, and the negative prompt encoded."""
+        return io.NodeOutput(
+            PromptScript(clip, script_of_prompts(prompts), blend), encode_prompt(clip, negative_prompt)
+        )
 
 
 class SkyReelsV2Plan(io.ComfyNode):

@@ -45,12 +45,11 @@ app.registerExtension({
             border: "1px solid transparent", borderRadius: "4px", boxSizing: "border-box",
         })
         let timer = null
-        const heard = new WeakSet() // width and height come and go with the size
         const changed = () => {
-            for (const widget of node.widgets) if (!heard.has(widget)) after(heard.add(widget) && widget, "callback", changed)
             clearTimeout(timer)
             timer = setTimeout(() => ask(node, element), PAUSE_MS)
         }
+        for (const widget of node.widgets) after(widget, "callback", changed)
         for (const event of ["onConfigure", "onConnectionsChange"]) after(node, event, changed)
         app.ui.settings.addEventListener?.(`${LANGUAGE}.change`, changed)
         after(node, "onRemoved", () => app.ui.settings.removeEventListener?.(`${LANGUAGE}.change`, changed))
