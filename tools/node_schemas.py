@@ -193,13 +193,14 @@ def input_breaks(node: str, was: Texts, now: Texts | None) -> list[str]:
     lost = [option for option in was.get("options", ()) if option not in kept]
     if lost:
         found.append(f"{name} has lost the options {lost}")
-    for option, inner in was.get("inside", {}).items():
-        inner_now = now.get("inside", {}).get(option, [])
-        places = [[each["name"] for each in entries] for entries in (inner, inner_now)]
-        if places[1] != places[0]:  # a value that is new here would move all that come after it
-            found.append(f"{name}: inside {option} were {places[0]} and are {places[1]}")
-        for each, each_now in zip(inner, inner_now, strict=False):
-            found += input_breaks(name, each, each_now)
+    for option in was.get("options", ()) if now["type"] == DYNAMIC else ():
+        inner, inner_now = (entry.get("inside", {}).get(option, []) for entry in (was, now))
+        names, names_now = ([each["name"] for each in entries] for entries in (inner, inner_now))
+        if names_now != names:  # a value that is new here would move all that come after it
+            found.append(f"{name}: inside {option} were {names} and are {names_now}")
+        else:
+            for each, each_now in zip(inner, inner_now, strict=True):
+                found += input_breaks(name, each, each_now)
     return found
 
 
