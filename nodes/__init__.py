@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import language, live_plan, moved_inputs
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
 from .guidance import SkyReelsV2CFGRange
-from .language import register_language
 from .latents import SkyReelsV2EmptyLatent, SkyReelsV2KeyFrames
-from .live_plan import register
 from .loaders import SkyReelsV2LoraLoader, SkyReelsV2ModelLoader
 from .long_video import SkyReelsV2ExtendVideo, SkyReelsV2LongVideo
 from .model_info import SkyReelsV2AttachFPS, SkyReelsV2ModelInfo
@@ -48,7 +47,9 @@ class SkyReelsV2Extension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return all nodes, and let the server answer the front end's question about plans."""
-        register()
-        register_language()
+        """Return all nodes, and let the server answer questions about plans and take prompts of older
+        versions, and learn in which language to speak."""
+        live_plan.register()
+        moved_inputs.register()
+        language.register()
         return NODES

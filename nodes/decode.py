@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.comfy.vae import decode_video
+from .aliases import ALIASES
 
 
 class SkyReelsV2VAEDecode(io.ComfyNode):
@@ -18,6 +19,7 @@ class SkyReelsV2VAEDecode(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2VAEDecode",
             display_name="SkyReels-V2 VAE Decode",
+            search_aliases=ALIASES["SkyReelsV2VAEDecode"],
             category="SkyReels-V2",
             description="Decodes a latent video. Tiles are in space only: tiles in time would leave visible seams.",
             inputs=[

@@ -8,6 +8,7 @@ from ..demo.files import DIT_FILE, TEXT_FILE, VAE_FILE, WEIGHTS
 from ..demo.latents import preview_factors
 from ..demo.text import load_text_encoder, tokenize
 from ..wan_core.comfy.demo_models import load_demo_models
+from .aliases import ALIASES
 
 
 class SkyReelsV2DemoModels(io.ComfyNode):
@@ -19,6 +20,7 @@ class SkyReelsV2DemoModels(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2DemoModels",
             display_name="SkyReels-V2 Demo Models",
+            search_aliases=ALIASES["SkyReelsV2DemoModels"],
             category="SkyReels-V2",
             description="Tiny models that come with this pack: a diffusion-forcing transformer, its text encoder and "
             "its VAE. They make 64x64 videos of one moving shape, on any computer, from prompts such as: a red circle "

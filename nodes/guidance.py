@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.comfy.cfg_range import with_cfg_range
+from .aliases import ALIASES
 
 
 class SkyReelsV2CFGRange(io.ComfyNode):
@@ -19,6 +20,7 @@ class SkyReelsV2CFGRange(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2CFGRange",
             display_name="SkyReels-V2 CFG Range",
+            search_aliases=ALIASES["SkyReelsV2CFGRange"],
             category="SkyReels-V2",
             description="Uses CFG in a part of the steps only. Outside of it the negative prompt is not computed, "
             "which takes half the time there.",

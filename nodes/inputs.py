@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..wan_core.codecs import available_codecs
 from ..wan_core.comfy.latents import SIZES
+from ..wan_core.errors import InputError
 from ..wan_core.solvers import SOLVERS
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
@@ -15,26 +17,58 @@ SOLVER_TOOLTIP = (
     "unipc: the authors' for DF models (order 2). euler: order 1. unipc_plain: the authors' for T2V and I2V models, "
     "whose second step differs. lcm: for models and LoRAs distilled to few steps; fresh noise after every step."
 )
+CUSTOM = "custom"
 FORCING = ("solver", "fps", "ar_step", "causal_block_size", "causal_attention", "addnoise_condition")
 
 
-def size_inputs() -> list[Any]:
-    """Return the inputs of the picture's size."""
-    return [
-        io.Combo.Input(
-            "size",
-            options=[*SIZES, "custom"],
-            default=next(iter(SIZES)),
-            tooltip="Size of the video. Presets are what the models were trained on; custom takes width and height "
-            "below.",
-        ),
-        io.Int.Input(
-            "width", default=960, min=16, max=8192, step=16, tooltip="Width in pixels, used with size custom."
-        ),
-        io.Int.Input(
-            "height", default=544, min=16, max=8192, step=16, tooltip="Height in pixels, used with size custom."
-        ),
+def shown_first(*names: str) -> Callable[[Callable[[Any], io.Schema]], Callable[[Any], io.Schema]]:
+    """Return a decorator of define_schema that marks every other widget as advanced: front ends fold these away.
+
+    Args:
+        names: the widgets that a person sets for a first video; at most 8 with those that come with them.
+    """
+
+    def decorate(define: Callable[[Any], io.Schema]) -> Callable[[Any], io.Schema]:
+        def define_schema(node: Any) -> io.Schema:
+            schema = define(node)
+            for entry in schema.inputs:
+                if isinstance(entry, io.WidgetInput) and entry.id not in names:
+                    entry.advanced = True
+            return schema
+
+        return define_schema
+
+    return decorate
+
+
+def size_input() -> Any:
+    """Return the input of the picture's size: a preset, or custom with its width and height."""
+    pixels = {"min": 16, "max": 8192, "step": 16}
+    sides = [
+        io.Int.Input("width", default=960, tooltip="Width in pixels, a multiple of 16.", **pixels),
+        io.Int.Input("height", default=544, tooltip="Height in pixels, a multiple of 16.", **pixels),
     ]
+    return io.DynamicCombo.Input(
+        "size",
+        options=[*(io.DynamicCombo.Option(name, []) for name in SIZES), io.DynamicCombo.Option(CUSTOM, sides)],
+        tooltip="Size of the video. The presets are what the models were trained on; custom asks for width and height.",
+    )
+
+
+def pixels_of(size: dict[str, Any] | None) -> tuple[int, int]:
+    """Return width and height of what came through the size input.
+
+    Args:
+        size: {"size": a preset}, or {"size": "custom", "width": .., "height": ..}; None for anything else: the host
+            hands on only what the input offers.
+
+    Raises:
+        InputError: there is no such size.
+    """
+    if size is None:
+        names = ", ".join([*SIZES, CUSTOM])
+        raise InputError(f"The size is none of the node's own, or comes over a link. Choose one in the node: {names}.")
+    return SIZES[size["size"]] if size["size"] in SIZES else (size["width"], size["height"])
 
 
 def length_inputs() -> list[Any]:
@@ -159,6 +193,20 @@ def seed_and_cfg() -> list[Any]:
             "the time (for distilled models).",
         ),
     ]
+
+
+def negative_input() -> Any:
+    """Return the input of the negative prompt; optional as `positive` is, since a host puts required inputs on top."""
+    return io.Conditioning.Input(
+        "negative", optional=True, tooltip="The encoded negative prompt; only needed when cfg is not 1."
+    )
+
+
+def negative_of(negative: list[Any] | None, cfg: float) -> list[Any]:
+    """Return the negative prompt, an empty one where it is not read; `Raises: InputError` where it lacks."""
+    if negative is None and cfg != 1:
+        raise InputError(f"cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.")
+    return negative or []
 
 
 def job_inputs() -> list[Any]:

@@ -15,7 +15,7 @@ def running_server() -> Any:
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
-def register_language() -> None:
+def register() -> None:
     """Let the running server take a client's language, and speak it from now on."""
     server = running_server()
     if server is None:

@@ -6,25 +6,28 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.latents import SIZES, empty_latent, parse_key_frames
+from ..wan_core.comfy.latents import empty_latent, parse_key_frames
 from ..wan_core.comfy.vae import pin_frames
-from .inputs import size_inputs
+from .aliases import ALIASES
+from .inputs import pixels_of, shown_first, size_input
 
 
 class SkyReelsV2EmptyLatent(io.ComfyNode):
     """An empty latent video."""
 
     @classmethod
+    @shown_first("frames")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         return io.Schema(
             node_id="SkyReelsV2EmptyLatent",
             display_name="SkyReels-V2 Empty Latent",
+            search_aliases=ALIASES["SkyReelsV2EmptyLatent"],
             category="SkyReels-V2",
             description="An empty latent video. 540P models: 97 frames (4 s at 24 fps) at 960x544. 720P models: 121 "
             "frames (5 s) at 1280x720.",
             inputs=[
-                *size_inputs(),
+                size_input(),
                 io.Int.Input(
                     "frames",
                     default=97,
@@ -40,10 +43,9 @@ class SkyReelsV2EmptyLatent(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, size: str, width: int, height: int, frames: int, batch_size: int) -> io.NodeOutput:
+    def execute(cls, frames: int, batch_size: int, size: dict[str, Any] | None = None) -> io.NodeOutput:
         """Make the latent."""
-        width, height = SIZES.get(size, (width, height))
-        return io.NodeOutput(empty_latent(width, height, frames, batch_size))
+        return io.NodeOutput(empty_latent(*pixels_of(size), frames, batch_size))
 
 
 class SkyReelsV2KeyFrames(io.ComfyNode):
@@ -55,6 +57,7 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2KeyFrames",
             display_name="SkyReels-V2 Start/End/Key Frames",
+            search_aliases=ALIASES["SkyReelsV2KeyFrames"],
             category="SkyReels-V2",
             description="Pins images in time: the sampler keeps these frames and makes the others around them. Connect "
             "any of start, end and key images; several of these nodes can follow one another.",

@@ -17,6 +17,7 @@ from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
+SIZE = frozenset(("size", "size.width", "size.height"))
 
 
 def answer(values: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
         front end is.
     """
     language = str(values.get("language", ""))
-    linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, ("size", "new_frames"))]
-    found = plan_or_refusal(values, {"width", "height", "size"}.isdisjoint(linked))
+    linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, SIZE, ("new_frames",))]
+    found = plan_or_refusal(values, SIZE.isdisjoint(linked))
     if linked and found["text"]:
         note = f"{', '.join(linked)}: linked, and so not known before the run; this is for the node's own numbers"
         found = {"ok": True, "text": f"{found['text']}\n{note}"}
@@ -42,7 +43,7 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
 def plan_or_refusal(values: dict[str, Any], sized: bool) -> dict[str, Any]:
     """Return `ok` and `text` in English; `sized`: whether the picture's size is the widgets' own."""
     try:
-        width, height = SIZES.get(values.get("size", ""), (values.get("width"), values.get("height")))
+        width, height = SIZES.get(values.get("size", ""), (values.get("size.width"), values.get("size.height")))
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
         settings = {name: values[name] for name in NAMES if name in values}
         known: tuple[int, ...] = ()

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
 from ..wan_core.comfy.lora import apply_lora
+from .aliases import ALIASES
 
 SHARD = re.compile(r"-(\d{5})-of-\d{5}(?=\.\w+$)")
 
@@ -29,6 +30,7 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2ModelLoader",
             display_name="SkyReels-V2 Model Loader",
+            search_aliases=ALIASES["SkyReelsV2ModelLoader"],
             category="SkyReels-V2",
             description="Loads a SkyReels-V2 transformer (diffusion forcing, T2V or I2V; any released format). DF-1.3B "
             "keeps its frame-rate weights, which ComfyUI's own loader drops.",
@@ -71,6 +73,7 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2LoraLoader",
             display_name="SkyReels-V2 LoRA Loader",
+            search_aliases=ALIASES["SkyReelsV2LoraLoader"],
             category="SkyReels-V2",
             description="Puts a LoRA for Wan 2.1 or SkyReels-V2 on the model, also one whose key names ComfyUI's own "
             "LoRA loader skips (diffusers, peft, DiffSynth), and says how much of the file was used.",

@@ -24,6 +24,7 @@ from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.source_video import read_source
 from ..wan_core.journal import check_name
+from .aliases import ALIASES
 from .inputs import (
     FILE_RATE,
     FORCING,
@@ -34,9 +35,13 @@ from .inputs import (
     key_times_input,
     length_inputs,
     loop_input,
+    negative_input,
+    negative_of,
+    pixels_of,
     quality_inputs,
     seed_and_cfg,
-    size_inputs,
+    shown_first,
+    size_input,
     steps_and_shift,
     video_outputs,
     window_inputs,
@@ -64,6 +69,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
     """A video of any length."""
 
     @classmethod
+    @shown_first("total_frames", "seed", "steps", "cfg")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -71,6 +77,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2LongVideo",
             display_name="SkyReels-V2 Long Video",
+            search_aliases=ALIASES["SkyReelsV2LongVideo"],
             category="SkyReels-V2",
             description="Makes a video of any length, segment by segment, in the memory of one. Finished segments are "
             "kept in output/skyreels_v2_jobs: a run that was stopped goes on there when it is queued again.",
@@ -79,10 +86,10 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
                 io.Conditioning.Input("positive", optional=True, tooltip="The encoded prompt; or connect a script."),
-                io.Conditioning.Input("negative", tooltip="The encoded negative prompt; not used at cfg 1."),
+                negative_input(),
                 Script.Input("script", optional=True, tooltip="Prompts that change over time, in place of positive."),
                 *image_inputs(),
-                *size_inputs(),
+                size_input(),
                 *length_inputs(),
                 seed,
                 steps,
@@ -102,14 +109,12 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         cls,
         model: Any,
         vae: Any,
-        negative: Any,
-        size: str,
-        width: int,
-        height: int,
         job_name: str,
         keep_gb: float,
         key_times: str,
+        size: dict[str, Any] | None = None,
         positive: Any = None,
+        negative: Any = None,
         script: Any = None,
         start_image: Any = None,
         end_image: Any = None,
@@ -117,13 +122,13 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the video, or go on with it."""
-        width, height = SIZES.get(size, (width, height))
+        width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
         check_early(model, chosen, job_name)
         prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
-        inputs = Inputs(model, vae, prompts, negative, images)
+        inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
 
 
@@ -131,6 +136,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     """A video that goes on."""
 
     @classmethod
+    @shown_first("size", "new_frames", "seed", "steps", "cfg")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -138,6 +144,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2ExtendVideo",
             display_name="SkyReels-V2 Extend Video",
+            search_aliases=ALIASES["SkyReelsV2ExtendVideo"],
             category="SkyReels-V2",
             description="Goes on from the end of a video, of any length. Only its last frames go into the model; the "
             "output is the whole video at its own frame rate, the sound of its beginning kept. Goes on where a "
@@ -148,7 +155,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
                 io.Video.Input("video", tooltip="The video to extend, of any length."),
                 io.Conditioning.Input("positive", optional=True, tooltip="The encoded prompt; or connect a script."),
-                io.Conditioning.Input("negative", tooltip="The encoded negative prompt; not used at cfg 1."),
+                negative_input(),
                 Script.Input(
                     "script",
                     optional=True,
@@ -182,12 +189,12 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         model: Any,
         vae: Any,
         video: Any,
-        negative: Any,
         size: str,
         new_frames: int,
         job_name: str,
         keep_gb: float,
         positive: Any = None,
+        negative: Any = None,
         script: Any = None,
         end_image: Any = None,
         **settings: Any,
@@ -203,5 +210,5 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)
         prompts = prompts_of(positive, script, chosen, float(source.rate))
         images = GivenImages(source.tail, end_image)
-        inputs = Inputs(model, vae, prompts, negative, images, source)
+        inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from ..wan_core.comfy.frame_rate import attach_frame_rate
 from ..wan_core.comfy.model_info import AUTO, VARIANTS, model_info
 from ..wan_core.variants import MODES
+from .aliases import ALIASES
 from .loaders import model_files
 
 
@@ -22,6 +23,7 @@ class SkyReelsV2ModelInfo(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2ModelInfo",
             display_name="SkyReels-V2 Model Info",
+            search_aliases=ALIASES["SkyReelsV2ModelInfo"],
             category="SkyReels-V2",
             description="Says which SkyReels-V2 model this is and gives its authors' settings as outputs, to be linked "
             "to the inputs of the same names on the latent, sampler, plan and long video nodes.",
@@ -93,6 +95,7 @@ class SkyReelsV2AttachFPS(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2AttachFPS",
             display_name="SkyReels-V2 Attach FPS Weights",
+            search_aliases=ALIASES["SkyReelsV2AttachFPS"],
             category="SkyReels-V2",
             description="Gives a DF-1.3B model from Load Diffusion Model or a GGUF loader the frame-rate weights that "
             "those loaders drop. SkyReels-V2 Model Loader keeps them and needs no such node.",

@@ -7,7 +7,6 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import (
     GivenImages,
     LongVideoSettings,
@@ -19,8 +18,11 @@ from ..wan_core.comfy.long_settings import (
 from ..wan_core.comfy.long_video import jobs_root
 from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
 from ..wan_core.comfy.run_plan import ForcingOptions
+from ..wan_core.comfy.text import encode_prompt
 from ..wan_core.errors import InputError
 from ..wan_core.journal import show_jobs
+from .aliases import ALIASES
+from .conditioning import NEGATIVE_PROMPT, negative_prompt_input
 from .inputs import (
     FILE_RATE,
     FORCING,
@@ -30,8 +32,10 @@ from .inputs import (
     key_times_input,
     length_inputs,
     loop_input,
+    pixels_of,
     seed_and_cfg,
-    size_inputs,
+    shown_first,
+    size_input,
     steps_and_shift,
 )
 
@@ -52,6 +56,14 @@ def blend_input() -> Any:
     )
 
 
+def script_outputs() -> list[Any]:
+    """Return the outputs of both nodes that make scripts: all the prompts that a long video needs."""
+    return [
+        Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video."),
+        io.Conditioning.Output("negative", display_name="negative", tooltip="The encoded negative prompt."),
+    ]
+
+
 class SkyReelsV2PromptScript(io.ComfyNode):
     """Prompts for the parts of a long video."""
 
@@ -61,6 +73,7 @@ class SkyReelsV2PromptScript(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2PromptScript",
             display_name="SkyReels-V2 Prompt Script",
+            search_aliases=ALIASES["SkyReelsV2PromptScript"],
             category="SkyReels-V2",
             description="Prompts that change over a long video: one line per segment, or time ranges like 0s-4s: ...",
             inputs=[
@@ -74,14 +87,17 @@ class SkyReelsV2PromptScript(io.ComfyNode):
                     "[seed 7] in front of a prompt gives its segments a seed of their own.",
                 ),
                 blend_input(),
+                negative_prompt_input(optional=True),  # as blend
             ],
-            outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
+            outputs=script_outputs(),
         )
 
     @classmethod
-    def execute(cls, clip: Any, script: str, blend: float = 0.0) -> io.NodeOutput:
-        """Hand on encoder and text: which segment gets which prompt depends on the plan."""
-        return io.NodeOutput(PromptScript(clip, script, blend))
+    def execute(
+        cls, clip: Any, script: str, blend: float = 0.0, negative_prompt: str = NEGATIVE_PROMPT
+    ) -> io.NodeOutput:
+        """Hand on encoder and text, since which segment gets which prompt depends on the plan; encode the negative."""
+        return io.NodeOutput(PromptScript(clip, script, blend), encode_prompt(clip, negative_prompt))
 
 
 class SkyReelsV2PromptList(io.ComfyNode):
@@ -95,6 +111,7 @@ class SkyReelsV2PromptList(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2PromptList",
             display_name="SkyReels-V2 Prompt List",
+            search_aliases=ALIASES["SkyReelsV2PromptList"],
             category="SkyReels-V2",
             description="Prompts that change over a long video, from other nodes: an input for each, which grow as you "
             "connect them.",
@@ -107,20 +124,26 @@ class SkyReelsV2PromptList(io.ComfyNode):
                     "Script.",
                 ),
                 blend_input(),
+                negative_prompt_input(optional=True),  # as blend
             ],
-            outputs=[Script.Output("script", display_name="script", tooltip="For SkyReels-V2 Long Video.")],
+            outputs=script_outputs(),
         )
 
     @classmethod
-    def execute(cls, clip: Any, prompts: dict[str, str], blend: float = 0.0) -> io.NodeOutput:
-        """Hand on encoder and text."""
-        return io.NodeOutput(PromptScript(clip, script_of_prompts(prompts), blend))
+    def execute(
+        cls, clip: Any, prompts: dict[str, str], blend: float = 0.0, negative_prompt: str = NEGATIVE_PROMPT
+    ) -> io.NodeOutput:
+        """Hand on encoder and text, and the negative prompt encoded."""
+        return io.NodeOutput(
+            PromptScript(clip, script_of_prompts(prompts), blend), encode_prompt(clip, negative_prompt)
+        )
 
 
 class SkyReelsV2Plan(io.ComfyNode):
     """What a long video will be made of, before an hour is spent on it."""
 
     @classmethod
+    @shown_first(*(entry.id for entry in length_inputs()), "steps")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -139,11 +162,12 @@ class SkyReelsV2Plan(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2Plan",
             display_name="SkyReels-V2 Plan",
+            search_aliases=ALIASES["SkyReelsV2Plan"],
             category="SkyReels-V2",
             description="Shows what settings mean: the segments as a table, and a picture of the noise (latent frames "
             "across, model calls down; bright = noise, dark = finished, light grey = known).",
             inputs=[
-                *size_inputs(),
+                size_input(),
                 *length_inputs(),
                 steps,
                 shift,
@@ -161,9 +185,7 @@ class SkyReelsV2Plan(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        size: str,
-        width: int,
-        height: int,
+        size: dict[str, Any] | None = None,
         new_frames: int = 0,
         key_times: str = "",
         start_image: Any = None,
@@ -172,7 +194,7 @@ class SkyReelsV2Plan(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the plan."""
-        width, height = SIZES.get(size, (width, height))
+        width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING[1:5] if name in settings})
         if new_frames:
             refuse_what_no_extension_has(new_frames, settings["loop"], start_image, key_images)
@@ -203,6 +225,7 @@ class SkyReelsV2Jobs(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2Jobs",
             display_name="SkyReels-V2 Jobs",
+            search_aliases=ALIASES["SkyReelsV2Jobs"],
             category="SkyReels-V2",
             description="Lists the long videos kept in output/skyreels_v2_jobs, and removes one of them.",
             is_output_node=True,

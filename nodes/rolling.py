@@ -10,7 +10,10 @@ from ..wan_core.comfy.rolling import RollingOptions, roll
 from ..wan_core.rolling import Window
 from ..wan_core.sampling import parse_timesteps, warped_sigmas
 from ..wan_core.solvers import SOLVERS
-from .inputs import SOLVER_TOOLTIP, seed_and_cfg, timesteps_input
+from .aliases import ALIASES
+from .inputs import SOLVER_TOOLTIP, negative_input, seed_and_cfg, shown_first, timesteps_input
+
+FIRST = ("seed", "timesteps", "shift", "cfg", "chunk_frames", "window_frames", "sink_frames")
 
 
 def window_inputs() -> list[Any]:
@@ -47,21 +50,21 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
     """A video of any length, chunk after chunk."""
 
     @classmethod
+    @shown_first(*FIRST)
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         seed, _ = seed_and_cfg()
         return io.Schema(
             node_id="SkyReelsV2RollingSampler",
             display_name="SkyReels-V2 Rolling Sampler",
+            search_aliases=ALIASES["SkyReelsV2RollingSampler"],
             category="SkyReels-V2",
             description="Makes a latent video of any length, chunk after chunk, with a causal model (Self Forcing, "
             "CausVid, Causal Forcing, LongLive). Time and memory of a chunk stay the same however long it gets.",
             inputs=[
                 io.Model.Input("model", tooltip="A causal Wan 2.1 model, from SkyReels-V2 Model Loader."),
                 io.Conditioning.Input("positive", tooltip="The encoded prompt."),
-                io.Conditioning.Input(
-                    "negative", optional=True, tooltip="The encoded negative prompt; only needed when cfg is not 1."
-                ),
+                negative_input(),
                 io.Latent.Input(
                     "latent", tooltip="Empty latent of any length; frames pinned at its beginning are gone on from."
                 ),

@@ -10,19 +10,22 @@ from ..wan_core.comfy.generate import generate
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.sampler import DiffusionForcingSampler
 from ..wan_core.sampling import flow_sigmas, parse_timesteps, warped_sigmas
-from .inputs import forcing_inputs, moving_window_input, seed_and_cfg, steps_and_shift, timesteps_input
+from .aliases import ALIASES
+from .inputs import forcing_inputs, moving_window_input, seed_and_cfg, shown_first, steps_and_shift, timesteps_input
 
 
 class SkyReelsV2Sampler(io.ComfyNode):
     """Diffusion forcing in one node."""
 
     @classmethod
+    @shown_first("seed", "steps", "cfg", "shift")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         (seed, cfg), (steps, shift) = seed_and_cfg(), steps_and_shift()
         return io.Schema(
             node_id="SkyReelsV2Sampler",
             display_name="SkyReels-V2 Diffusion Forcing Sampler",
+            search_aliases=ALIASES["SkyReelsV2Sampler"],
             category="SkyReels-V2",
             description="Makes a latent video with diffusion forcing: every latent frame has its own noise level, "
             "so frames can be known, made together or one block after the other.",
@@ -68,6 +71,7 @@ class SkyReelsV2SamplerSelect(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2SamplerSelect",
             display_name="SkyReels-V2 Diffusion Forcing (SAMPLER)",
+            search_aliases=ALIASES["SkyReelsV2SamplerSelect"],
             category="SkyReels-V2",
             description="Diffusion forcing for SamplerCustomAdvanced: choose noise, guider and sigmas freely.",
             inputs=[*forcing_inputs(), moving_window_input()],
@@ -89,6 +93,7 @@ class SkyReelsV2Sigmas(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2Sigmas",
             display_name="SkyReels-V2 Sigmas",
+            search_aliases=ALIASES["SkyReelsV2Sigmas"],
             category="SkyReels-V2",
             description="The noise schedule of SkyReels-V2 for SamplerCustomAdvanced.",
             inputs=[

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.comfy.step_cache import step_cached
+from .aliases import ALIASES
 
 
 class SkyReelsV2StepCache(io.ComfyNode):
@@ -18,6 +19,7 @@ class SkyReelsV2StepCache(io.ComfyNode):
         return io.Schema(
             node_id="SkyReelsV2StepCache",
             display_name="SkyReels-V2 Step Cache",
+            search_aliases=ALIASES["SkyReelsV2StepCache"],
             category="SkyReels-V2",
             description="Leaves out model calls whose result can be forecast from the ones before, decided for every "
             "block of frames by itself. Faster, and not quite the same video.",

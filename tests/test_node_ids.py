@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from tools.build_locales import add_new
-from tools.node_schemas import ENGLISH, FROZEN, as_json, breaks, is_grown, read
+from tools.node_schemas import ENGLISH, FROZEN, MOVED, ROOT, as_json, breaks, is_grown, read, with_moved
 
 NODES: dict[str, Any] = read(FROZEN)
-SAMPLER = "SkyReelsV2Sampler"
+RELEASED: dict[str, Any] = read(ROOT / "tests" / "released" / "contracts.json")  # before inputs moved
+TABLE: dict[str, Any] = read(MOVED)
+SAMPLER, LATENT = "SkyReelsV2Sampler", "SkyReelsV2EmptyLatent"
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -65,6 +67,24 @@ BREAKING: dict[str, tuple[Change, str]] = {
         lambda nodes: nodes[SAMPLER]["inputs"].append({"name": "new", "type": "CLIP", "widget": False}),
         "is required",
     ),
+    "an option loses an input that it brings": (
+        lambda nodes: named(nodes, "size", LATENT)["inside"]["custom"].pop(),
+        "inside custom were ['width', 'height'] and are ['width']",
+    ),
+    "an input comes in front of those that an option brings": (
+        lambda nodes: named(nodes, "size", LATENT)["inside"]["custom"].insert(0, {"name": "new", "type": "INT"}),
+        "inside custom were",
+    ),
+    "an option brings inputs that it did not": (
+        lambda nodes: named(nodes, "size", LATENT)["inside"].update(
+            {named(nodes, "size", LATENT)["options"][0]: [{"name": "new", "type": "INT", "widget": True}]}
+        ),
+        "inside 540P landscape (960x544) were []",
+    ),
+    "an input that an option brings changes its type": (
+        lambda nodes: named(nodes, "size", LATENT)["inside"]["custom"][0].update(type="FLOAT"),
+        "size.width was INT and is FLOAT",
+    ),
     "an optional input has to be connected": (
         lambda nodes: named(nodes, "start_image", "SkyReelsV2KeyFrames").pop("optional"),
         "was optional",
@@ -103,3 +123,41 @@ def test_it_is_allowed_and_then_frozen_to_add(name: str) -> None:
     assert frozen != NODES
     assert breaks(frozen, changed) == []
     assert breaks(frozen, NODES)  # from now on it may not go again
+
+
+def test_what_the_migration_moves_is_no_break_and_without_it_there_would_be_some() -> None:
+    assert breaks(RELEASED, NODES, TABLE) == []
+    unmoved = breaks(RELEASED, NODES)
+    for node in TABLE:
+        assert f"{node}.width is gone" in unmoved and f"{node}.size was COMBO and is COMFY_DYNAMICCOMBO_V3" in unmoved
+
+
+def test_what_the_migration_does_not_cover_is_a_break() -> None:
+    for node, entry in TABLE.items():
+        inside = {"size": {"custom": ["width"]}}  # height is forgotten
+        found = breaks(RELEASED, NODES, {**TABLE, node: {**entry, "inside": inside}})
+        assert f"{node}.height is gone" in found
+    changed = copy.deepcopy(NODES)
+    named(changed, "size", LATENT)["inside"]["custom"].reverse()
+    assert breaks(RELEASED, changed, TABLE) == [
+        "SkyReelsV2EmptyLatent.size: inside custom were ['width', 'height'] and are ['height', 'width']"
+    ]
+
+
+def test_the_migration_leaves_alone_what_is_as_it_is_now() -> None:
+    assert with_moved(NODES, TABLE) == NODES
+
+
+KINDS = {"INT": "number", "FLOAT": "number", "STRING": "string", "COMBO": "string", "BOOLEAN": "boolean"}
+
+
+def test_the_table_of_the_migration_has_the_widgets_as_they_were() -> None:
+    """In the order of a front end: required ones first, a seed followed by what becomes of it after a run."""
+    for node, entry in TABLE.items():
+        widgets = [each for each in RELEASED[node]["inputs"] if each["widget"]]
+        listed = {}
+        for each in sorted(widgets, key=lambda each: each.get("optional", False)):
+            listed[each["name"]] = KINDS[each["type"]]
+            if each["name"] == "seed":
+                listed["control_after_generate"] = "string"
+        assert list(entry["widgets"].items()) == list(listed.items()), node

@@ -93,10 +93,10 @@ def fill_pages(english: dict[str, Any], chinese: dict[str, Any]) -> None:
 
 def main() -> None:
     """Write the files."""
-    from tools.node_schemas import CHINESE, ENGLISH, FROZEN, WORDS, as_json, breaks, read, translated
+    from tools.node_schemas import CHINESE, ENGLISH, FROZEN, MOVED, WORDS, as_json, breaks, read, translated, with_moved
 
     found = ask_host()
-    frozen = read(FROZEN) if FROZEN.exists() else {}
+    frozen = with_moved(read(FROZEN) if FROZEN.exists() else {}, read(MOVED))
     broken = breaks(frozen, found["contracts"])
     if broken:
         sys.exit(

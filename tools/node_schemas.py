@@ -23,6 +23,8 @@ HEADS = {
     "en": ("| input | what it is |", "| output | what it is |"),
     "zh": ("| 输入 | 说明 |", "| 输出 | 说明 |"),
 }
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"  # an input whose options bring inputs of their own
+MOVED = ROOT / "web" / "js" / "moved_inputs.json"
 LISTINGS = ("model_name", "lora_name", "codec")  # their options are what is found on a machine
 
 LAST_NUMBER = re.compile(r"\d+$")
@@ -65,19 +67,26 @@ def texts(nodes: Iterable[Any]) -> Texts:
 
 
 def with_grown(inputs: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield inputs, and behind each the ones that grow from it, with the keys that the front end asks for texts by.
+    """Yield inputs, and behind each the ones that grow from it or are inside it, with their keys in the texts.
 
-    It calls a grown input `prompts.prompt_1`, and puts `_` in the place of a dot in a key.
+    The front end calls them `prompts.prompt_1` or `size.width`, and puts `_` in the place of a dot in a key.
     """
     for entry in inputs:
         yield entry.id, entry
         template = getattr(entry, "template", None)
-        for grown in () if template is None else template.get_all():
-            yield f"{entry.id}_{grown.id}", grown
+        grown = template.get_all() if template is not None else [*inside(entry).values()]
+        for each in grown:
+            yield f"{entry.id}_{each.id}", each
+
+
+def inside(entry: Any) -> dict[str, Any]:
+    """Return the inputs that options of an input (a DynamicCombo) bring with them, by name."""
+    options = [option for option in getattr(entry, "options", None) or () if hasattr(option, "inputs")]
+    return {each.id: each for option in options for each in option.inputs}
 
 
 def is_grown(key: str, entry: Texts) -> bool:
-    """Return whether an entry of the English texts is that of an input which grows from another."""
+    """Return whether an entry of the English texts is that of an input which grows from another or is inside it."""
     return key.endswith(f"_{entry['name']}")
 
 
@@ -86,25 +95,67 @@ def contracts(nodes: Iterable[Any]) -> Texts:
     found: Texts = {}
     for node in nodes:
         schema = node.GET_SCHEMA()
-        inputs = []
-        for entry in schema.inputs:
-            described = {"name": entry.id, "type": entry.get_io_type(), "widget": hasattr(entry, "socketless")}
-            if entry.optional:
-                described["optional"] = True
-            if getattr(entry, "options", None) is not None and entry.id not in LISTINGS:
-                described["options"] = list(entry.options)
-            inputs.append(described)
+        inputs = [contract(entry) for entry in schema.inputs]
         found[schema.node_id] = {"inputs": inputs, "outputs": [entry.get_io_type() for entry in schema.outputs]}
     return found
 
 
-def breaks(frozen: Texts, current: Texts) -> list[str]:
+def contract(entry: Any) -> Texts:
+    """Return what saved workflows rely on in one input; `inside`: the inputs that come with an option, by option."""
+    options = getattr(entry, "options", None)
+    nested = {option.key: option.inputs for option in options or () if hasattr(option, "inputs")}
+    found = {
+        "name": entry.id,
+        "type": entry.get_io_type(),
+        "widget": hasattr(entry, "socketless") or bool(nested),
+    }
+    if entry.optional:
+        found["optional"] = True
+    if nested:
+        found["options"] = list(nested)
+        found["inside"] = {option: [contract(each) for each in inputs] for option, inputs in nested.items() if inputs}
+    elif options is not None and entry.id not in LISTINGS:
+        found["options"] = list(options)
+    return found
+
+
+def with_moved(frozen: Texts, moved: Texts) -> Texts:
+    """Return frozen contracts as the migration of inputs that moved leaves them.
+
+    Args:
+        frozen: as `contracts` gave them once.
+        moved: the table of the migration, web/js/moved_inputs.json; it is about nodes that have the inputs which
+            moved on their own level still.
+    """
+    return {
+        node: {**entry, "inputs": moved_inside(entry["inputs"], moved.get(node, {}))} for node, entry in frozen.items()
+    }
+
+
+def moved_inside(inputs: list[Texts], moved: Texts) -> list[Texts]:
+    """Return a node's inputs with those that moved inside of others."""
+    by_name = {entry["name"]: entry for entry in inputs}
+    homes = {
+        parent: {option: [by_name[name] for name in names if name in by_name] for option, names in options.items()}
+        for parent, options in moved.get("inside", {}).items()
+    }
+    homes = {parent: options for parent, options in homes.items() if any(options.values())}
+    gone = {each["name"] for options in homes.values() for inner in options.values() for each in inner}
+    return [
+        {**entry, **({"type": DYNAMIC, "inside": homes[entry["name"]]} if entry["name"] in homes else {})}
+        for entry in inputs
+        if entry["name"] not in gone
+    ]
+
+
+def breaks(frozen: Texts, current: Texts, moved: Texts | None = None) -> list[str]:
     """Return what would break a workflow saved with the frozen nodes, a sentence each.
 
     A workflow file keeps the values of widgets as a list, so a new widget may only come behind the frozen ones. A new
-    input that has no widget has to be optional.
+    input that has no widget has to be optional. What the migration (`moved`, see `with_moved`) puts right is no break.
     """
     found = []
+    frozen = with_moved(frozen, moved or {})
     for node, was in frozen.items():
         if node not in current:
             found.append(f"{node} is gone")
@@ -142,6 +193,14 @@ def input_breaks(node: str, was: Texts, now: Texts | None) -> list[str]:
     lost = [option for option in was.get("options", ()) if option not in kept]
     if lost:
         found.append(f"{name} has lost the options {lost}")
+    for option in was.get("options", ()) if now["type"] == DYNAMIC else ():
+        inner, inner_now = (entry.get("inside", {}).get(option, []) for entry in (was, now))
+        names, names_now = ([each["name"] for each in entries] for entries in (inner, inner_now))
+        if names_now != names:  # a value that is new here would move all that come after it
+            found.append(f"{name}: inside {option} were {names} and are {names_now}")
+        else:
+            for each, each_now in zip(inner, inner_now, strict=True):
+                found += input_breaks(name, each, each_now)
     return found
 
 
@@ -207,9 +266,9 @@ def page_with_tables(page: str, english: Texts, translation: Texts, language: st
     for head, kind in zip(HEADS[language], ("inputs", "outputs"), strict=True):
         rows = [head, "|---|---|"]
         for key, entry in translation[kind].items():
-            if is_grown(key, english[kind][key]):
-                continue
             name = english[kind][key]["name"]
+            if is_grown(key, english[kind][key]) and LAST_NUMBER.search(name):
+                continue  # one of many alike
             label = f"`{name}`" if entry["name"] == name else f"{entry['name']} `{name}`"
             rows.append(f"| {label} | {entry['tooltip']} |")
         if len(rows) > 2:

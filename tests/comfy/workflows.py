@@ -14,15 +14,16 @@ SHORT_SCRIPT = "0s-0.8s: a red ball\n0.8s-1.4s: a blue cube\n1.4s-: a green star
 def shrink(prompt: dict[str, dict[str, Any]], frames: int = 9, steps: int = 2) -> dict[str, dict[str, Any]]:
     """Return the prompt with tiny files, sizes and step counts in place of the released ones; wiring is untouched."""
     window = {"base_num_frames": 21, "overlap_history": 5, "steps": steps}
+    custom = {"size": "custom", "size.width": 64, "size.height": 64}
     replaced: dict[str, dict[str, Any]] = {
         "SkyReelsV2ModelLoader": {"model_name": "tiny_df.safetensors", "weight_dtype": "default"},
         "UNETLoader": {"unet_name": "tiny_df.safetensors", "weight_dtype": "default"},
         "VAELoader": {"vae_name": "tiny_wan_vae.safetensors"},
         "LoadImage": {"image": "first.png"},
         "WanImageToVideo": {"width": 64, "height": 64, "length": frames},
-        "SkyReelsV2EmptyLatent": {"size": "custom", "width": 64, "height": 64, "frames": frames},
+        "SkyReelsV2EmptyLatent": {**custom, "frames": frames},
         "LoadVideo": {"file": "clip.mp4"},
-        "SkyReelsV2LongVideo": {"size": "custom", "width": 64, "height": 64, "total_frames": 3 * frames - 6, **window},
+        "SkyReelsV2LongVideo": {**custom, "total_frames": 3 * frames - 6, **window},
         "SkyReelsV2ExtendVideo": {"new_frames": frames, **window},
         "SkyReelsV2PromptScript": {"script": SHORT_SCRIPT},
         "SkyReelsV2Sampler": {"steps": steps},

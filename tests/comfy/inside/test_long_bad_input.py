@@ -142,10 +142,10 @@ def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, ti
     ("values", "ok", "words"),
     [
         ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
-        ({"total_frames": 737, "cfg": 1.0, "width": 64, "height": 64}, True, "270 model calls"),
+        ({"total_frames": 737, "cfg": 1.0, "size.width": 64, "size.height": 64}, True, "270 model calls"),
         ({"total_frames": 257, "loop": True, "fps": 24}, True, "256 frames = 10.7 s"),
         (
-            {"total_frames": 257, "width": 64, "height": 64, "linked": ["total_frames"]},
+            {"total_frames": 257, "size.width": 64, "size.height": 64, "linked": ["total_frames"]},
             True,
             "total_frames: linked, and",
         ),
@@ -186,7 +186,7 @@ def test_the_live_plan_refuses_in_the_very_sentence_of_the_node_and_of_the_run(
     values = {entry.id: getattr(entry, "default", None) for entry in node.GET_SCHEMA().inputs}
     values = {name: value for name, value in values.items() if value is not None} | wrong
     with pytest.raises(ValueError, match=words) as refused:
-        node.execute(model=model, vae=vae, negative=None, **values)
+        node.execute(model=model, vae=vae, negative=None, size={"size": "540P landscape (960x544)"}, **values)
     said = {str(refused.value)}
     with pytest.raises(ValueError, match=words) as refused:
         make(bridge, inputs(bridge, model, vae), settings(bridge, base_num_frames=97, **wrong))
@@ -197,7 +197,7 @@ def test_the_live_plan_refuses_in_the_very_sentence_of_the_node_and_of_the_run(
 
 def test_the_front_end_is_not_told_what_hangs_on_a_link(pack: ModuleType) -> None:
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
-    values = {"total_frames": 257, "width": 64, "height": 64, "fps": 16}
+    values = {"total_frames": 257, "size.width": 64, "size.height": 64, "fps": 16}
     assert "= 16.1 s" in answer(values)["text"] and " MB" in answer(values)["text"]
     assert " MB" not in answer(values | {"linked": ["size"]})["text"].replace("MB on disk", "")
     extended = answer({"new_frames": 80, "overlap_history": 17})["text"]
@@ -205,8 +205,8 @@ def test_the_front_end_is_not_told_what_hangs_on_a_link(pack: ModuleType) -> Non
 
 
 SAID = [  # one for every sentence that the live plan can say
-    {"total_frames": 737, "width": 960, "height": 544, "fps": 24},
-    {"total_frames": 737, "width": 960, "height": 544, "linked": ["steps", "fps"]},
+    {"total_frames": 737, "size.width": 960, "size.height": 544, "fps": 24},
+    {"total_frames": 737, "size.width": 960, "size.height": 544, "linked": ["steps", "fps"]},
     {"new_frames": 80, "overlap_history": 17},
     {"new_frames": 80, "overlap_history": 17, "loop": True},
     {"total_frames": 257, "loop": True},

@@ -99,9 +99,11 @@ def test_a_blended_video_differs_only_from_the_change_on(bridge: ModuleType, mod
 def test_prompts_from_inputs_of_their_own_are_lines_of_a_script(pack_nodes: dict[str, Any], tiny_clip: Any) -> None:
     node = pack_nodes["SkyReelsV2PromptList"]
     given = {"prompt_1": "0s-4s: a cat\non a sill", "prompt_2": "4s-: [seed 7] a dog"}
-    (script,) = node.execute(tiny_clip, given, 0.5).args
+    script, _negative = node.execute(tiny_clip, given, 0.5).args
     assert tuple(script) == (tiny_clip, "0s-4s: a cat on a sill\n4s-: [seed 7] a dog", 0.5)
-    (same,) = pack_nodes["SkyReelsV2PromptScript"].execute(tiny_clip, script.text, 0.5).args
+    same, negative = pack_nodes["SkyReelsV2PromptScript"].execute(tiny_clip, script.text, 0.5, "blurry").args
     assert same == script
+    text = pack_nodes["SkyReelsV2TextEncode"].execute(tiny_clip, "a cat", "blurry").args
+    assert torch.equal(negative[0][0], text[1][0][0]) and not torch.equal(negative[0][0], text[0][0][0])
     with pytest.raises(ValueError, match="The input prompt_2 is empty"):
         node.execute(tiny_clip, {"prompt_1": "a cat", "prompt_2": " \n", "prompt_3": "a dog"})

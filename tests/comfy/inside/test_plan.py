@@ -14,14 +14,19 @@ from long_scene import inputs, make, settings
 pytestmark = pytest.mark.usefixtures("output_folder")
 
 ASYNC = {"ar_step": 1, "causal_block_size": 2}
-NAMES = ("total_frames", "width", "height", "base_num_frames", "overlap_history", "steps", "shift", "cfg", "loop")
+NAMES = ("total_frames", "base_num_frames", "overlap_history", "steps", "shift", "cfg", "loop")
 
 
 def planned(pack_nodes: dict[str, Any], chosen: Any, **more: Any) -> tuple[str, torch.Tensor]:
     """The outputs of the node for the settings of a video."""
     names = ("ar_step", "causal_block_size", "causal_attention", "fps")
     values = {name: getattr(chosen, name) for name in NAMES} | {name: getattr(chosen.forcing, name) for name in names}
-    return pack_nodes["SkyReelsV2Plan"].execute(size="custom", **{**values, **more}).result
+    return pack_nodes["SkyReelsV2Plan"].execute(size=size_of(chosen), **{**values, **more}).result
+
+
+def size_of(chosen: Any) -> dict[str, Any]:
+    """The size of a video's settings as the host hands it to a node."""
+    return {"size": "custom", "width": chosen.width, "height": chosen.height}
 
 
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
@@ -90,7 +95,7 @@ def test_a_prompt_of_before_it_knew_cfg_images_and_extensions_still_runs(
     node, chosen = pack_nodes["SkyReelsV2Plan"], settings(bridge, cfg=6.0)
     required = [entry.id for entry in node.GET_SCHEMA().inputs if not entry.optional]
     values = {name: getattr(chosen, name, None) for name in NAMES if name in required}
-    old = node.execute(size="custom", **values, ar_step=0, causal_block_size=1, causal_attention=False).result
+    old = node.execute(size=size_of(chosen), **values, ar_step=0, causal_block_size=1, causal_attention=False).result
     assert (
         set(required) == {"size", "ar_step", "causal_block_size", "causal_attention", *values} and "cfg" not in values
     )

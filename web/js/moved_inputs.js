@@ -1,0 +1,59 @@
+// Workflows that were saved with nodes whose inputs have moved since: puts their values where the nodes have them now,
+// before the front end reads them. moved_inputs.json says what has moved; nodes/moved_inputs.py does it for API prompts.
+import { app } from "../../../scripts/app.js"
+
+const table = await (await fetch(new URL("moved_inputs.json", import.meta.url), { cache: "no-cache" })).json()
+
+function migrated(saved, { widgets, inside }) {
+    const names = Object.keys(widgets)
+    const homes = new Map() // of an input that moved: [the input that it is inside of now, the option that has it]
+    for (const [parent, options] of Object.entries(inside))
+        for (const [option, inner] of Object.entries(options)) for (const name of inner) homes.set(name, [parent, option])
+
+    const values = Array.isArray(saved.widgets_values) ? saved.widgets_values : []
+    const fits = values.length === names.length && names.every((name, at) => typeof values[at] === widgets[name])
+    if (!fits && !(saved.inputs ?? []).some((slot) => homes.has(slot.name))) return [saved, []]
+
+    const chosen = saved.widgets_values_named ?? Object.fromEntries(names.map((name, at) => [name, values[at]]))
+    const place = (name) => {
+        if (!homes.has(name)) return name
+        const [parent, option] = homes.get(name)
+        return chosen[parent] === option ? `${parent}.${name}` : null
+    }
+    const slots = (saved.inputs ?? []).map((slot) => [slot, place(slot.name)])
+    const now = {
+        ...saved,
+        inputs: slots.filter(([, name]) => name).map(([slot, name]) =>
+            name === slot.name ? slot : { ...slot, name, ...(slot.widget && { widget: { ...slot.widget, name } }) }),
+    }
+    if (values.length) now.widgets_values = values.filter((_, at) => at >= names.length || place(names[at]))
+    if (saved.widgets_values_named)
+        now.widgets_values_named = Object.fromEntries(Object.entries(saved.widgets_values_named)
+            .map(([name, value]) => [place(name), value]).filter(([name]) => name))
+    return [now, slots.filter(([slot, name]) => !name && slot.link != null).map(([slot]) => slot.link)]
+}
+
+// Takes links away whose input is gone: a width that was linked, but not used since the size was a preset.
+function unlink(graph, links) {
+    for (const id of links) {
+        const link = graph?.getLink?.(id)
+        const output = link && graph.getNodeById(link.origin_id)?.outputs?.[link.origin_slot]
+        if (output?.links) output.links = output.links.filter((other) => other !== id)
+        graph?._links?.delete(id)
+    }
+}
+
+app.registerExtension({
+    name: "SkyReelsV2.MovedInputs",
+    beforeRegisterNodeDef(nodeType, nodeData) {
+        const moved = table[nodeData.name]
+        if (!moved) return
+        const configure = nodeType.prototype.configure
+        nodeType.prototype.configure = function (saved) {
+            const [now, links] = migrated(saved, moved)
+            const result = configure.call(this, now)
+            if (links.length) queueMicrotask(() => unlink(this.graph, links))
+            return result
+        }
+    },
+})
