@@ -96,7 +96,7 @@ LINK = """([kind, name]) => {
     window.app.graph.add(number)
     number.connect(0, node, node.inputs.findIndex((input) => input.name === name))
 }"""
-SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-plan')].some(
+SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-live-plan')].some(
     (shown) => shown.textContent.includes(part))"""
 
 
@@ -108,13 +108,13 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
     page.wait_for_function(SHOWN, arg="overlap_history is 97", timeout=20_000)
     page.screenshot(path=tmp_path / "refused.png")
-    shown = page.evaluate("[...document.querySelectorAll('.skyreels-v2-plan')].map((shown) => shown.dataset.ok)")
+    shown = page.evaluate("[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)")
     assert shown == ["false"]
     saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
     assert "live_plan" not in saved
     page.evaluate(LINK, ["SkyReelsV2LongVideo", "overlap_history"])
     page.wait_for_function(SHOWN, arg="overlap_history: linked, and so not known", timeout=20_000)
-    assert page.evaluate("[...document.querySelectorAll('.skyreels-v2-plan')].map((shown) => shown.dataset.ok)") == [
+    assert page.evaluate("[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)") == [
         "true"
     ]
 

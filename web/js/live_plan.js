@@ -3,61 +3,48 @@
 // language of the front end (nodes/plan_words.py).
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
+import { addPanel, after } from "./panel.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
-const PAUSE_MS = 250 // after the last change
-const HEIGHT = 106 // pixels: five lines
-const LANGUAGE = "Comfy.Locale"
+const NAME = "live_plan"
+const PERIOD_MS = 250
+const HEIGHT = 86 // pixels: five lines
 
-function show(element, answer) {
-    element.textContent = answer.text
-    element.style.color = answer.ok ? "var(--fg-color, #ddd)" : "#ff7b72"
-    element.style.borderColor = answer.ok ? "transparent" : "#ff7b72"
-    element.dataset.ok = answer.ok
-}
-
-async function ask(node, element) {
+/** Return what the server has to know: the values of the widgets, which of them are linked, the language. */
+function question(node) {
     const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
-    delete values.live_plan
+    delete values[NAME]
     values.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
-    values.language = app.extensionManager?.setting?.get(LANGUAGE) ?? "en"
-    const response = await api.fetchApi("/skyreels_v2/plan", { method: "POST", body: JSON.stringify(values) })
-    if (response.ok) show(element, await response.json())
-}
-
-function after(target, name, action) {
-    const before = target[name]
-    target[name] = function (...given) {
-        const result = before?.apply(this, given)
-        action()
-        return result
-    }
+    values.language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"
+    return JSON.stringify(values)
 }
 
 app.registerExtension({
     name: "SkyReelsV2.LivePlan",
     nodeCreated(node) {
         if (!NODES.includes(node.comfyClass)) return
-        const element = document.createElement("div")
-        element.className = "skyreels-v2-plan"
-        Object.assign(element.style, {
-            whiteSpace: "pre-wrap", overflow: "auto", font: "11px sans-serif", lineHeight: "1.35", padding: "4px 8px",
-            border: "1px solid transparent", borderRadius: "4px", boxSizing: "border-box",
-        })
-        let timer = null
-        const changed = () => {
-            clearTimeout(timer)
-            timer = setTimeout(() => ask(node, element), PAUSE_MS)
+        const show = addPanel(node, NAME, HEIGHT)
+        let seen = "" // a moment ago
+        let asked = ""
+        // Looked at again and again: which callbacks and events tell of a change differs with the front end's version
+        // and the style of the nodes, and some changes (undo, a seed after a run, a widget that comes and goes) tell of
+        // none.
+        const look = async () => {
+            const now = question(node)
+            const settled = now === seen
+            seen = now
+            if (!settled || now === asked) return
+            asked = now
+            const response = await api.fetchApi("/skyreels_v2/plan", { method: "POST", body: now }).catch(() => null)
+            if (now !== asked) return // another question is on its way
+            if (!response?.ok) return
+            const answer = await response.json()
+            show(answer.text, !answer.ok)
         }
-        for (const widget of node.widgets) after(widget, "callback", changed)
-        for (const event of ["onConfigure", "onConnectionsChange"]) after(node, event, changed)
-        app.ui.settings.addEventListener?.(`${LANGUAGE}.change`, changed)
-        after(node, "onRemoved", () => app.ui.settings.removeEventListener?.(`${LANGUAGE}.change`, changed))
-        const widget = node.addDOMWidget("live_plan", "text", element, {
-            serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {},
-            getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT,
-        })
-        widget.serialize = false // neither into the prompt nor into the saved workflow
-        changed()
+        let timer = null
+        const start = () => (timer ??= setInterval(look, PERIOD_MS))
+        const stop = () => (timer = clearInterval(timer) ?? null)
+        after(node, "onAdded", start)
+        after(node, "onRemoved", stop)
     },
 })
