@@ -1,17 +1,27 @@
 """From a saved workflow (the frontend's JSON) to an API prompt, with what the server says about its nodes.
 
-A stand-in for the frontend's own conversion, good for the plain graphs this pack ships: no subgraphs, no primitives.
+A stand-in for the frontend's own conversion, good for the plain graphs this pack ships: no subgraphs, no primitives,
+no widgets that only the frontend knows (3D views, painting). Its rules are the frontend's. A file keeps widget values
+as a list without names: they belong to the widgets in the server's order, required inputs before optional ones. A
+choice that brings inputs of its own (DynamicCombo) is followed by them, named `format.codec`. Where the list ends
+early, the widgets keep their defaults; what it has too much is left over.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 COMMENTS = ("Note", "MarkdownNote")
-WIDGET_TYPES = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
+WIDGET_TYPES = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN", "COLOR")
+DYNAMIC_COMBO, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3"
+UPLOADS = ("image_upload", "video_upload", "audio_upload")
 MUTED, BYPASSED = 2, 4
+
+Specs = dict[str, dict[str, Any]]  # inputs by "required" and "optional", each a list of type and options
+Take = Callable[[Any], Any]  # gives the next saved value, or where none is left the default that it is called with
 
 
 class WorkflowError(Exception):
@@ -23,30 +33,71 @@ def load_workflow(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def widget_names(description: dict[str, Any]) -> list[str | None]:
-    """Return the inputs that a node's `widgets_values` stand for, in order; None for a value that is no input."""
-    names: list[str | None] = []
+def default_of(type_: Any, options: dict[str, Any]) -> Any:
+    """Return what the frontend shows in a new node."""
+    if "default" in options:
+        return options["default"]
+    choices = type_ if isinstance(type_, list) else options.get("options")
+    if choices:
+        return choices[0]
+    return {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}.get(type_) if isinstance(type_, str) else None
+
+
+def has_control(name: str, type_: Any, options: dict[str, Any]) -> bool:
+    """Return whether a widget is followed by the one that says how its value changes after a run."""
+    return bool(options.get("control_after_generate", type_ == "INT" and name in ("seed", "noise_seed")))
+
+
+def read_widgets(specs: Specs, take: Take, group: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and value of every widget of a node that the server knows, taking the saved values one by one.
+
+    Args:
+        specs: the inputs.
+        take: gives the next value.
+        group: what the names begin with: the choice that brought these inputs, and a dot.
+    """
     for kind in ("required", "optional"):
-        for name, (type_, *rest) in description["input"].get(kind, {}).items():
-            options = rest[0] if rest else {}
-            if not (isinstance(type_, list) or type_ in WIDGET_TYPES) or options.get("forceInput"):
-                continue
-            names.append(name)
-            control = options.get("control_after_generate") or (type_ == "INT" and name in ("seed", "noise_seed"))
-            if control or options.get("image_upload") or options.get("video_upload"):
-                names.append(None)  # the drop-down "randomize", or the upload button
-    return names
+        buttons = 0
+        for short, (type_, *rest) in (specs.get(kind) or {}).items():
+            name, options = group + short, rest[0] if rest else {}
+            type_ = options.get("widgetType", type_)
+            if type_ == DYNAMIC_COMBO:
+                choices = {choice["key"]: choice["inputs"] for choice in options["options"]}
+                value = take(options.get("default", next(iter(choices), None)))
+                yield name, value
+                yield from read_widgets(choices.get(value, {}), take, f"{name}.")
+            elif (isinstance(type_, list) or type_ in WIDGET_TYPES) and not options.get("forceInput"):
+                yield name, take(default_of(type_, options))
+                if has_control(name, type_, options):
+                    take(None)
+                buttons += any(map(options.get, UPLOADS))
+        for _ in range(buttons):  # "choose file to upload": the frontend adds it to the required inputs
+            take(None)
 
 
 def widget_values(node: dict[str, Any], description: dict[str, Any]) -> dict[str, Any]:
     """Return the widget values of a saved node by input name."""
-    values = node.get("widgets_values") or []
-    if isinstance(values, dict):
-        return values
-    names = widget_names(description)
-    if len(values) > len(names) or len(values) < len([name for name in names if name is not None]):
-        raise WorkflowError(f"{node['type']} saves {len(values)} widget values, but the server knows {names}")
-    return {name: value for name, value in zip(names, values, strict=False) if name is not None}
+    saved = node.get("widgets_values") or []
+    if isinstance(saved, dict):
+        return dict(saved)
+    values = iter(saved)
+    return dict(read_widgets(description["input"], lambda default: next(values, default)))
+
+
+def knows(specs: Specs, name: str) -> bool:
+    """Return whether a node can have an input of this name, also one that grows or that a choice brings."""
+    inputs = {**(specs.get("required") or {}), **(specs.get("optional") or {})}
+    if name in inputs:
+        return True
+    head, _, tail = name.partition(".")
+    type_, *rest = inputs.get(head, (None,))
+    if type_ == DYNAMIC_COMBO:
+        return any(knows(choice["inputs"], tail) for choice in rest[0]["options"])
+    if type_ == AUTOGROW:
+        template = rest[0]["template"]
+        prefix, most = template.get("prefix", ""), template.get("max", 0)
+        return tail in template.get("names", [f"{prefix}{number}" for number in range(most)])
+    return False
 
 
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -77,11 +128,9 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
             source, output = links[slot["link"]]
             if source not in nodes or nodes[source].get("mode", 0) in (MUTED, BYPASSED):
                 raise WorkflowError(f"{node['type']}.{slot['name']} hangs on a muted or missing node")
+            if not knows(description["input"], slot["name"]):
+                raise WorkflowError(f"{node['type']} has no input {slot['name']}")
             inputs[slot["name"]] = [str(source), output]
-        known = {name for kind in ("required", "optional") for name in description["input"].get(kind, {})}
-        unknown = {slot["name"] for slot in node.get("inputs", ()) if slot.get("link") is not None} - known
-        if unknown:
-            raise WorkflowError(f"{node['type']} has no input {sorted(unknown)}")
         prompt[str(identity)] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
