@@ -47,8 +47,7 @@ class SkyReelsV2Extension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return all nodes, and let the server answer questions about plans and take prompts of older
-        versions, and learn in which language to speak."""
+        """Return all nodes, and let the server answer about plans, take older prompts and learn each language."""
         live_plan.register()
         moved_inputs.register()
         language.register()

@@ -67,7 +67,9 @@ def pixels_of(size: dict[str, Any] | None) -> tuple[int, int]:
     """
     if size is None:
         names = ", ".join([*SIZES, CUSTOM])
-        raise InputError(f"The size is none of the node's own, or comes over a link. Choose one in the node: {names}.")
+        raise InputError(
+            "The size is none of the node's own, or comes over a link. Choose one in the node: {names}.", names=names
+        )
     return SIZES[size["size"]] if size["size"] in SIZES else (size["width"], size["height"])
 
 
@@ -205,7 +207,7 @@ def negative_input() -> Any:
 def negative_of(negative: list[Any] | None, cfg: float) -> list[Any]:
     """Return the negative prompt, an empty one where it is not read; `Raises: InputError` where it lacks."""
     if negative is None and cfg != 1:
-        raise InputError(f"cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.")
+        raise InputError("cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.", cfg=cfg)
     return negative or []
 
 

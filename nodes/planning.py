@@ -211,8 +211,10 @@ def refuse_what_no_extension_has(new_frames: int, loop: bool, start_image: Any =
     names = [name for name, there in given.items() if there]
     if names:
         raise InputError(
-            f"new_frames is {new_frames}, which plans an extension of a video, but Extend Video has no "
-            f"{' and no '.join(names)}: set new_frames to 0, or go without."
+            "new_frames is {new_frames}, which plans an extension of a video, but Extend Video has no "
+            "{names}: set new_frames to 0, or go without.",
+            new_frames=new_frames,
+            names=" and no ".join(names),
         )
 
 

@@ -346,8 +346,10 @@ def _check_latents(config: WanConfig) -> None:
     """Refuse the models of another VAE's latents: Wan 2.2 5B."""
     if config.out_dim != WanConfig.out_dim:
         raise CheckpointError(
-            f"The model makes latents of {config.out_dim} channels, as Wan 2.2 5B does, where SkyReels-V2 and Wan 2.1 "
-            f"have {WanConfig.out_dim}; load it with Load Diffusion Model and sample it with ComfyUI's own nodes."
+            "The model makes latents of {out_dim} channels, as Wan 2.2 5B does, where SkyReels-V2 and Wan "
+            "2.1 have {out_dim_2}; load it with Load Diffusion Model and sample it with ComfyUI's own nodes.",
+            out_dim=config.out_dim,
+            out_dim_2=WanConfig.out_dim,
         )
 
 

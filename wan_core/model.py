@@ -169,8 +169,9 @@ class WanModel(nn.Module):
         self.check(x, t, context)
         if references and t.ndim == 2 and t.shape[1] != 1:
             raise InputError(
-                f"There are timesteps for {t.shape[1]} latent frames, but with references the clip has one noise "
-                "level: give one timestep for all."
+                "There are timesteps for {given} latent frames, but with references the clip has one noise "
+                "level: give one timestep for all.",
+                given=t.shape[1],
             )
         options = {} if transformer_options is None else transformer_options
         frames, height, width = x.shape[2:]

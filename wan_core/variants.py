@@ -73,8 +73,11 @@ def recommended(variant: str, mode: str = "auto") -> tuple[Settings, str]:
     mode = modes[0] if mode == "auto" else mode
     if mode not in modes:
         raise InputError(
-            f"The model is {variant} and the mode {mode!r}, but this model was released for {' and '.join(modes)}: "
-            'choose that mode or "auto", or load a DF model, which does all three.'
+            "The model is {variant} and the mode {mode!r}, but this model was released for {modes}: choose "
+            'that mode or "auto", or load a DF model, which does all three.',
+            variant=variant,
+            mode=mode,
+            modes=" and ".join(modes),
         )
     shift, guidance = (5.0, 5.0) if mode == IMAGE and variant != DEMO else (model.shift, model.guidance)
     ar_step, block = (5, 5) if mode == ASYNC else (0, 1)
@@ -91,8 +94,12 @@ def check_variant(config: WanConfig, variant: str) -> None:
     wrong_size = released and not _same_size(config, variant)
     if wrong_size or config.model_type != MODELS[variant].config.model_type:
         raise InputError(
-            f"The variant chosen is {variant}, but the model has {config.num_layers} layers x {config.dim} and "
-            f'{config.in_dim} input channels, which that one has not: choose "auto", or the model\'s own name.'
+            "The variant chosen is {variant}, but the model has {num_layers} layers x {dim} and {in_dim} "
+            'input channels, which that one has not: choose "auto", or the model\'s own name.',
+            variant=variant,
+            num_layers=config.num_layers,
+            dim=config.dim,
+            in_dim=config.in_dim,
         )
 
 

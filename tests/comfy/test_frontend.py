@@ -114,9 +114,9 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     assert "live_plan" not in saved
     page.evaluate(LINK, ["SkyReelsV2LongVideo", "overlap_history"])
     page.wait_for_function(SHOWN, arg="overlap_history: linked, and so not known", timeout=20_000)
-    assert page.evaluate("[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)") == [
-        "true"
-    ]
+    assert page.evaluate(
+        "[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)"
+    ) == ["true"]
 
 
 LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', language)"

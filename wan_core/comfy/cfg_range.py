@@ -38,8 +38,10 @@ class CFGRange:
         """Refuse an empty range; `Raises: InputError`."""
         if not 0 <= self.start < self.end <= 1:
             raise InputError(
-                f"The range of CFG is {self.start:g} to {self.end:g}, but the start has to lie before the end and both "
-                "in 0..1: use 0 to 0.5 for the first half, or set cfg to 1 for no guidance at all."
+                "The range of CFG is {start:g} to {end:g}, but the start has to lie before the end and both in "
+                "0..1: use 0 to 0.5 for the first half, or set cfg to 1 for no guidance at all.",
+                start=self.start,
+                end=self.end,
             )
 
     def holds(self, progress: float) -> bool:
@@ -86,8 +88,9 @@ def check_guider(guider: Any) -> None:
     """Refuse a guider in which cfg 1 may mean something else; `Raises: InputError`."""
     if type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise:
         raise InputError(
-            f"The guider is {type(guider).__name__}, but SkyReels-V2 CFG Range works with CFGGuider: connect that one, "
-            "or take SkyReels-V2 CFG Range out."
+            "The guider is {name}, but SkyReels-V2 CFG Range works with CFGGuider: connect that one, or "
+            "take SkyReels-V2 CFG Range out.",
+            name=type(guider).__name__,
         )
 
 

@@ -19,8 +19,9 @@ def check_model(model: Any, causal_attention: bool) -> None:
     """Refuse a BaseModel that has no one-to-one relation of latent frames and tokens; `Raises: InputError`."""
     if type(model) not in (comfy.model_base.WAN21, SkyReelsV2):
         raise InputError(
-            f"The model is {type(model).__name__}, but diffusion forcing needs a SkyReels-V2 or Wan 2.1 text-to-video "
-            "or image-to-video model: load one with SkyReels-V2 Model Loader."
+            "The model is {name}, but diffusion forcing needs a SkyReels-V2 or Wan 2.1 text-to-video or "
+            "image-to-video model: load one with SkyReels-V2 Model Loader.",
+            name=type(model).__name__,
         )
     if getattr(model.diffusion_model, "ref_conv", None) is not None:
         raise InputError(
@@ -43,7 +44,9 @@ def refuse_image_to_video(model: Any, reason: str) -> None:
     """Refuse an image-to-video model; `reason` goes on with the sentence. `Raises: InputError`."""
     channels = input_channels(model)
     if channels != LATENT_CHANNELS:
-        raise InputError(f"This is an image-to-video model ({channels} input channels), {reason}")
+        raise InputError(
+            "This is an image-to-video model ({channels} input channels), {reason}", channels=channels, reason=reason
+        )
 
 
 def check_long_model(model: Any, causal_attention: bool) -> None:
@@ -76,8 +79,10 @@ def check_latent(latent: dict[str, Any]) -> torch.Tensor:
     samples = latent["samples"]
     if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
         raise InputError(
-            f"The latent has the shape {list(samples.shape)}, but a video latent of [batch, {LATENT_CHANNELS}, frames, "
-            "height / 8, width / 8] is needed: connect SkyReels-V2 Empty Latent."
+            "The latent has the shape {shape}, but a video latent of [batch, {channels}, frames, "
+            "height / 8, width / 8] is needed: connect SkyReels-V2 Empty Latent.",
+            shape=list(samples.shape),
+            channels=LATENT_CHANNELS,
         )
     return samples
 

@@ -102,8 +102,11 @@ def check_conditioning(
         width = tensor.shape[-1]
         if width != wanted:
             raise InputError(
-                f"The {name} conditioning is {width} wide, but this model takes {wanted}: load umt5_xxl with "
-                'CLIPLoader, type "wan", and encode the prompt with it.'
+                "The {name} conditioning is {width} wide, but this model takes {wanted}: load umt5_xxl with "
+                'CLIPLoader, type "wan", and encode the prompt with it.',
+                name=name,
+                width=width,
+                wanted=wanted,
             )
         refuse_unread(model, options, name)
         channels = input_channels(model)
@@ -112,13 +115,19 @@ def check_conditioning(
         image = options.get("concat_latent_image")
         if image is None:
             raise InputError(
-                f"This is an image-to-video model ({channels} input channels), but the {name} conditioning carries no "
-                "image: put WanImageToVideo between the text encoder and the sampler, or load a DF model."
+                "This is an image-to-video model ({channels} input channels), but the {name} conditioning "
+                "carries no image: put WanImageToVideo between the text encoder and the sampler, or load a DF "
+                "model.",
+                channels=channels,
+                name=name,
             )
         if size is not None and tuple(image.shape[2:]) != size:
             raise InputError(
-                f"The image in the {name} conditioning was made for {in_pixels(image.shape[2:])}, but the latent is "
-                f"for {in_pixels(size)}: give WanImageToVideo the width, height and length of the latent."
+                "The image in the {name} conditioning was made for {shape}, but the latent is for {size}: give "
+                "WanImageToVideo the width, height and length of the latent.",
+                name=name,
+                shape=in_pixels(image.shape[2:]),
+                size=in_pixels(size),
             )
 
 
@@ -136,13 +145,20 @@ def refuse_unread(model: Any, options: Mapping[str, Any], name: str) -> None:
         row = UNREAD.get(key)
         if row is not None:
             raise InputError(
-                f"The {name} conditioning holds {row.what} ({key}, from {row.node} or a node like it), but this model "
-                f"doesn't read it: {row.instead}."
+                "The {name} conditioning holds {what} ({key}, from {node} or a node like it), but this model "
+                "doesn't read it: {instead}.",
+                name=name,
+                what=row.what,
+                key=key,
+                node=row.node,
+                instead=row.instead,
             )
         if next(tensors_within(value), None) is not None:
             raise InputError(
-                f"The {name} conditioning holds {key}, but this model doesn't read it: remove the node that adds it, "
-                "or load the model that it is made for."
+                "The {name} conditioning holds {key}, but this model doesn't read it: remove the node that adds "
+                "it, or load the model that it is made for.",
+                name=name,
+                key=key,
             )
 
 
@@ -183,8 +199,13 @@ def refuse_beside_the_clip(conds: Mapping[str, Any], reason: str) -> None:
                 if condition.get(key) is not None:
                     row = UNREAD[key]
                     raise InputError(
-                        f"The {name} conditioning holds {row.what} ({key}, from {row.node} or a node like it), which "
-                        f"the model sees beside the whole clip at one noise level, but {reason}."
+                        "The {name} conditioning holds {what} ({key}, from {node} or a node like it), which the model "
+                        "sees beside the whole clip at one noise level, but {reason}.",
+                        name=name,
+                        what=row.what,
+                        key=key,
+                        node=row.node,
+                        reason=reason,
                     )
 
 
@@ -197,8 +218,9 @@ def refuse_block_patches(options: Mapping[str, Any], reason: str) -> None:
     """
     if options.get("patches", {}).get("double_block"):
         raise InputError(
-            "A node (WanUni3CControlnetApply or one like it) patches the transformer's blocks for the whole clip at "
-            f"one noise level, but {reason}."
+            "A node (WanUni3CControlnetApply or one like it) patches the transformer's blocks for the whole "
+            "clip at one noise level, but {reason}.",
+            reason=reason,
         )
 
 

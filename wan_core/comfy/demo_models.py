@@ -132,7 +132,8 @@ def load_demo_models(
     for path in (transformer, vae):
         if not path.is_file():
             raise CheckpointError(
-                f"{path} is missing, but it is part of this node pack: install the pack again, or train the models "
-                "with python -m demo.train"
+                "{path} is missing, but it is part of this node pack: install the pack again, or train the "
+                "models with python -m demo.train",
+                path=path,
             )
     return load_transformer(str(transformer), preview_factors), demo_clip(encoder, tokenize), load_vae(vae)

@@ -45,7 +45,9 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
         )
     attached = patcher.get_attachment(FRAME_RATE)
     if attached is not None:
-        raise InputError(f"The model already has {attached} fps attached: keep one Attach FPS Weights node.")
+        raise InputError(
+            "The model already has {attached} fps attached: keep one Attach FPS Weights node.", attached=attached
+        )
     path = path or model_file(patcher)
     if path is None:
         raise InputError(
@@ -56,8 +58,10 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
     bias = patcher.model.diffusion_model.time_projection[1].bias
     if tuple(bias.shape) != tuple(shift.shape):
         raise InputError(
-            f"The frame-rate weights are for a model {len(shift) // 6} wide, but this one is {len(bias) // 6} wide: "
-            "choose the file of the same model."
+            "The frame-rate weights are for a model {width} wide, but this one is {wanted} wide: "
+            "choose the file of the same model.",
+            width=len(shift) // 6,
+            wanted=len(bias) // 6,
         )
     patched = patcher.clone()
     patched.add_patches({BIAS: ("diff", (shift,))})

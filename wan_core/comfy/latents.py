@@ -36,13 +36,20 @@ def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[
     """
     if width % 16 or height % 16:
         raise InputError(
-            f"The size is {width}x{height}, but width and height have to be multiples of 16: "
-            f"{round(width / 16) * 16}x{round(height / 16) * 16} is the nearest."
+            "The size is {width}x{height}, but width and height have to be multiples of 16: "
+            "{near_width}x{near_height} is the nearest.",
+            width=width,
+            height=height,
+            near_width=round(width / 16) * 16,
+            near_height=round(height / 16) * 16,
         )
     if (frames - 1) % 4:
         low = whole_frames(frames)
         raise InputError(
-            f"The length is {frames} frames, but it has to be a multiple of 4 plus 1: use {low} or {low + 4}."
+            "The length is {frames} frames, but it has to be a multiple of 4 plus 1: use {low} or {high}.",
+            frames=frames,
+            low=low,
+            high=low + 4,
         )
     shape = (batch_size, LATENT_CHANNELS, latent_frames(frames), height // SPATIAL, width // SPATIAL)
     return {"samples": torch.zeros(shape, device=comfy.model_management.intermediate_device())}
@@ -54,5 +61,6 @@ def parse_key_frames(text: str) -> list[int]:
         return [int(part) for part in text.replace(",", " ").replace("\uff0c", " ").split()]
     except ValueError:
         raise InputError(
-            f'key_frames is "{text}", but it has to be frame numbers separated by commas, for example "24, 48".'
+            'key_frames is "{text}", but it has to be frame numbers separated by commas, for example "24, 48".',
+            text=text,
         ) from None

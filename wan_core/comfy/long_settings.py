@@ -77,8 +77,11 @@ class LongVideoSettings:
     def __post_init__(self) -> None:
         if any(size < 1 or size % (SPATIAL * PATCH) for size in (self.width, self.height)):
             raise InputError(
-                f"The size is {self.width}x{self.height} pixels, but the model makes multiples of {SPATIAL * PATCH}: "
-                "choose the nearest that is one."
+                "The size is {width}x{height} pixels, but the model makes multiples of {multiple}: choose the "
+                "nearest that is one.",
+                width=self.width,
+                height=self.height,
+                multiple=SPATIAL * PATCH,
             )
 
     def plan(self, known: tuple[int, ...] = ()) -> Plan:
@@ -168,8 +171,9 @@ class GivenImages:
         for frame, image in zip(self.key_frames, () if self.keys is None else self.keys, strict=False):
             if not 0 <= frame < total_frames:
                 raise InputError(
-                    f"A key image is for frame {frame}, but the video has frames 0 to {total_frames - 1}: give a time "
-                    "inside it."
+                    "A key image is for frame {frame}, but the video has frames 0 to {last}: give a time inside it.",
+                    frame=frame,
+                    last=total_frames - 1,
                 )
             self._place(clips, latent_of_frame(frame), image[None], f"frame {frame}")
         if self.end is not None:
@@ -177,8 +181,10 @@ class GivenImages:
         filled = sum(latent_frames(len(clip)) for clip in clips.values())
         if filled > last or any(at + latent_frames(len(clip)) > last + 1 for at, clip in clips.items()):
             raise InputError(
-                f"The given images fill {filled} of {last + 1} latent frames, which leaves nothing to make: ask for "
-                "more frames or give fewer images."
+                "The given images fill {filled} of {frames} latent frames, which leaves nothing to make: ask for "
+                "more frames or give fewer images.",
+                filled=filled,
+                frames=last + 1,
             )
         return clips
 
@@ -187,8 +193,10 @@ class GivenImages:
         taken = next((begin for begin in clips if begin <= at < begin + latent_frames(len(clips[begin]))), None)
         if taken is not None:
             raise InputError(
-                f"Two images are given for one place: the one for {what} falls into latent frame {at} of four frames, "
-                "which another one holds already. Move them further apart."
+                "Two images are given for one place: the one for {what} falls into latent frame {at} of four "
+                "frames, which another one holds already. Move them further apart.",
+                what=what,
+                at=at,
             )
         clips[at] = clip
 
@@ -278,12 +286,18 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
     words = [word for word in re.split(r"[,;，；\s]+", text.strip()) if word]
     count = 0 if images is None else len(images)
     if len(words) != count:
-        raise InputError(f"There are {len(words)} key times, but {count} key images: give one time for each image.")
+        raise InputError(
+            "There are {times} key times, but {images} key images: give one time for each image.",
+            times=len(words),
+            images=count,
+        )
     frames = []
     for word in words:
         found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|秒)?", word)
         if not found or (not found[2] and "." in word):
-            raise InputError(f"The key time is {word!r}, but it has to be seconds like 2.5s or a frame like 60.")
+            raise InputError(
+                "The key time is {word!r}, but it has to be seconds like 2.5s or a frame like 60.", word=word
+            )
         frames.append(round(float(found[1]) * fps) if found[2] else int(word))
     return tuple(frames)
 
@@ -304,7 +318,7 @@ def prompts_of(
     """
     if (positive is None) == (script is None):
         seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
-        raise InputError(f"{seen} connected, but exactly one says what the video shows: connect one of them.")
+        raise InputError("{seen} connected, but exactly one says what the video shows: connect one of them.", seen=seen)
     if script is None:
         return Prompts([positive])
     script, fps = PromptScript(*script), rate or settings.forcing.fps

@@ -40,8 +40,10 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, str]
     patches = comfy.lora.load_lora({ours: tensors[key] for key, ours in names.renamed.items()}, key_map)
     if not patches:
         raise InputError(
-            f"{name} has keys of this model ({_listed(list(names.renamed))}) but no whole pair of factors among them: "
-            "download the file again."
+            "{name} has keys of this model ({renamed}) but no whole pair of factors among them: download "
+            "the file again.",
+            name=name,
+            renamed=_listed(list(names.renamed)),
         )
     patched = model.clone()
     patched.add_patches(patches, strength)

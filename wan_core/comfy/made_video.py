@@ -27,8 +27,9 @@ class MadeVideo(InputImpl.VideoFromFile):
         """Refuse to give what is gone; `Raises: InputError`."""
         if not self.path.is_file():
             raise InputError(
-                f"The video {self.path} was removed since it was made, by SkyReels-V2 Jobs or for keep_gb: change an "
-                "input of the node that made it, job_name for example, and queue again."
+                "The video {path} was removed since it was made, by SkyReels-V2 Jobs or for keep_gb: change an "
+                "input of the node that made it, job_name for example, and queue again.",
+                path=self.path,
             )
 
     def get_dimensions(self) -> tuple[int, int]:
@@ -51,7 +52,8 @@ class MadeVideo(InputImpl.VideoFromFile):
         self.check()
         if self.path.suffix in NOT_IN_MP4 and str(path).endswith(".mp4"):
             raise InputError(
-                f"SaveVideo writes an mp4 file, which cannot hold this codec; the finished video is {self.path}: take "
-                "it from there, or choose another codec."
+                "SaveVideo writes an mp4 file, which cannot hold this codec; the finished video is {path}: take "
+                "it from there, or choose another codec.",
+                path=self.path,
             )
         super().save_to(path, *args, **kwargs)

@@ -80,7 +80,7 @@ def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -
     what = describe_model(config if info is None else info.config, None, None, file_name)[0]
     if info is None and not isinstance(patcher.model, SkyReelsV2):
         what = what.replace("has fps weights, this has none", "looks the same once another loader has read it")
-    raise InputError(f"The model's file does not tell which it is: {what}; choose its name under variant.")
+    raise InputError("The model's file does not tell which it is: {what}; choose its name under variant.", what=what)
 
 
 def file_line(info: CheckpointInfo) -> str:

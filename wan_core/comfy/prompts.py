@@ -87,5 +87,7 @@ def script_of_prompts(prompts: Mapping[str, str]) -> str:
     lines = {name: " ".join(text.split()) for name, text in prompts.items()}
     empty = next((name for name, line in lines.items() if not line), None)
     if empty is not None:
-        raise InputError(f"The input {empty} is empty, but every prompt needs text: write it, or disconnect the input.")
+        raise InputError(
+            "The input {empty} is empty, but every prompt needs text: write it, or disconnect the input.", empty=empty
+        )
     return "\n".join(lines.values())

@@ -74,6 +74,9 @@ def check_formats(state_dict: Mapping[str, torch.Tensor]) -> None:
         found = statement(stored).get("format")
         if found not in known:
             raise CheckpointError(
-                f"{key.removesuffix('.' + STATEMENT)} is quantised as {found!r}, but this ComfyUI reads "
-                f"{', '.join(known)}: update ComfyUI, or choose a file in one of these formats."
+                "{layer} is quantised as {found!r}, but this ComfyUI reads {known}: update ComfyUI, or "
+                "choose a file in one of these formats.",
+                layer=key.removesuffix("." + STATEMENT),
+                found=found,
+                known=", ".join(known),
             )

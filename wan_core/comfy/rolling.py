@@ -241,8 +241,10 @@ class GuidedBlocks:
         place = free_place(self.guider, need, x, x.shape[2])
         if place is None:
             raise InputError(
-                f"The keys and values of a window of {self.kept_frames} latent frames take {need.kept / 1e9:.1f} GB, "
-                "but there is no room for them: lower window_frames, or make a smaller video."
+                "The keys and values of a window of {frames} latent frames take {gigabytes:.1f} GB, but there "
+                "is no room for them: lower window_frames, or make a smaller video.",
+                frames=self.kept_frames,
+                gigabytes=need.kept / 1e9,
             )
         return place
 
@@ -258,8 +260,9 @@ def known_prefix(latent: dict[str, Any]) -> int:
     if int(known.sum()) != prefix:
         later = int(torch.nonzero(known[prefix:]).flatten()[0]) + prefix
         raise InputError(
-            f"Latent frame {later} is known, but a rolling video is made from its start on and knows only frames at "
-            "the beginning: leave out end and key frames, or use the Diffusion Forcing Sampler."
+            "Latent frame {later} is known, but a rolling video is made from its start on and knows only "
+            "frames at the beginning: leave out end and key frames, or use the Diffusion Forcing Sampler.",
+            later=later,
         )
     return prefix
 
@@ -296,7 +299,7 @@ def roll(
         raise InputError("The model has Context Windows, but rolling has a window of its own: take that node away.")
     guided = not math.isclose(cfg, 1.0)
     if guided and negative is None:
-        raise InputError(f"cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.")
+        raise InputError("cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.", cfg=cfg)
     conditions = {"positive": positive, **({"negative": negative} if guided else {})}
     for name, conditioning in conditions.items():
         check_conditioning(model.model, conditioning or [], name)

@@ -112,8 +112,9 @@ def check_sigmas(sigmas: torch.Tensor) -> None:
     values = sigmas.tolist()
     if values[-1] != 0:
         raise InputError(
-            f"The sigmas end at {values[-1]:.4f}, but diffusion forcing has to end at 0: connect the whole schedule, "
-            "not the first part of a split one."
+            "The sigmas end at {last:.4f}, but diffusion forcing has to end at 0: connect the whole "
+            "schedule, not the first part of a split one.",
+            last=values[-1],
         )
     if any(later >= earlier for earlier, later in pairwise(values)):
         raise InputError("The sigmas do not fall from step to step: connect a scheduler's sigmas unchanged.")
@@ -128,7 +129,8 @@ def known_frames(denoise_mask: torch.Tensor | None, frames: int) -> torch.Tensor
     mixed = torch.nonzero((low > 0.5) != (high > 0.5)).flatten().tolist()
     if mixed:
         raise InputError(
-            f"The noise mask splits latent frame {mixed[0]}, but diffusion forcing keeps or makes whole frames: "
-            "set the mask of each frame to 0 (known) or 1 everywhere."
+            "The noise mask splits latent frame {frame}, but diffusion forcing keeps or makes whole frames: "
+            "set the mask of each frame to 0 (known) or 1 everywhere.",
+            frame=mixed[0],
         )
     return high <= 0.5

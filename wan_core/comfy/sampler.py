@@ -251,8 +251,10 @@ def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, pa
                 held.append("a mask for every frame")
             if held:
                 raise InputError(
-                    f"The conditioning holds {held[0]} for a clip of {frames} latent frames, of which a moving window "
-                    "shows the model a part: set window_frames to 0, or do without it."
+                    "The conditioning holds {what} for a clip of {frames} latent frames, of which a moving window "
+                    "shows the model a part: set window_frames to 0, or do without it.",
+                    what=held[0],
+                    frames=frames,
                 )
 
 

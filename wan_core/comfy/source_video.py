@@ -52,8 +52,11 @@ class SourceVideo:
         height, width = self.tail.shape[1:3]
         if min(height, width) < MODEL_ALIGNMENT:
             raise InputError(
-                f"The video is {width}x{height} pixels, but can be extended at its own size from "
-                f"{MODEL_ALIGNMENT}x{MODEL_ALIGNMENT} on: choose another size, to which it is scaled."
+                "The video is {width}x{height} pixels, but can be extended at its own size from "
+                "{least}x{least} on: choose another size, to which it is scaled.",
+                width=width,
+                height=height,
+                least=MODEL_ALIGNMENT,
             )
         return width // MODEL_ALIGNMENT * MODEL_ALIGNMENT, height // MODEL_ALIGNMENT * MODEL_ALIGNMENT
 

@@ -30,7 +30,8 @@ def encode_prompt(clip: Any, text: str) -> list[Any]:
     tokens = clip.tokenize(text)
     if UMT5 not in tokens:
         raise InputError(
-            f"The text encoder reads {', '.join(tokens)} tokens, but SkyReels-V2 needs umt5_xxl: load it with "
-            'CLIPLoader and set its type to "wan".'
+            "The text encoder reads {tokens} tokens, but SkyReels-V2 needs umt5_xxl: load it with "
+            'CLIPLoader and set its type to "wan".',
+            tokens=", ".join(tokens),
         )
     return clip.encode_from_tokens_scheduled(tokens)

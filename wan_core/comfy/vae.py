@@ -30,8 +30,12 @@ def latent_index(frame: int, frames: int) -> int:
     index = frame + length if frame < 0 else frame
     if not 0 <= index < length:
         raise InputError(
-            f"Key frame {frame} lies outside the clip of {length} frames: use 0 to {length - 1}, or -1 to {-length} to "
-            "count from the end."
+            "Key frame {frame} lies outside the clip of {length} frames: use 0 to {last}, or -1 to "
+            "{first} to count from the end.",
+            frame=frame,
+            length=length,
+            last=length - 1,
+            first=-length,
         )
     return latent_of_frame(index)
 
@@ -57,8 +61,12 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
     latents = vae.encode(pixels)
     if latents.ndim != 5 or latents.shape[1] != samples.shape[1] or latents.shape[-2:] != samples.shape[-2:]:
         raise InputError(
-            f"The VAE makes latents of shape {list(latents.shape)}, but a Wan 2.1 VAE makes [1, {samples.shape[1]}, "
-            f"frames, {samples.shape[-2]}, {samples.shape[-1]}] here: load wan_2.1_vae with VAELoader."
+            "The VAE makes latents of shape {shape}, but a Wan 2.1 VAE makes [1, {channels}, frames, "
+            "{height}, {width}] here: load wan_2.1_vae with VAELoader.",
+            shape=list(latents.shape),
+            channels=samples.shape[1],
+            height=samples.shape[-2],
+            width=samples.shape[-1],
         )
     return latents
 
@@ -101,8 +109,10 @@ def pin_frames(
         whole = whole_frames(len(start_images))
         if latent_frames(whole) > frames:
             raise InputError(
-                f"There are {len(start_images)} start frames, but the clip has only {video_frames(frames)}: "
-                "give fewer start frames or a longer latent."
+                "There are {given} start frames, but the clip has only {frames}: give fewer "
+                "start frames or a longer latent.",
+                given=len(start_images),
+                frames=video_frames(frames),
             )
         pieces.append((0, start_images[:whole]))
     for number, frame in enumerate(key_frames):
@@ -121,7 +131,9 @@ def check_not_empty(**images: torch.Tensor | None) -> None:
     """Refuse a batch of no images, as a splitting node may give one; `Raises: InputError`."""
     for name, batch in images.items():
         if batch is not None and len(batch) == 0:
-            raise InputError(f"The input {name} holds 0 images, but 1 is needed: check the node before, or unplug it.")
+            raise InputError(
+                "The input {name} holds 0 images, but 1 is needed: check the node before, or unplug it.", name=name
+            )
 
 
 def check_key_frames(key_images: torch.Tensor | None, key_frames: list[int]) -> None:
@@ -129,8 +141,10 @@ def check_key_frames(key_images: torch.Tensor | None, key_frames: list[int]) -> 
     images = 0 if key_images is None else len(key_images)
     if images != len(key_frames):
         raise InputError(
-            f"There are {images} key images but {len(key_frames)} key frames: give one frame number per image in "
-            'key_frames, for example "24, 48".'
+            "There are {images} key images but {times} key frames: give one frame number per "
+            'image in key_frames, for example "24, 48".',
+            images=images,
+            times=len(key_frames),
         )
 
 
@@ -141,8 +155,9 @@ def check_no_overlap(pieces: list[tuple[int, torch.Tensor]]) -> None:
         wanted = set(range(index, index + latent_frames(len(images))))
         if wanted & taken:
             raise InputError(
-                f"Two images fall on latent frame {min(wanted & taken)} (4 video frames share one): move a key frame "
-                "by 4 frames or more."
+                "Two images fall on latent frame {frame} (4 video frames share one): move a key frame by 4 "
+                "frames or more.",
+                frame=min(wanted & taken),
             )
         taken |= wanted
 

@@ -47,8 +47,8 @@ class StreamingDecoder:
         model = vae.first_stage_model
         if not isinstance(model, comfy.ldm.wan.vae.WanVAE):
             raise InputError(
-                f"The VAE is {type(model).__name__}, but a long video is decoded with a Wan 2.1 VAE: load wan_2.1_vae "
-                "with VAELoader."
+                "The VAE is {name}, but a long video is decoded with a Wan 2.1 VAE: load wan_2.1_vae with VAELoader.",
+                name=type(model).__name__,
             )
         self.vae = vae
         self.model = model
