@@ -11,8 +11,8 @@ from ..wan_core.comfy.long_settings import LongVideoSettings, extended_frames, s
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.errors import SkyReelsError
 from ..wan_core.segments import latent_frames
+from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
-from .plan_words import in_language
 from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
@@ -28,20 +28,28 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
             `linked` the names of the widgets whose value comes over a link and is not known before the run.
 
     Returns:
-        `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in Chinese where the
-        front end is.
+        `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in the
+        language of the front end.
     """
-    language = str(values.get("language", ""))
     linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, SIZE, ("new_frames",))]
-    found = plan_or_refusal(values, SIZE.isdisjoint(linked))
-    if linked and found["text"]:
-        note = f"{', '.join(linked)}: linked, and so not known before the run; this is for the node's own numbers"
-        found = {"ok": True, "text": f"{found['text']}\n{note}"}
-    return found | {"text": in_language(found["text"], language)}
+    ok, text = plan_or_refusal(values, SIZE.isdisjoint(linked))
+    if text is None:
+        return {"ok": True, "text": ""}
+    if linked:
+        note = words(
+            "{names}: linked, so not known before the run; this is for the node's own values", names=joined(linked)
+        )
+        ok, text = True, lines(text, note)
+    return {"ok": ok, "text": text.say(catalogue(str(values.get("language", ""))))}
 
 
-def plan_or_refusal(values: dict[str, Any], sized: bool) -> dict[str, Any]:
-    """Return `ok` and `text` in English; `sized`: whether the picture's size is the widgets' own."""
+def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | Joined | None]:
+    """Return whether there is a plan, and the plan or the refusal; None for values that are no numbers yet.
+
+    Args:
+        values: by widget name.
+        sized: whether the picture's size is the widgets' own.
+    """
     try:
         width, height = SIZES.get(values.get("size", ""), (values.get("size.width"), values.get("size.height")))
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
@@ -57,11 +65,11 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> dict[str, Any]:
         chosen = LongVideoSettings(**settings, forcing=forcing)
         chosen.check()
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
-        return {"ok": True, "text": summary(chosen, sized, "fps" in values, known)}
+        return True, summary(chosen, sized, "fps" in values, known)
     except SkyReelsError as error:
-        return {"ok": False, "text": str(error)}
+        return False, error.words
     except (TypeError, ValueError, KeyError):  # a widget that is being typed into, or turned into an input
-        return {"ok": True, "text": ""}
+        return True, None
 
 
 def register() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..wan_core.comfy.language import say
 from ..wan_core.comfy.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
 from ..wan_core.comfy.lora import apply_lora
 from .aliases import ALIASES
@@ -61,7 +62,7 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
         """Load the file."""
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
-        return io.NodeOutput(load_model(path, weight_dtype), describe_checkpoint(path).describe())
+        return io.NodeOutput(load_model(path, weight_dtype), say(describe_checkpoint(path).describe()))
 
 
 class SkyReelsV2LoraLoader(io.ComfyNode):
@@ -105,4 +106,5 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
         """Load the file and patch it in."""
         path = folder_paths.get_full_path_or_raise("loras", lora_name)
-        return io.NodeOutput(*apply_lora(model, path, strength))
+        patched, found = apply_lora(model, path, strength)
+        return io.NodeOutput(patched, say(found))

@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..wan_core.comfy.checks import check_long_model
+from ..wan_core.comfy.language import say
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import (
     GivenImages,
@@ -55,7 +56,7 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
     metadata = {name: json.dumps(value) for name, value in found.items() if value is not None}
     made = make_long_video(inputs, settings, Job(job_name, metadata, keep_gb, node_text("segments")))
-    return io.NodeOutput(MadeVideo(made.path), {"samples": made.latents}, made.text)
+    return io.NodeOutput(MadeVideo(made.path), {"samples": made.latents}, say(made.text))
 
 
 def check_early(model: Any, settings: LongVideoSettings, job_name: str) -> None:

@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..wan_core.comfy.frame_rate import attach_frame_rate
+from ..wan_core.comfy.language import say
 from ..wan_core.comfy.model_info import AUTO, VARIANTS, model_info
 from ..wan_core.variants import MODES
 from .aliases import ALIASES
@@ -70,7 +71,8 @@ class SkyReelsV2ModelInfo(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, variant: str, mode: str) -> io.NodeOutput:
         """Look at the model."""
-        text, settings = model_info(model, variant, mode)
+        found, settings = model_info(model, variant, mode)
+        text = say(found)
         return io.NodeOutput(
             text,
             settings.width,

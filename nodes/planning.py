@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..wan_core.comfy.language import say
 from ..wan_core.comfy.long_settings import (
     GivenImages,
     LongVideoSettings,
@@ -21,6 +22,7 @@ from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.text import encode_prompt
 from ..wan_core.errors import InputError
 from ..wan_core.journal import show_jobs
+from ..wan_core.words import joined
 from .aliases import ALIASES
 from .conditioning import NEGATIVE_PROMPT, negative_prompt_input
 from .inputs import (
@@ -202,7 +204,8 @@ class SkyReelsV2Plan(io.ComfyNode):
             start_image = stand_in_for_a_video(settings["overlap_history"])
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        return io.NodeOutput(*show_plan(chosen, images))
+        table, picture = show_plan(chosen, images)
+        return io.NodeOutput(say(table), picture)
 
 
 def refuse_what_no_extension_has(new_frames: int, loop: bool, start_image: Any = None, key_images: Any = None) -> None:
@@ -211,10 +214,10 @@ def refuse_what_no_extension_has(new_frames: int, loop: bool, start_image: Any =
     names = [name for name, there in given.items() if there]
     if names:
         raise InputError(
-            "new_frames is {new_frames}, which plans an extension of a video, but Extend Video has no "
-            "{names}: set new_frames to 0, or go without.",
+            "new_frames is {new_frames}, which plans an extension of a video, but Extend Video has no {names}: set "
+            "new_frames to 0, or do without.",
             new_frames=new_frames,
-            names=" and no ".join(names),
+            names=joined(names, " and no "),
         )
 
 
@@ -249,5 +252,5 @@ class SkyReelsV2Jobs(io.ComfyNode):
     @classmethod
     def execute(cls, remove: str) -> io.NodeOutput:
         """Remove what is named, and list the rest."""
-        text = show_jobs(jobs_root(), remove.strip())
+        text = say(show_jobs(jobs_root(), remove.strip()))
         return io.NodeOutput(text, ui=ui.PreviewText(text))

@@ -24,7 +24,7 @@ from .key_names import Naming, detect_naming, original_name, original_names, ren
 from .safetensors_header import Header, TensorEntry, read_header
 from .shards import find_files
 from .variants import describe_model, guess_variant
-from .words import joined, words
+from .words import Joined, Words, counted, joined, lines, words
 
 ReadFile = Callable[[str], dict[str, Tensor]]
 
@@ -65,23 +65,33 @@ class CheckpointInfo:
     variant_source: str | None = None
     ignored: tuple[str, ...] = field(default=())
 
-    def describe(self) -> str:
+    @property
+    def weights(self) -> str:
+        """What the weights are, such as "bfloat16" or "float8_e4m3fn (scaled_fp8)"."""
+        return self.dtype + (f" ({self.quantization})" if self.quantization else "")
+
+    def describe(self) -> Joined:
         """Say in a few lines what was detected and which settings its authors recommend."""
-        weights = self.dtype + (f" ({self.quantization})" if self.quantization else "")
-        count = len(self.files)
         name, settings = describe_model(self.config, self.variant, self.variant_source, self.files[0].name)
-        lines = [
+        shown: list[Words] = [
             name,
-            f"{self.config.num_layers} layers x {self.config.dim}, {self.config.num_heads} heads, {weights}, "
-            f"fps weights: {'yes' if self.config.inject_sample_info else 'no'}, "
-            f"{self.layout} names, {count} {'file' if count == 1 else 'files'}",
+            words(
+                "{layers} layers x {width}, {heads} heads, {weights}, fps weights: {fps}, {layout} names, {files}",
+                layers=self.config.num_layers,
+                width=self.config.dim,
+                heads=self.config.num_heads,
+                weights=self.weights,
+                fps=words("yes") if self.config.inject_sample_info else words("no"),
+                layout=self.layout,
+                files=counted(len(self.files), "files"),
+            ),
         ]
-        if settings:
-            lines.append(settings)
+        if settings is not None:
+            shown.append(settings)
         if self.ignored:
-            more = ", ..." if len(self.ignored) > 3 else ""
-            lines.append(f"{len(self.ignored)} keys not used: {', '.join(self.ignored[:3])}{more}")
-        return "\n".join(lines)
+            listed = joined([*self.ignored[:3], *["..."] * (len(self.ignored) > 3)])
+            shown.append(words("{count} keys not used: {listed}", count=len(self.ignored), listed=listed))
+        return lines(*shown)
 
 
 def inspect_checkpoint(path: str | os.PathLike[str]) -> tuple[WanConfig, CheckpointInfo]:
@@ -227,7 +237,7 @@ def _not_wan(path: Path, header: Header) -> CheckpointError:
             what=what,
             advice=advice,
         )
-    seen = ", ".join(list(header.tensors)[:3]) or "none at all"
+    seen = joined(list(header.tensors)[:3]) if header.tensors else words("none at all")
     return CheckpointError(
         "{path} is no SkyReels-V2 or Wan 2.1 diffusion model (its {count} keys begin with {seen}); "
         "choose a file such as Wan2_1-SkyReels-V2-DF-1_3B-540P.",
@@ -346,10 +356,10 @@ def _check_latents(config: WanConfig) -> None:
     """Refuse the models of another VAE's latents: Wan 2.2 5B."""
     if config.out_dim != WanConfig.out_dim:
         raise CheckpointError(
-            "The model makes latents of {out_dim} channels, as Wan 2.2 5B does, where SkyReels-V2 and Wan "
-            "2.1 have {out_dim_2}; load it with Load Diffusion Model and sample it with ComfyUI's own nodes.",
-            out_dim=config.out_dim,
-            out_dim_2=WanConfig.out_dim,
+            "The model makes latents of {channels} channels, as Wan 2.2 5B does, where SkyReels-V2 and Wan "
+            "2.1 have {wanted}; load it with Load Diffusion Model and sample it with ComfyUI's own nodes.",
+            channels=config.out_dim,
+            wanted=WanConfig.out_dim,
         )
 
 

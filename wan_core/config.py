@@ -115,7 +115,7 @@ class WanConfig:
         """
         if name not in PRESETS:
             raise InputError(
-                "{name!r} is no released SkyReels-V2 model; use one of {names}.", name=name, names=", ".join(PRESETS)
+                "{name!r} is not a released SkyReels-V2 model; use one of {names}.", name=name, names=", ".join(PRESETS)
             )
         return PRESETS[name].config
 
@@ -138,11 +138,11 @@ class WanConfig:
         heads = dim // HEAD_WIDTH if num_heads is None else num_heads
         if heads < 1 or dim % heads or (dim // heads) % 2:
             raise CheckpointError(
-                "The model is {dim} wide and {verb} {heads} attention heads; the width must split into heads of "
-                "even size, so name the right num_heads in the file's metadata or in a config.json beside it.",
+                "The model is {dim} wide and has {heads} attention heads, {source}, but the width must split into "
+                "heads of even size: name the right num_heads in the file's metadata or in a config.json next to it.",
                 dim=dim,
-                verb=words("would get") if num_heads is None else words("names"),
                 heads=heads,
+                source=words("the usual number") if num_heads is None else words("as the file says"),
             )
         patch = shapes["patch_embedding.weight"][2:]
         head_out = _size(shapes, "head.head.weight", 0, rank=2)
@@ -279,7 +279,7 @@ def _count_blocks(shapes: Mapping[str, tuple[int, ...]]) -> int:
     missing = sorted(set(range(last + 1)) - found)
     if missing or last < 0:
         listed = joined([*missing[:5], *["..."] * (len(missing) > 5)])
-        gap = words("blocks 0 to {last} but block {listed} missing", last=last, listed=listed)
+        gap = words("blocks 0 to {last}, but block {listed} is missing", last=last, listed=listed)
         seen = gap if missing else words("no blocks")
         raise CheckpointError("The Wan model has {seen}; the file is incomplete, so download it again.", seen=seen)
     return last + 1

@@ -110,12 +110,12 @@ def check_numbers(num_frames: int, steps: int, ar_step: int, block: int, prefix:
     ):  # fmt: skip
         if value < least:
             raise ScheduleError(
-                "{name} is {value}, but it has to be at least {least}: change it.", name=name, value=value, least=least
+                "{name} is {value}, but it has to be at least {least}: raise it.", name=name, value=value, least=least
             )
     if ar_step > 0 and num_frames % block:
         raise ScheduleError(
-            "There are {num_frames} latent frames, but with ar_step above 0 they have to be a multiple of "
-            "the block size {block}: use {padded} and cut the rest off.",
+            "There are {num_frames} latent frames, but with ar_step above 0 their number has to be a multiple of the "
+            "block size {block}: use {padded} and cut the rest off.",
             num_frames=num_frames,
             block=block,
             padded=padded_frames(num_frames, block),

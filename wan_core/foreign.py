@@ -9,15 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-Row = tuple[re.Pattern[str], str, str]  # any key matches -> what it is, what to do with it
+from .words import Words, words
+
+Row = tuple[re.Pattern[str], Words, Words]  # any key matches -> what it is, what to do with it
 
 UMT5 = "SkyReels-V2 reads text with umt5_xxl, from models/text_encoders, loaded with Load CLIP, type wan"
 WAN_VAE = "SkyReels-V2 needs wan_2.1_vae, from models/vae, loaded with Load VAE"
 CONTROL = "SkyReels-V2 has no ControlNet of this kind, so keep it in models/controlnet for the models it was made for"
 
 
+WAN = words("Wan")
+LORA_OF_WAN = words(
+    "put it into models/loras, load it with SkyReels-V2 LoRA Loader, and connect that after the model loader"
+)
+LORA_OF_OTHERS = words(
+    "SkyReels-V2 takes only LoRAs for Wan 2.1 or SkyReels-V2, from models/loras through SkyReels-V2 LoRA Loader"
+)
+
+
 def _rows(*rows: tuple[str, str, str]) -> tuple[Row, ...]:
-    return tuple((re.compile(pattern), what, advice) for pattern, what, advice in rows)
+    return tuple((re.compile(pattern), words(what), words(advice)) for pattern, what, advice in rows)
 
 
 _LORA = re.compile(
@@ -27,7 +38,7 @@ _LORA = re.compile(
 )
 _FLAT_PREFIX = re.compile(r"^(lora_unet|lora_transformer|lycoris)_+")
 _LORA_OF = tuple(
-    (re.compile(pattern), of)
+    (re.compile(pattern), words(of))
     for pattern, of in (
         (r"joint_blocks[._]\d", "SD3"),
         (r"single_transformer_blocks[._]\d|(double|single)_blocks[._]\d", "Flux or Hunyuan Video"),
@@ -80,7 +91,7 @@ _PARTS = _rows(
 
 # Every pattern has to match a key; what stands before it, such as model.diffusion_model., does not matter.
 _DIFFUSION = tuple(
-    (tuple(re.compile(pattern) for pattern in patterns), name)
+    (tuple(re.compile(pattern) for pattern in patterns), words(name))
     for *patterns, name in (
         (r"\binput_blocks\.\d", r"\btime_stack\.", "a Stable Video Diffusion"),
         (r"\binput_blocks\.\d", r"\blabel_emb\.|\bconditioner\.embedders\.", "an SDXL"),
@@ -188,7 +199,7 @@ _VAES = _rows(
 
 # Wan models with modules that SkyReels-V2 does not have, under the original key names.
 _RELATIVES = tuple(
-    (re.compile(pattern), what)
+    (re.compile(pattern), words(what))
     for pattern, what in (
         (r"vace_(blocks|patch_embedding)\.", "VACE"),
         (r"control_adapter\.", "camera-control"),
@@ -203,7 +214,7 @@ _RELATIVES = tuple(
 _PREFIX = re.compile(r"^(model\.)?(diffusion_model\.)?")
 
 
-def foreign_kind(keys: Collection[str]) -> tuple[str, str] | None:
+def foreign_kind(keys: Collection[str]) -> tuple[Words, Words] | None:
     """Guess what a file is that is no Wan transformer.
 
     Args:
@@ -219,17 +230,23 @@ def foreign_kind(keys: Collection[str]) -> tuple[str, str] | None:
     for patterns, name in _DIFFUSION:
         if all(_any(pattern, keys) for pattern in patterns):
             if _any(_OTHER_PARTS, keys):
-                return f"{name} checkpoint", "load it with Load Checkpoint, from models/checkpoints"
-            return f"{name} model", "load it with Load Diffusion Model, or with the loader of its own workflow"
+                advice = words("load it with Load Checkpoint, from models/checkpoints")
+                return words("{name} checkpoint", name=name), advice
+            advice = words("load it with Load Diffusion Model, or with the loader of its own workflow")
+            return words("{name} model", name=name), advice
     if relative := wan_relative({_PREFIX.sub("", key) for key in keys}):
         return (
-            f"the {relative} module of a Wan model, without the model itself",
-            f"load a whole Wan {relative} model with Load Diffusion Model, or this one with the nodes it was made for",
+            words("the {relative} module of a Wan model, without the model itself", relative=relative),
+            words(
+                "load a whole Wan {relative} model with Load Diffusion Model, or this one with the nodes it was made "
+                "for",
+                relative=relative,
+            ),
         )
     return _first(_ENCODERS, keys) or _first(_VAES, keys)
 
 
-def wan_relative(keys: Collection[str]) -> str | None:
+def wan_relative(keys: Collection[str]) -> Words | None:
     """Name the kind of Wan model that has more modules than SkyReels-V2 has.
 
     Args:
@@ -241,23 +258,15 @@ def wan_relative(keys: Collection[str]) -> str | None:
     return next((what for pattern, what in _RELATIVES if any(pattern.match(key) for key in keys)), None)
 
 
-def _lora_kind(keys: Collection[str]) -> tuple[str, str]:
+def _lora_kind(keys: Collection[str]) -> tuple[Words, Words]:
     modules = {_FLAT_PREFIX.sub("", key) for key in keys}
-    of = next((of for pattern, of in _LORA_OF if _any(pattern, modules)), None)
-    if of == "Wan":
-        return (
-            "a LoRA for Wan",
-            "put it into models/loras, load it with SkyReels-V2 LoRA Loader, and connect that after the model loader",
-        )
-    return (
-        f"a LoRA for {of or 'another model'}",
-        "SkyReels-V2 takes only LoRAs for Wan 2.1 or SkyReels-V2, from models/loras through SkyReels-V2 LoRA Loader",
-    )
+    of = next((of for pattern, of in _LORA_OF if _any(pattern, modules)), words("another model"))
+    return words("a LoRA for {model}", model=of), LORA_OF_WAN if of == WAN else LORA_OF_OTHERS
 
 
 def _any(pattern: re.Pattern[str], keys: Collection[str]) -> bool:
     return any(pattern.search(key) for key in keys)
 
 
-def _first(rows: Iterable[Row], keys: Collection[str]) -> tuple[str, str] | None:
+def _first(rows: Iterable[Row], keys: Collection[str]) -> tuple[Words, Words] | None:
     return next(((what, advice) for pattern, what, advice in rows if _any(pattern, keys)), None)

@@ -210,7 +210,7 @@ class Journal:
             InputError: a part lies outside the job's folder.
         """
         if any(part.parent not in (self.folder, self.frames_folder) for part in parts):
-            raise InputError("A part lies outside {folder}: write it to part_path.", folder=self.folder)
+            raise InputError("A part lies outside of {folder}: write it to part_path.", folder=self.folder)
         target = self._tensor_path(index)
         before = self._records[index - 1]["files"][self._tensor_path(index - 1).name][1] if index else ""
         self._records.pop(index, None)
@@ -363,7 +363,7 @@ def show_jobs(root: str | os.PathLike[str], remove: str = "") -> Joined:
             )
         else:
             remove_job(chosen)
-            shown.append(words("{name} is removed.", name=remove))
+            shown.append(words("{name} was removed.", name=remove))
     jobs = list_jobs(root)
     size = sum(job.size for job in jobs) / 1e6
     shown.append(words("{jobs}, {size:.1f} MB in all", jobs=counted(len(jobs), "jobs"), size=size))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .errors import CheckpointError
+from .words import joined, words
 
 T = TypeVar("T")
 
@@ -160,7 +161,7 @@ def original_names(state_dict: Mapping[str, T]) -> dict[str, T]:
     """
     naming = detect_naming(state_dict.keys())
     if naming is None:
-        seen = ", ".join(list(state_dict)[:3]) or "none at all"
+        seen = joined(list(state_dict)[:3]) if state_dict else words("none at all")
         raise CheckpointError(
             "The {count} keys given (such as {seen}) are not those of a Wan video transformer; use a "
             "SkyReels-V2 or Wan 2.1 diffusion model file.",

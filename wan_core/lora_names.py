@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .key_names import diffusers_name
+from .words import Words, words
 
 HOST_PREFIX = "diffusion_model."
 PREFIXES = ("model.", "diffusion_model.", "base_model.", "transformer.", "unet.", "pipe.", "dit.")
@@ -37,14 +38,14 @@ class LoraNames:
         modules: key of the file -> module of the model, for the same keys.
         unknown: keys that name nothing in the model.
         misfits: keys whose weight in the model has another shape.
-        misfit: one of the misfits in words: module, shape in the file, shape in the model; "" where there is none.
+        misfit: one of the misfits: module, shape in the file, shape in the model; None where there is none.
     """
 
     renamed: dict[str, str]
     modules: dict[str, str]
     unknown: tuple[str, ...]
     misfits: tuple[str, ...]
-    misfit: str
+    misfit: Words | None
 
 
 def convert_names(lora: Mapping[str, Shape], model: Mapping[str, Shape]) -> LoraNames:
@@ -64,7 +65,8 @@ def convert_names(lora: Mapping[str, Shape], model: Mapping[str, Shape]) -> Lora
 
     renamed: dict[str, str] = {}
     modules: dict[str, str] = {}
-    unknown, misfits, misfit = [], [], ""
+    unknown, misfits = [], []
+    misfit: Words | None = None
     for key, shape in lora.items():
         found = SUFFIX.search(key)
         module = _module(key[: found.start()], spelled, flat) if found else None
@@ -72,7 +74,12 @@ def convert_names(lora: Mapping[str, Shape], model: Mapping[str, Shape]) -> Lora
             unknown.append(key)
         elif not _fits(found[0], shape, shapes[module]):
             misfits.append(key)
-            misfit = misfit or f"{module} is {list(shapes[module])} here, and the file's part of it is {list(shape)}"
+            misfit = misfit or words(
+                "{module} has shape {wanted} in this model, and the file's part of it {shape}",
+                module=module,
+                wanted=list(shapes[module]),
+                shape=list(shape),
+            )
         else:
             renamed[key] = HOST_PREFIX + module + ADAPTER.sub(r".lora_\1.weight", found[0])
             modules[key] = module

@@ -43,19 +43,19 @@ class Window:
         """Refuse a window that cannot hold its sink and a block of so many latent frames; `Raises: ScheduleError`."""
         if block < 1:
             raise ScheduleError(
-                "A chunk is {block} latent frames, but it has to be at least 1: 3 is the usual.", block=block
+                "A chunk is {block} latent frames, but it has to be at least 1: 3 is usual.", block=block
             )
         if self.sink_frames < 0:
             raise ScheduleError(
-                "There are {sink_frames} sink frames, but there have to be 0 or more: set 0.",
+                "sink_frames is {sink_frames}, but it has to be 0 or more: set 0.",
                 sink_frames=self.sink_frames,
             )
         least = block + self.sink_frames
         if self.frames < least:
             sink = words(" and {count} sink frames", count=self.sink_frames) if self.sink_frames else ""
             raise ScheduleError(
-                "The window is {frames} latent frames, but it has to hold a chunk of {block}{sink}: raise it to "
-                "{least} or more.",
+                "window_frames is {frames} latent frames, but the window has to hold a chunk of {block}{sink}: raise "
+                "it to {least} or more.",
                 frames=self.frames,
                 block=block,
                 sink=sink,
@@ -135,18 +135,18 @@ class RollingRun(CachedRun):
         frames = row.behind - row.first
         if x.shape[2] != frames:
             raise InputError(
-                "The model was shown {frames} latent frames of a chunk of {frames_2}: take away nodes that cut "
-                "the video into windows of their own, such as Context Windows.",
-                frames=x.shape[2],
-                frames_2=frames,
+                "The model was shown {shown} latent frames of a chunk of {frames}. Remove nodes that cut the video "
+                "into windows of their own, such as Context Windows.",
+                shown=x.shape[2],
+                frames=frames,
             )
         cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device))
         if row.keep and cache.end == row.behind:  # kept already, by a call that failed for another key
             return torch.zeros_like(x)
         if cache.end != row.first:
             raise InputError(
-                "The model has seen {seen} latent frames where {finished} are finished: take away nodes that "
-                "leave out model calls, such as EasyCache, or that change the guidance on the way.",
+                "The cache holds {seen} latent frames, but {finished} are finished. Remove nodes that skip model "
+                "calls, such as EasyCache, or that change the guidance on the way.",
                 seen=cache.end,
                 finished=row.first,
             )

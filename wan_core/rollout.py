@@ -268,8 +268,8 @@ def make_segment(
     """
     if (carry is None) != (segment.index == 0) or (carry is not None and carry.index != segment.index - 1):
         raise InputError(
-            "Segment {segment} needs the carry-over of the segment before it, but was given {given}: go on "
-            "behind the last finished one.",
+            "Segment {segment} needs the carry-over of the segment before it, but was given {given}: resume after the "
+            "last finished one.",
             segment=segment.index + 1,
             given=words("none") if carry is None else words("that of segment {number}", number=carry.index + 1),
         )
@@ -369,7 +369,7 @@ def check_shape(latents: torch.Tensor, shape: tuple[int, ...], what: Words) -> t
     """Return latents that have the shape wanted; `Raises: InputError`."""
     if tuple(latents.shape) != shape:
         raise InputError(
-            "{what} has the shape {shape}, but {wanted} is expected: check the nodes that made it.",
+            "{what} has shape {shape}, expected {wanted}: check the nodes that made it.",
             what=what,
             shape=list(latents.shape),
             wanted=list(shape),

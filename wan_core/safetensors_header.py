@@ -42,7 +42,7 @@ _SIGNATURES = (
     (
         b"GGUF",
         words("a GGUF file"),
-        words("load it with a GGUF loader node, whose MODEL the SkyReels-V2 sampler takes as it is"),
+        words("load it with a GGUF loader node, whose MODEL works with the SkyReels-V2 samplers"),
     ),
     (b"PK\x03\x04", words("a PyTorch pickle or zip file"), words("download the safetensors version of the model")),
     (b"\x80\x02", words("a Python pickle file"), words("download the safetensors version of the model")),
@@ -108,8 +108,8 @@ def read_header(path: Path) -> Header:
             header_bytes = int.from_bytes(start[:8], "little")
             if file_bytes < 8 or not 2 <= header_bytes <= min(file_bytes - 8, MAX_HEADER_BYTES):
                 raise CheckpointError(
-                    "{path} is {file_bytes} bytes long and its header claims {header_bytes} bytes, so it is no "
-                    "whole safetensors file; download it again.",
+                    "{path} is {file_bytes} bytes long and its header claims {header_bytes} bytes, so the file isn't "
+                    "complete; download it again.",
                     path=path,
                     file_bytes=file_bytes,
                     header_bytes=header_bytes,
@@ -182,8 +182,10 @@ def _entry(path: Path, key: str, entry: dict[str, Any], ends: list[int]) -> Tens
     name, bits = DTYPES[dtype]
     begin, end = entry["data_offsets"]
     if begin != ends[-1] or (end - begin) * 8 != math.prod(shape) * bits:
-        reason = "the bytes of {key!r} do not fit its shape {shape} and dtype {dtype}"
-        raise _corrupt(path, words(reason, key=key, shape=shape, dtype=dtype))
+        reason = words(
+            "the bytes of {key!r} do not fit its shape {shape} and dtype {dtype}", key=key, shape=shape, dtype=dtype
+        )
+        raise _corrupt(path, reason)
     ends.append(end)
     return TensorEntry(name, tuple(shape))
 

@@ -80,7 +80,7 @@ def parse_script(text: str, plan: Plan, fps: float) -> Script:
     for line in lines:
         if (match := SEED.match(line)) and RANGE.fullmatch(line[match.end() :]):
             raise InputError(
-                "The line {line!r} has its seed before its time: write it behind the colon.", line=line[:60]
+                "The line {line!r} has its seed before its time: write it after the colon.", line=line[:60]
             )
     if not any(RANGE.fullmatch(line) or ALMOST_RANGE.match(line) for line in lines):
         return one_per_line(lines, len(plan.segments))
@@ -91,7 +91,7 @@ def parse_script(text: str, plan: Plan, fps: float) -> Script:
         if number not in conditions:
             raise InputError(
                 "No segment lies mostly in {range!r}, so its prompt would never be used: make the range longer, "
-                "or the segments shorter (they finish up to {longest} frames each).",
+                "or the segments shorter (each finishes up to {longest} video frames).",
                 range=cue.label,
                 longest=max(s.num_frames for s in plan.segments),
             )
@@ -124,7 +124,7 @@ def split_seed(text: str) -> tuple[int | None, str]:
     seed, prompt = (None, text) if match is None else (match[1], text[match.end() :])
     if seed is not None and not (re.fullmatch(r"[0-9]{1,20}", seed) and int(seed) <= MOST_SEED):
         raise InputError(
-            "The seed of {text!r} is {seed!r}, but has to be 0 to {most}: write it as [seed 7].",
+            "The seed of {text!r} is {seed!r}, but it has to be 0 to {most}: write it like [seed 7].",
             text=text[:60],
             seed=seed,
             most=MOST_SEED,
@@ -132,7 +132,7 @@ def split_seed(text: str) -> tuple[int | None, str]:
     if SEED.search(prompt):
         raise InputError("A seed stands inside {text!r}: write it once, right before the prompt.", text=text[:60])
     if not prompt:
-        raise InputError("There is no prompt behind {text!r}: write one.", text=text[:60])
+        raise InputError("There is no prompt after {text!r}: write one.", text=text[:60])
     return None if seed is None else int(seed), prompt
 
 
@@ -157,14 +157,15 @@ def check_cues(cues: list[Cue], total_frames: int, fps: float) -> None:
     """Refuse times that do not cover the video once; a frame more or less is none of it; `Raises: InputError`."""
     for cue in cues:
         if not cue.prompt:
-            raise InputError("The range {range!r} has no prompt: write one behind the colon.", range=cue.label)
+            raise InputError("The range {range!r} has no prompt: write one after the colon.", range=cue.label)
         if cue.end is not None and cue.end <= cue.start:
             raise InputError(
                 "The range {range!r} ends before it begins: write the earlier time first.", range=cue.label
             )
     if cues[0].start > 1:
         raise InputError(
-            "The script begins with {first!r}, but the video at 0s: begin the first range there.", first=cues[0].label
+            "The script begins with {first!r}, but the video begins at 0s: begin the first range there.",
+            first=cues[0].label,
         )
     for cue, later in pairwise(cues):
         if cue.end is None:
@@ -197,7 +198,7 @@ def check_cues(cues: list[Cue], total_frames: int, fps: float) -> None:
         )
     if last.end is not None and last.end < total_frames - 1:
         raise InputError(
-            "The script ends with {range!r}, but the video at {seconds}s: leave the last end open, as in '4s-: '.",
+            "The script ends with {range!r}, but the video ends at {seconds}s: leave the last end open, as in '4s-: '.",
             range=last.label,
             seconds=seconds,
         )

@@ -301,9 +301,8 @@ def check_overlap(base: int, overlap: int, window: int, block: int, sides: int) 
         )
     where = words(" at each end of a loop") if sides == 2 else ""
     raise ScheduleError(
-        "overlap_history is {overlap} frames ({carried} latent frames{where}) and base_num_frames is "
-        "{base} ({window} latent frames in whole blocks of {block}), which leaves no room for new "
-        "frames: {advice}.",
+        "overlap_history is {overlap} video frames ({carried} latent frames{where}) and base_num_frames is {base} "
+        "({window} latent frames in whole blocks of {block}), which leaves no room for new frames: {advice}.",
         overlap=overlap,
         carried=carried,
         where=where,
@@ -324,8 +323,8 @@ def check_loop(total_frames: int, overlap: int, causal_attention: bool) -> None:
     nearest = max(round((total_frames - 1) / TEMPORAL) * TEMPORAL + 1, least)
     if total_frames != nearest:
         raise ScheduleError(
-            "A loop of {total_frames} frames cannot be closed, since it has to be 4k + 1 frames and at "
-            "least {least}: use {nearest}.",
+            "A loop of {total_frames} video frames can't be closed: it has to be 4k + 1 frames and at least {least}. "
+            "Use {nearest}.",
             total_frames=total_frames,
             least=least,
             nearest=nearest,

@@ -15,12 +15,12 @@ SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors", re.IGNORECASE)
 _OTHER_LOADERS = {
-    ".gguf": words("a GGUF file; load it with a GGUF loader node, whose MODEL the SkyReels-V2 sampler takes as it is"),
+    ".gguf": words("a GGUF file; load it with a GGUF loader node, whose MODEL works with the SkyReels-V2 samplers"),
     **dict.fromkeys(
         (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"),
         words(
-            "a pickled PyTorch file; load it with ComfyUI's Load Diffusion Model node, whose MODEL the SkyReels-V2 "
-            "sampler takes as it is, or use the safetensors version"
+            "a pickled PyTorch file; load it with ComfyUI's Load Diffusion Model node, whose MODEL works with the "
+            "SkyReels-V2 samplers, or use the safetensors version"
         ),
     ),
 }
@@ -99,7 +99,7 @@ def _files_of_shard(path: Path, match: re.Match[str]) -> tuple[Path, ...]:
     count = int(match["count"])
     if not 1 <= int(match["number"]) <= count:
         raise CheckpointError(
-            "{path} says it is part {number} of {count}; give back the file its own name.",
+            "{path} says it is part {number} of {count}; give the file its own name back.",
             path=path,
             number=match["number"],
             count=count,
@@ -126,7 +126,7 @@ def _files_of_index(index: Path) -> tuple[Path, ...]:
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or "\\" in name or "\0" in name:
             raise CheckpointError(
-                "{index} names the shard {name!r}; a shard is a file beside its index.", index=index, name=name
+                "{index} names the shard {name!r}; a shard is a file next to its index.", index=index, name=name
             )
         names.add(name)
     return _existing(index.parent, sorted(names), index.name)

@@ -99,7 +99,7 @@ class Report:
     def sentence(self) -> Words:
         """Return the report as a sentence."""
         return words(
-            "step cache: {reused} of {blocks} block-forwards reused, {skipped} of {calls} model calls skipped",
+            "Step cache: {reused} of {blocks} block computations reused, {skipped} of {calls} model calls skipped",
             reused=self.reused,
             blocks=self.blocks,
             skipped=self.skipped,

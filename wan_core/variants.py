@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .config import PRESETS, ReleasedModel, WanConfig
 from .errors import InputError
+from .words import Words, joined, words
 
 _RELEASE = re.compile(r"(?<![a-z])(df|t2v|i2v)[-_. ]*(1[._]?3b|14b)[-_. ]*(540p|720p)", re.IGNORECASE)
 _WAN = re.compile(r"wan[-_. ]?2[-_. ]?([12])(?!\d)", re.IGNORECASE)
@@ -15,10 +16,15 @@ _WAN_KIND = re.compile(r"(?<![a-z])(ti2v|t2v|i2v|flf2v|s2v)(?![a-z])", re.IGNORE
 _WAN_SIZE = re.compile(r"(?<!\d)(1[._]3b|14b|5b)(?![a-z])", re.IGNORECASE)
 _WAN_NOISE = re.compile(r"(?<![a-z])(high|low)(?![a-z])|(high|low)[-_. ]?noise", re.IGNORECASE)
 _FOLDERS_READ = 4  # enough for models--Skywork--SkyReels-V2-.../snapshots/<revision>/transformer/
-_SOURCES = {"marker": "named by its marker key", "name": "by the name of its file or folder", "shape": "by its shape"}
+_SOURCES = {
+    "marker": words("named by its marker key"),
+    "name": words("by the name of its file or folder"),
+    "shape": words("by its shape"),
+}
 
 TEXT, IMAGE, ASYNC = "text to video", "image to video", "async"
 MODES = ("auto", TEXT, IMAGE, ASYNC)
+_MODE_WORDS = {TEXT: words("text to video"), IMAGE: words("image to video"), ASYNC: words("async")}
 _MODES_OF = {"DF": (TEXT, IMAGE, ASYNC), "T2V": (TEXT,), "I2V": (IMAGE,), "Demo": (TEXT, IMAGE, ASYNC)}
 
 DEMO = "Demo"  # the tiny model that comes with this pack, with the settings of its templates
@@ -73,16 +79,21 @@ def recommended(variant: str, mode: str = "auto") -> tuple[Settings, str]:
     mode = modes[0] if mode == "auto" else mode
     if mode not in modes:
         raise InputError(
-            "The model is {variant} and the mode {mode!r}, but this model was released for {modes}: choose "
-            'that mode or "auto", or load a DF model, which does all three.',
+            'The model is {variant} and the mode "{mode}", but this model was released for {modes}: choose that mode '
+            'or "auto", or load a DF model, which does all three.',
             variant=variant,
-            mode=mode,
-            modes=" and ".join(modes),
+            mode=mode_in_words(mode),
+            modes=joined(map(mode_in_words, modes), " and "),
         )
     shift, guidance = (5.0, 5.0) if mode == IMAGE and variant != DEMO else (model.shift, model.guidance)
     ar_step, block = (5, 5) if mode == ASYNC else (0, 1)
     size = (model.width, model.height, model.base_num_frames)
     return Settings(*size, model.steps, shift, guidance, ar_step, block), mode
+
+
+def mode_in_words(mode: str) -> Words:
+    """Return one of MODES but "auto" as words for a person."""
+    return _MODE_WORDS[mode]
 
 
 def check_variant(config: WanConfig, variant: str) -> None:
@@ -94,8 +105,8 @@ def check_variant(config: WanConfig, variant: str) -> None:
     wrong_size = released and not _same_size(config, variant)
     if wrong_size or config.model_type != MODELS[variant].config.model_type:
         raise InputError(
-            "The variant chosen is {variant}, but the model has {num_layers} layers x {dim} and {in_dim} "
-            'input channels, which that one has not: choose "auto", or the model\'s own name.',
+            "The variant chosen is {variant}, but the model has {num_layers} layers x {dim} and {in_dim} input "
+            'channels, unlike that one: choose "auto", or the model\'s own name.',
             variant=variant,
             num_layers=config.num_layers,
             dim=config.dim,
@@ -140,7 +151,9 @@ def wan_name(file_name: str) -> str | None:
     return " ".join([f"Wan 2.{version[1]}", *found]) + half
 
 
-def describe_model(config: WanConfig, variant: str | None, source: str | None, file_name: str = "") -> tuple[str, str]:
+def describe_model(
+    config: WanConfig, variant: str | None, source: str | None, file_name: str = "", read_by_others: bool = False
+) -> tuple[Words, Words | None]:
     """Say in words which model it is.
 
     Args:
@@ -148,19 +161,28 @@ def describe_model(config: WanConfig, variant: str | None, source: str | None, f
         variant: name in MODELS, or None.
         source: what the variant rests on, from guess_variant.
         file_name: of its first file, which may name one of Wan's own models; "" where it is not known.
+        read_by_others: another loader has read it, which drops fps weights.
 
     Returns:
-        The model, and the settings its authors recommend ("" where the model is not known).
+        The model, and the settings its authors recommend (None where the model is not known).
     """
     if variant is None:
         other = wan_name(file_name)
-        return f"{other} (by the name of its file)" if other else _unknown(config), ""
+        return words("{name} (by the name of its file)", name=other) if other else _unknown(
+            config, read_by_others
+        ), None
     model = MODELS[variant]
-    settings = (
-        f"Recommended: {model.width}x{model.height}, {model.base_num_frames} frames, shift {model.shift:g}, "
-        f"guidance {model.guidance:g}, {model.steps} steps"
+    settings = words(
+        "Recommended: {width}x{height}, {frames} video frames, shift {shift:g}, guidance {guidance:g}, {steps} steps",
+        width=model.width,
+        height=model.height,
+        frames=model.base_num_frames,
+        shift=model.shift,
+        guidance=model.guidance,
+        steps=model.steps,
     )
-    return f"SkyReels-V2 {variant}" + (f" ({_SOURCES[source]})" if source else ""), settings
+    name = words("SkyReels-V2 {variant}", variant=variant)
+    return words("{name} ({source})", name=name, source=_SOURCES[source]) if source else name, settings
 
 
 def _released_name(text: str) -> str | None:
@@ -193,13 +215,15 @@ def _same_extras(config: WanConfig, name: str) -> bool:
     return config.inject_sample_info == MODELS[name].config.inject_sample_info
 
 
-def _unknown(config: WanConfig) -> str:
+def _unknown(config: WanConfig, read_by_others: bool) -> Words:
     if config.model_type == "t2v" and config.in_dim == PRESETS["I2V-14B-540P"].config.in_dim:
-        return "Wan 2.2 I2V 14B, high or low noise (an image-to-video model that reads no CLIP vision)"
+        return words("Wan 2.2 I2V 14B, high or low noise (an image-to-video model that reads no CLIP vision)")
     if _same_size(config, "I2V-14B-540P"):
-        return "SkyReels-V2 I2V 14B, 540P or 720P (cannot be told apart by shape)"
+        return words("SkyReels-V2 I2V 14B, 540P or 720P (cannot be told apart by shape)")
     if _same_size(config, "DF-14B-540P"):
-        return "SkyReels-V2 DF or T2V 14B (cannot be told apart by shape)"
+        return words("SkyReels-V2 DF or T2V 14B (cannot be told apart by shape)")
     if _same_size(config, "DF-1.3B-540P"):
-        return "Wan 2.1 T2V 1.3B (SkyReels-V2 DF-1.3B has fps weights, this has none)"
-    return f"a Wan {config.model_type} model of a size that SkyReels-V2 was not released in"
+        if read_by_others:
+            return words("Wan 2.1 T2V 1.3B (SkyReels-V2 DF-1.3B looks the same once another loader has read it)")
+        return words("Wan 2.1 T2V 1.3B (SkyReels-V2 DF-1.3B has fps weights, this has none)")
+    return words("a Wan {kind} model of a size that SkyReels-V2 was not released in", kind=config.model_type)

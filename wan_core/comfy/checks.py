@@ -10,6 +10,7 @@ import torch
 
 from ..errors import InputError
 from ..segments import SPATIAL, video_frames
+from ..words import Words, words
 from .base_model import SkyReelsV2
 
 LATENT_CHANNELS = 16
@@ -40,23 +41,25 @@ def input_channels(model: Any) -> int:
     return model.diffusion_model.patch_embedding.weight.shape[1]
 
 
-def refuse_image_to_video(model: Any, reason: str) -> None:
+def refuse_image_to_video(model: Any, reason: Words) -> None:
     """Refuse an image-to-video model; `reason` goes on with the sentence. `Raises: InputError`."""
     channels = input_channels(model)
     if channels != LATENT_CHANNELS:
         raise InputError(
-            "This is an image-to-video model ({channels} input channels), {reason}", channels=channels, reason=reason
+            "This is an image-to-video model ({channels} input channels), {reason}.", channels=channels, reason=reason
         )
 
 
 def check_long_model(model: Any, causal_attention: bool) -> None:
     """Refuse a BaseModel that cannot go on from the frames of the segment before; `Raises: InputError`."""
     check_model(model, causal_attention)
-    refuse_image_to_video(
-        model,
-        f"whose segments would all begin with one image, but a long video needs one with {LATENT_CHANNELS}: load a "
-        "SkyReels-V2-DF model and connect the image to start_image, or make one window with SkyReels-V2 Sampler.",
+    reason = words(
+        "whose segments would all begin with one image, but a long video needs one with {channels}: load a "
+        "SkyReels-V2-DF model and connect the image to start_image, or make one window with the Diffusion Forcing "
+        "Sampler",
+        channels=LATENT_CHANNELS,
     )
+    refuse_image_to_video(model, reason)
 
 
 def check_rolling_model(model: Any) -> None:
@@ -67,11 +70,12 @@ def check_rolling_model(model: Any) -> None:
             "This model runs on ComfyUI's own transformer, which cannot keep finished frames in a cache: load the same "
             "file (Self Forcing, CausVid, Causal Forcing, LongLive or SkyReels-V2-DF) with SkyReels-V2 Model Loader."
         )
-    refuse_image_to_video(
-        model,
-        f"but rolling needs a causal text-to-video model ({LATENT_CHANNELS} channels): load one, and give it its first "
-        "frame with SkyReels-V2 Start/End/Key Frames.",
+    reason = words(
+        "but rolling needs a causal text-to-video model ({channels} channels): load one, and give it its first frame "
+        "with SkyReels-V2 Start/End/Key Frames",
+        channels=LATENT_CHANNELS,
     )
+    refuse_image_to_video(model, reason)
 
 
 def check_latent(latent: dict[str, Any]) -> torch.Tensor:
@@ -87,7 +91,12 @@ def check_latent(latent: dict[str, Any]) -> torch.Tensor:
     return samples
 
 
-def in_pixels(size: Sequence[int]) -> str:
+def in_pixels(size: Sequence[int]) -> Words:
     """Return latent frames, rows and columns as a person knows them."""
     frames, rows, columns = size
-    return f"{video_frames(frames)} frames of {columns * SPATIAL}x{rows * SPATIAL}"
+    return words(
+        "{frames} frames of {width}x{height}",
+        frames=video_frames(frames),
+        width=columns * SPATIAL,
+        height=rows * SPATIAL,
+    )

@@ -17,6 +17,7 @@ import comfy.patcher_extension
 import torch
 
 from ..errors import InputError
+from ..words import Words, joined, words
 from .checks import LATENT_CHANNELS, in_pixels, input_channels
 from .frame_noise import BESIDE_THE_CLIP
 from .node_text import tell
@@ -30,45 +31,46 @@ class Unread:
     """A key of CONDITIONING that this model doesn't read.
 
     Attributes:
-        what: it holds, for a person.
+        what: it holds.
         node: a node that adds it.
         instead: what to do, an imperative.
     """
 
-    what: str
+    what: Words
     node: str
-    instead: str
+    instead: Words
 
 
-KEY_FRAMES = "connect the image to SkyReels-V2 Start/End/Key Frames, or load an image-to-video model"
-REFERENCE = "connect the image to SkyReels-V2 Start/End/Key Frames, or remove the node"
-OTHER_MODEL = (
+KEY_FRAMES = words("connect the image to SkyReels-V2 Start/End/Key Frames, or load an image-to-video model")
+REFERENCE = words("connect the image to SkyReels-V2 Start/End/Key Frames, or remove the node")
+SIXTEEN = words("load a 16-channel model")
+OTHER_MODEL = words(
     "load the model that the node is made for with Load Diffusion Model and sample it with KSampler, or remove the node"
 )
-REMOVE = "remove the node"
+REMOVE = words("remove the node")
 UNREAD: dict[str, Unread] = {
-    "concat_latent_image": Unread("an image", "WanImageToVideo", KEY_FRAMES),
-    "concat_mask": Unread("the mask of an image", "WanImageToVideo", KEY_FRAMES),
-    "clip_vision_output": Unread("CLIP vision of an image", "WanImageToVideo", KEY_FRAMES),
-    "unclip_conditioning": Unread("CLIP vision of an image", "unCLIPConditioning", KEY_FRAMES),
-    "reference_latents": Unread("a reference image", "ReferenceLatent", REFERENCE),
-    "time_dim_concat": Unread("reference images", "WanPhantomSubjectToVideo", "load a 16-channel model"),
-    "context_latents": Unread("reference videos or images", "BerniniConditioning", "load a 16-channel model"),
-    "vace_frames": Unread("a control video", "WanVaceToVideo", OTHER_MODEL),
-    "vace_mask": Unread("a control mask", "WanVaceToVideo", OTHER_MODEL),
-    "camera_conditions": Unread("a camera path", "WanCameraImageToVideo", OTHER_MODEL),
-    "audio_embed": Unread("sound", "WanSoundImageToVideo", OTHER_MODEL),
-    "reference_motion": Unread("earlier frames", "WanSoundImageToVideo", OTHER_MODEL),
-    "control_video": Unread("a control video", "WanSoundImageToVideo", OTHER_MODEL),
-    "pose_video_latent": Unread("a pose video", "WanAnimateToVideo", OTHER_MODEL),
-    "face_video_pixels": Unread("a face video", "WanAnimateToVideo", OTHER_MODEL),
-    "clip_vision_output_pose": Unread("CLIP vision of a pose video", "WanAnimate2ToVideo", OTHER_MODEL),
-    "cross_attn_pose": Unread("a prompt for a pose video", "WanAnimate2ToVideo", OTHER_MODEL),
-    "driving_mask_28ch": Unread("masks of a pose video", "WanSCAILToVideo", OTHER_MODEL),
-    "ref_mask_28ch": Unread("masks of reference images", "WanSCAILToVideo", OTHER_MODEL),
-    "clip_vision_output_ref": Unread("CLIP vision of a reference image", "WanDancerVideo", OTHER_MODEL),
-    "control": Unread("a ControlNet", "Apply ControlNet", REMOVE),
-    "gligen": Unread("text boxes", "GLIGENTextBoxApply", REMOVE),
+    "concat_latent_image": Unread(words("an image"), "WanImageToVideo", KEY_FRAMES),
+    "concat_mask": Unread(words("the mask of an image"), "WanImageToVideo", KEY_FRAMES),
+    "clip_vision_output": Unread(words("CLIP vision of an image"), "WanImageToVideo", KEY_FRAMES),
+    "unclip_conditioning": Unread(words("CLIP vision of an image"), "unCLIPConditioning", KEY_FRAMES),
+    "reference_latents": Unread(words("a reference image"), "ReferenceLatent", REFERENCE),
+    "time_dim_concat": Unread(words("reference images"), "WanPhantomSubjectToVideo", SIXTEEN),
+    "context_latents": Unread(words("reference videos or images"), "BerniniConditioning", SIXTEEN),
+    "vace_frames": Unread(words("a control video"), "WanVaceToVideo", OTHER_MODEL),
+    "vace_mask": Unread(words("a control mask"), "WanVaceToVideo", OTHER_MODEL),
+    "camera_conditions": Unread(words("a camera path"), "WanCameraImageToVideo", OTHER_MODEL),
+    "audio_embed": Unread(words("sound"), "WanSoundImageToVideo", OTHER_MODEL),
+    "reference_motion": Unread(words("earlier frames"), "WanSoundImageToVideo", OTHER_MODEL),
+    "control_video": Unread(words("a control video"), "WanSoundImageToVideo", OTHER_MODEL),
+    "pose_video_latent": Unread(words("a pose video"), "WanAnimateToVideo", OTHER_MODEL),
+    "face_video_pixels": Unread(words("a face video"), "WanAnimateToVideo", OTHER_MODEL),
+    "clip_vision_output_pose": Unread(words("CLIP vision of a pose video"), "WanAnimate2ToVideo", OTHER_MODEL),
+    "cross_attn_pose": Unread(words("a prompt for a pose video"), "WanAnimate2ToVideo", OTHER_MODEL),
+    "driving_mask_28ch": Unread(words("masks of a pose video"), "WanSCAILToVideo", OTHER_MODEL),
+    "ref_mask_28ch": Unread(words("masks of reference images"), "WanSCAILToVideo", OTHER_MODEL),
+    "clip_vision_output_ref": Unread(words("CLIP vision of a reference image"), "WanDancerVideo", OTHER_MODEL),
+    "control": Unread(words("a ControlNet"), "Apply ControlNet", REMOVE),
+    "gligen": Unread(words("text boxes"), "GLIGENTextBoxApply", REMOVE),
 }
 # read by core's samplers for every model, or read by no Wan model and of no weight: an encoder's by-products
 FOR_ALL_MODELS = {
@@ -78,6 +80,7 @@ FOR_ALL_MODELS = {
 }  # fmt: skip
 # of those beside the clip what the host's own Wan model knows, by the names in its code: before 0.33 not all
 READ_BY_CORE = set(BESIDE_THE_CLIP).intersection(comfy.model_base.WAN21.extra_conds.__code__.co_consts)
+SIDES = {"positive": words("positive"), "negative": words("negative")}  # of a guider's conditions, for a person
 READ_PATCHES = {"attn1_patch", "attn2_patch", "double_block"}
 
 
@@ -104,7 +107,7 @@ def check_conditioning(
             raise InputError(
                 "The {name} conditioning is {width} wide, but this model takes {wanted}: load umt5_xxl with "
                 'CLIPLoader, type "wan", and encode the prompt with it.',
-                name=name,
+                name=SIDES.get(name, name),
                 width=width,
                 wanted=wanted,
             )
@@ -119,13 +122,13 @@ def check_conditioning(
                 "carries no image: put WanImageToVideo between the text encoder and the sampler, or load a DF "
                 "model.",
                 channels=channels,
-                name=name,
+                name=SIDES.get(name, name),
             )
         if size is not None and tuple(image.shape[2:]) != size:
             raise InputError(
                 "The image in the {name} conditioning was made for {shape}, but the latent is for {size}: give "
                 "WanImageToVideo the width, height and length of the latent.",
-                name=name,
+                name=SIDES.get(name, name),
                 shape=in_pixels(image.shape[2:]),
                 size=in_pixels(size),
             )
@@ -147,7 +150,7 @@ def refuse_unread(model: Any, options: Mapping[str, Any], name: str) -> None:
             raise InputError(
                 "The {name} conditioning holds {what} ({key}, from {node} or a node like it), but this model "
                 "doesn't read it: {instead}.",
-                name=name,
+                name=SIDES.get(name, name),
                 what=row.what,
                 key=key,
                 node=row.node,
@@ -157,7 +160,7 @@ def refuse_unread(model: Any, options: Mapping[str, Any], name: str) -> None:
             raise InputError(
                 "The {name} conditioning holds {key}, but this model doesn't read it: remove the node that adds "
                 "it, or load the model that it is made for.",
-                name=name,
+                name=SIDES.get(name, name),
                 key=key,
             )
 
@@ -186,7 +189,7 @@ def vars_of(value: Any) -> dict[str, Any]:
     return getattr(value, "__dict__", {})
 
 
-def refuse_beside_the_clip(conds: Mapping[str, Any], reason: str) -> None:
+def refuse_beside_the_clip(conds: Mapping[str, Any], reason: Words) -> None:
     """Refuse latents that stand beside the whole clip at one noise level; `Raises: InputError`.
 
     Args:
@@ -201,7 +204,7 @@ def refuse_beside_the_clip(conds: Mapping[str, Any], reason: str) -> None:
                     raise InputError(
                         "The {name} conditioning holds {what} ({key}, from {node} or a node like it), which the model "
                         "sees beside the whole clip at one noise level, but {reason}.",
-                        name=name,
+                        name=SIDES.get(name, name),
                         what=row.what,
                         key=key,
                         node=row.node,
@@ -209,7 +212,7 @@ def refuse_beside_the_clip(conds: Mapping[str, Any], reason: str) -> None:
                     )
 
 
-def refuse_block_patches(options: Mapping[str, Any], reason: str) -> None:
+def refuse_block_patches(options: Mapping[str, Any], reason: Words) -> None:
     """Refuse patches that look at the whole clip and its one noise level; `Raises: InputError`.
 
     Args:
@@ -231,11 +234,11 @@ def tell_of_unread_patches(options: Mapping[str, Any]) -> None:
     names |= {name for name, functions in replaced.items() if functions and name != "dit"}
     names |= {f"dit {key[0]}" for key in replaced.get("dit", {}) if key[0] != "double_block"}
     if names:
-        tell(
-            "patches",
-            f"Wan models don't read these patches: {', '.join(sorted(names))}. The node that adds them has no effect.",
-            logging.WARNING,
+        line = words(
+            "Wan models don't read these patches: {names}. The node that adds them has no effect.",
+            names=joined(sorted(names)),
         )
+        tell("patches", line, logging.WARNING)
 
 
 def check_conditions(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..frame_rate import frame_rate_shift
+from ..words import words
 from .base_model import SkyReelsV2
 from .checks import check_model
 
@@ -40,8 +41,8 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
     if isinstance(patcher.model, SkyReelsV2):
         reads = patcher.model.diffusion_model.config.inject_sample_info
         raise InputError(
-            "The model comes from SkyReels-V2 Model Loader, which drops no weights: leave this node out"
-            + (" and set fps in the sampler." if reads else ".")
+            "The model comes from SkyReels-V2 Model Loader, which drops no weights: {advice}.",
+            advice=words("remove this node and set fps in the sampler") if reads else words("remove this node"),
         )
     attached = patcher.get_attachment(FRAME_RATE)
     if attached is not None:
@@ -51,8 +52,7 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
     path = path or model_file(patcher)
     if path is None:
         raise InputError(
-            "The model does not say which file it is from (older ComfyUI and GGUF loaders do not): choose the file in "
-            "place of auto."
+            "The model does not say which file it is from (GGUF loaders do not): choose the file in place of auto."
         )
     shift = frame_rate_shift(path, fps)
     bias = patcher.model.diffusion_model.time_projection[1].bias

@@ -11,6 +11,7 @@ import comfy.utils
 import latent_preview
 
 from ..sampling import flow_sigmas
+from ..words import words
 from .checks import check_latent, check_model, refuse_image_to_video
 from .conditioning import check_conditioning
 from .memory_estimate import with_estimate
@@ -56,11 +57,13 @@ def generate(
     check_conditioning(model.model, negative, "negative", size)
 
     if options.window(frames):
-        refuse_image_to_video(
-            model.model,
-            f"whose image belongs to a whole clip, but window_frames shows it {options.window_frames} of {frames} "
-            "latent frames: set window_frames to 0, or load a SkyReels-V2-DF model.",
+        reason = words(
+            "whose image belongs to a whole clip, but window_frames shows it {window} of {frames} latent frames: set "
+            "window_frames to 0, or load a SkyReels-V2-DF model",
+            window=options.window_frames,
+            frames=frames,
         )
+        refuse_image_to_video(model.model, reason)
         model = with_estimate(model)
 
     sigmas = flow_sigmas(steps, shift)

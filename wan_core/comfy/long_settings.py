@@ -25,7 +25,7 @@ from ..segments import (
     plan_segments,
     whole_frames,
 )
-from ..words import counted
+from ..words import Joined, Words, counted, lines, words
 from .checks import LATENT_CHANNELS, check_long_model
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches
 from .identity import conditioning_settings, conditioning_tensors, model_identity, vae_identity
@@ -77,8 +77,8 @@ class LongVideoSettings:
     def __post_init__(self) -> None:
         if any(size < 1 or size % (SPATIAL * PATCH) for size in (self.width, self.height)):
             raise InputError(
-                "The size is {width}x{height} pixels, but the model makes multiples of {multiple}: choose the "
-                "nearest that is one.",
+                "The size is {width}x{height} pixels, but width and height have to be multiples of {multiple}: choose "
+                "the nearest.",
                 width=self.width,
                 height=self.height,
                 multiple=SPATIAL * PATCH,
@@ -171,13 +171,13 @@ class GivenImages:
         for frame, image in zip(self.key_frames, () if self.keys is None else self.keys, strict=False):
             if not 0 <= frame < total_frames:
                 raise InputError(
-                    "A key image is for frame {frame}, but the video has frames 0 to {last}: give a time inside it.",
+                    "A key image is for frame {frame}, but the video has frames 0 to {last}: give a time within it.",
                     frame=frame,
                     last=total_frames - 1,
                 )
-            self._place(clips, latent_of_frame(frame), image[None], f"frame {frame}")
+            self._place(clips, latent_of_frame(frame), image[None], words("frame {frame}", frame=frame))
         if self.end is not None:
-            self._place(clips, last, self.end[:1], "the end")
+            self._place(clips, last, self.end[:1], words("the end"))
         filled = sum(latent_frames(len(clip)) for clip in clips.values())
         if filled > last or any(at + latent_frames(len(clip)) > last + 1 for at, clip in clips.items()):
             raise InputError(
@@ -189,12 +189,12 @@ class GivenImages:
         return clips
 
     @staticmethod
-    def _place(clips: dict[int, torch.Tensor], at: int, clip: torch.Tensor, what: str) -> None:
+    def _place(clips: dict[int, torch.Tensor], at: int, clip: torch.Tensor, what: Words) -> None:
         taken = next((begin for begin in clips if begin <= at < begin + latent_frames(len(clips[begin]))), None)
         if taken is not None:
             raise InputError(
-                "Two images are given for one place: the one for {what} falls into latent frame {at} of four "
-                "frames, which another one holds already. Move them further apart.",
+                "Two images are given for one place: the one for {what} falls into latent frame {at} (four video "
+                "frames), which another image fills already. Move them further apart.",
                 what=what,
                 at=at,
             )
@@ -228,7 +228,7 @@ class Inputs:
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")
-        in_segments = "a long video is made in segments: remove the node"
+        in_segments = words("a long video is made in segments: remove the node")
         given = {"positive": [*chain(*self.prompts.positives)], "negative": self.negative}
         refuse_beside_the_clip({name: [held for _, held in each] for name, each in given.items()}, in_segments)
         refuse_block_patches(self.model.model_options.get("transformer_options", {}), in_segments)
@@ -283,22 +283,22 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
     Raises:
         InputError: what is no time, or not one time for each image.
     """
-    words = [word for word in re.split(r"[,;，；\s]+", text.strip()) if word]
+    times = [time for time in re.split(r"[,;，；\s]+", text.strip()) if time]
     count = 0 if images is None else len(images)
-    if len(words) != count:
+    if len(times) != count:
         raise InputError(
             "There are {times} key times, but {images} key images: give one time for each image.",
-            times=len(words),
+            times=len(times),
             images=count,
         )
     frames = []
-    for word in words:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|秒)?", word)
-        if not found or (not found[2] and "." in word):
+    for time in times:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|秒)?", time)
+        if not found or (not found[2] and "." in time):
             raise InputError(
-                "The key time is {word!r}, but it has to be seconds like 2.5s or a frame like 60.", word=word
+                "The key time is {time!r}, but it has to be seconds like 2.5s or a frame like 60.", time=time
             )
-        frames.append(round(float(found[1]) * fps) if found[2] else int(word))
+        frames.append(round(float(found[1]) * fps) if found[2] else int(time))
     return tuple(frames)
 
 
@@ -317,8 +317,10 @@ def prompts_of(
         InputError: neither or both are given, or the script does not fit the video.
     """
     if (positive is None) == (script is None):
-        seen = "Neither positive nor script is" if positive is None else "Both positive and script are"
-        raise InputError("{seen} connected, but exactly one says what the video shows: connect one of them.", seen=seen)
+        seen = words("Neither positive nor script is connected")
+        if positive is not None:
+            seen = words("Both positive and script are connected")
+        raise InputError("{seen}, but exactly one says what the video shows: connect one of them.", seen=seen)
     if script is None:
         return Prompts([positive])
     script, fps = PromptScript(*script), rate or settings.forcing.fps
@@ -328,7 +330,7 @@ def prompts_of(
     return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)
 
 
-def show_plan(settings: LongVideoSettings, images: GivenImages) -> tuple[str, torch.Tensor]:
+def show_plan(settings: LongVideoSettings, images: GivenImages) -> tuple[Joined, torch.Tensor]:
     """Return the plan as a table and as a picture [1, H, W, 3]; `Raises: SkyReelsError` for what cannot be planned."""
     images.check(settings.loop)
     known = known_frames(images.placed(settings.plan().total_frames))
@@ -346,14 +348,14 @@ def stand_in_for_a_video(overlap_history: int) -> torch.Tensor:
     return torch.zeros(whole_frames(overlap_history), 1, 1, 3)
 
 
-def describe(plan: Plan, settings: LongVideoSettings) -> str:
+def describe(plan: Plan, settings: LongVideoSettings) -> Joined:
     """Return a plan and what it needs as text for a person."""
-    return f"{plan.table(settings.guided)}\n{estimate(plan, settings.height, settings.width).text()}"
+    return lines(plan.table(settings.guided), estimate(plan, settings.height, settings.width).text())
 
 
 def summary(
     settings: LongVideoSettings, sized: bool = True, rate_known: bool = True, known: tuple[int, ...] = ()
-) -> str:
+) -> Joined:
     """Return a plan in a few short lines.
 
     Args:
@@ -363,14 +365,26 @@ def summary(
         known: given latent frames.
     """
     plan = settings.plan(known)
-    calls = plan.calls(settings.guided)
-    seconds = plan.total_frames / settings.forcing.fps
-    rate = "" if rate_known else f" at {settings.forcing.fps} fps"
-    work = f"{counted(len(plan.segments), 'segments')}, {counted(calls, 'model calls')}"
-    lines = [f"{work}, {plan.total_frames} frames = {seconds:.1f} s{rate}"]
+    rate = "" if rate_known else words(" at {fps} fps", fps=settings.forcing.fps)
+    shown = [
+        words(
+            "{segments}, {calls}, {frames} video frames = {seconds:.1f} s{rate}",
+            segments=counted(len(plan.segments), "segments"),
+            calls=counted(plan.calls(settings.guided), "model calls"),
+            frames=plan.total_frames,
+            seconds=plan.total_frames / settings.forcing.fps,
+            rate=rate,
+        )
+    ]
     if sized:
         needs = estimate(plan, settings.height, settings.width)
-        held = (needs.sampling + needs.pixels) / 1e6
-        lines.append(f"{needs.tokens} tokens at once; latents and decoded frames {held:.0f} MB, the model's own apart")
-        lines.append(f"{needs.journal / 1e6:.0f} MB on disk to go on from, beside the video")
-    return "\n".join(lines)
+        held, kept = (needs.sampling + needs.pixels) / 1e6, needs.journal / 1e6
+        shown.append(
+            words(
+                "{tokens} tokens at once; {held:.0f} MB of latents and decoded frames, in addition to the model",
+                tokens=needs.tokens,
+                held=held,
+            )
+        )
+        shown.append(words("{kept:.0f} MB on disk for resuming, in addition to the video", kept=kept))
+    return lines(*shown)

@@ -22,7 +22,7 @@ from ..sampling import flow_sigmas
 from ..segments import SPATIAL, Plan
 from ..video import SEQUENCE_SUFFIX, write_sequence, write_video
 from ..video_files import join_videos
-from ..words import Words
+from ..words import Joined, Words, joined, lines, words
 from .checks import LATENT_CHANNELS
 from .job_progress import JobProgress
 from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
@@ -47,7 +47,7 @@ class LongVideo:
 
     path: Path
     latents: torch.Tensor
-    text: str
+    text: Joined
 
 
 @dataclass(frozen=True)
@@ -109,22 +109,30 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         return LongVideo(path, journal.load(len(plan.segments) - 1)["window"], text)
 
 
-def report(plan: Plan, inputs: Inputs, settings: LongVideoSettings, journal: Journal, next_segment: int | None) -> str:
+def report(
+    plan: Plan, inputs: Inputs, settings: LongVideoSettings, journal: Journal, next_segment: int | None
+) -> Joined:
     """Return the plan, and where this run begins, as text for a person."""
-    lines = [describe(plan, settings)]
+    shown: list[Joined | Words] = [describe(plan, settings)]
     if blending := inputs.prompts.about_blend():
-        lines.append(blending)
+        shown.append(blending)
     if find_codec(settings.codec, settings.crf).sequence:
-        lines.append(f"Every frame is a PNG file in {journal.frames_folder}, beside the video.")
+        shown.append(
+            words("Every frame is a PNG file in {folder}, in addition to the video.", folder=journal.frames_folder)
+        )
     if next_segment is None:
-        lines.append(f"All segments were finished by an earlier run, in {journal.folder.name}.")
+        shown.append(words("All segments were finished by an earlier run, in {job}.", job=journal.folder.name))
     elif next_segment:
-        lines.append(
-            f"Going on behind segment {next_segment}, which an earlier run finished, in {journal.folder.name}."
+        shown.append(
+            words(
+                "Resumes after segment {number}, the last that an earlier run finished, in {job}.",
+                number=next_segment,
+                job=journal.folder.name,
+            )
         )
     elif journal.changed:
-        lines.append(f"A new job, since these inputs changed: {', '.join(journal.changed)}.")
-    return "\n".join(lines)
+        shown.append(words("A new job, since these inputs changed: {names}.", names=joined(journal.changed)))
+    return lines(*shown)
 
 
 class LongVideoRun:
@@ -245,8 +253,11 @@ class LongVideoRun:
             if not finished:
                 raise
             raise OutOfMemory(
-                f"{error} The first {finished} of {len(self.plan.segments)} segments are kept: free memory and queue "
-                "the same settings again to go on behind them; other settings begin a new job."
+                "{error} The first {finished} of {segments} segments are kept: free memory and queue the same settings "
+                "again to resume after them; other settings start a new job.",
+                error=error,
+                finished=finished,
+                segments=len(self.plan.segments),
             ) from None
 
     def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:

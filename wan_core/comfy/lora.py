@@ -11,11 +11,12 @@ import comfy.utils
 
 from ..errors import InputError
 from ..lora_names import HOST_PREFIX, LoraNames, convert_names
+from ..words import Joined, lines, words
 
 SHOWN = 3  # keys named in a report
 
 
-def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, str]:
+def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Joined]:
     """Patch a LoRA into a copy of a MODEL.
 
     Args:
@@ -35,20 +36,20 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, str]
     weights = {key.removeprefix(HOST_PREFIX): tuple(state[key].shape) for key in state if key.startswith(HOST_PREFIX)}
     names = convert_names({key: tuple(tensor.shape) for key, tensor in tensors.items()}, weights)
     if not names.renamed:
-        raise InputError(refusal(name, names))
+        raise refusal(name, names)
     key_map = comfy.lora.model_lora_keys_unet(model.model, {})
     patches = comfy.lora.load_lora({ours: tensors[key] for key, ours in names.renamed.items()}, key_map)
     if not patches:
         raise InputError(
-            "{name} has keys of this model ({renamed}) but no whole pair of factors among them: download "
-            "the file again.",
+            "{name} has keys of this model ({renamed}), but no complete pair of factors among them: download the file "
+            "again.",
             name=name,
             renamed=_listed(list(names.renamed)),
         )
     patched = model.clone()
     patched.add_patches(patches, strength)
     text = report(name, names, patches, parts_out_of_reach(model.model, patches))
-    logging.info(text)
+    logging.info("SkyReels-V2: %s", text)
     return patched, text
 
 
@@ -58,7 +59,7 @@ def parts_out_of_reach(model: Any, patches: dict[Any, Any]) -> list[str]:
     return [key for key in patches if isinstance(key, str) and key.rpartition(".")[0] in inner]
 
 
-def report(name: str, names: LoraNames, patches: dict[Any, Any], skipped: list[str]) -> str:
+def report(name: str, names: LoraNames, patches: dict[Any, Any], skipped: list[str]) -> Joined:
     """Return in a line or more what a LoRA does to the model."""
     incomplete = [
         key
@@ -67,28 +68,41 @@ def report(name: str, names: LoraNames, patches: dict[Any, Any], skipped: list[s
     ]
     used = len(names.renamed) - len(incomplete)
     total = len(names.renamed) + len(names.unknown) + len(names.misfits)
-    lines = [f"{name}: {used} of {total} keys used, {len(patches)} weights changed"]
+    shown = [
+        words(
+            "{name}: {used} of {total} keys used, {changed} weights changed",
+            name=name,
+            used=used,
+            total=total,
+            changed=len(patches),
+        )
+    ]
     for what, keys in (
-        ("not understood", names.unknown),
-        ("of another shape than this model's", names.misfits),
-        ("without their other half", incomplete),
-        ("understood, but ComfyUI does not patch parameters of this kind", skipped),
+        (words("not understood"), names.unknown),
+        (words("of another shape than this model's"), names.misfits),
+        (words("without their other half"), incomplete),
+        (words("understood, but ComfyUI does not patch parameters of this kind"), skipped),
     ):
         if keys:
-            lines.append(f"{len(keys)} {what}: {_listed(list(keys))}")
-    return "\n".join(lines)
+            shown.append(words("{count} {what}: {listed}", count=len(keys), what=what, listed=_listed(list(keys))))
+    return lines(*shown)
 
 
-def refusal(name: str, names: LoraNames) -> str:
-    """Return why nothing of a file fits."""
+def refusal(name: str, names: LoraNames) -> InputError:
+    """Return the error that says why nothing of a file fits."""
     if names.misfits:
-        return (
-            f"{name} was made for a model of another size ({names.misfit}): use a LoRA for this model, 1.3B or 14B, "
-            "or load the model that it was made for."
+        return InputError(
+            "{name} was made for a model of another size ({misfit}): use a LoRA for this model, 1.3B or 14B, or load "
+            "the model that it was made for.",
+            name=name,
+            misfit=names.misfit,
         )
-    return (
-        f"{name} has {len(names.unknown)} keys and none of them names a part of this model "
-        f"({_listed(list(names.unknown)) or 'it is empty'}): use a LoRA for SkyReels-V2 or Wan 2.1."
+    return InputError(
+        "{name} has {count} keys, but none of them names a part of this model ({listed}): use a LoRA for SkyReels-V2 "
+        "or Wan 2.1.",
+        name=name,
+        count=len(names.unknown),
+        listed=_listed(list(names.unknown)) or words("it is empty"),
     )
 
 

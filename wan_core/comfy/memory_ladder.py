@@ -16,6 +16,7 @@ import comfy.patcher_extension
 import torch
 
 from ..errors import SkyReelsError
+from ..words import Words, words
 from .causal_cache import HostCausalRun
 from .checks import in_pixels
 from .multigpu import patchers_of, wait_for_threads
@@ -70,7 +71,7 @@ class MemoryLadder:
         self.size = tuple(latents.shape[2:])
         self.rungs = self.from_the_top()
 
-    def call(self, model_call: Callable[[], torch.Tensor], where: str) -> torch.Tensor:
+    def call(self, model_call: Callable[[], torch.Tensor], where: Words) -> torch.Tensor:
         """Return what `model_call` gives, in as little memory as it takes; `where` names the call for a person.
 
         Raises:
@@ -88,34 +89,35 @@ class MemoryLadder:
             done = next(self.rungs, None)
             if done is None:
                 raise OutOfMemory(
-                    f"Memory ran out in {where}, and {in_pixels(self.size)} do not fit in any way that is left: lower "
-                    "width, height or frames, choose a smaller weight_dtype like fp8_e4m3fn, or close other programs."
+                    "Out of memory in {where}: {clip} don't fit, even with every fallback. Lower width, height or "
+                    "frames, choose a smaller weight_dtype like fp8_e4m3fn, or close other programs.",
+                    where=where,
+                    clip=in_pixels(self.size),
                 )
-            tell(
-                "memory",
-                f"out of memory in {where}; it is made again, and the run goes on, with {done}: slower, same video.",
-                logging.WARNING,
+            line = words(
+                "Out of memory in {where}. Retrying with {done} (slower, same result).", where=where, done=done
             )
+            tell("memory", line, logging.WARNING)
 
-    def from_the_top(self) -> Iterator[str]:
+    def from_the_top(self) -> Iterator[Words]:
         """Yield what was done, rung after rung; one that cannot help is passed over."""
         if self.unbatch():
-            yield "the prompt and the negative prompt computed one after the other"
+            yield words("the prompt and the negative prompt computed one after the other")
         if isinstance(self.guider.inner_model.diffusion_model, HostWanModel):
             for pieces in PIECES_OF_TOKENS:
                 self.options[PIECES] = pieces
-                yield f"attention and feed-forward in {pieces} pieces"
+                yield words("attention and feed-forward in {pieces} pieces", pieces=pieces)
         if self.cache is not None:
             if self.device.type == "cpu":
                 if not self.cache_needed:
                     self.drop_cache()
-                    yield "no cache of finished blocks"
+                    yield words("no cache of finished blocks")
             elif self.cache.run.device != torch.device("cpu"):
                 self.cache.run.move(torch.device("cpu"))
-                yield "the cache of finished blocks in main memory"
+                yield words("the cache of finished blocks in main memory")
         for share in SHARES_OF_WEIGHTS:
             if self.offload(share):
-                yield f"{share:.0%} of the loaded weights moved to main memory"
+                yield words("{share:.0%} of the loaded weights moved to main memory", share=share)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ..checkpoint import CheckpointInfo, inspect_checkpoint
 from ..config import PRESETS, WanConfig
 from ..errors import CheckpointError, InputError
-from ..variants import DEMO, MODELS, Settings, check_variant, describe_model, recommended, variant_by_shape
+from ..variants import (
+    DEMO,
+    MODELS,
+    Settings,
+    check_variant,
+    describe_model,
+    mode_in_words,
+    recommended,
+    variant_by_shape,
+)
+from ..words import Joined, Words, lines, words
 from .base_model import SkyReelsV2
 from .checks import check_model
 from .frame_rate import FRAME_RATE, model_file
@@ -39,7 +50,7 @@ def config_of(patcher: Any) -> WanConfig:
     return WanConfig(**{**known, "patch_size": tuple(known.get("patch_size", (1, 2, 2)))})
 
 
-def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[str, Settings]:
+def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[Joined, Settings]:
     """Say which released model a MODEL is and which settings its authors recommend.
 
     Args:
@@ -58,17 +69,25 @@ def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[str
     name, source = told_variant(patcher, info, config) if variant == AUTO else (variant, None)
     check_variant(config, name)
     settings, mode = recommended(name, mode)
-    steps = f"{settings.steps}" if name == DEMO else f"{settings.steps} to 50"
-    lines = (
+    steps = settings.steps if name == DEMO else words("{steps} to 50", steps=settings.steps)
+    text = lines(
         describe_model(config, name, source)[0],
-        "the MODEL does not say which file it is from" if info is None else file_line(info),
-        f"{config.num_layers} layers x {config.dim}, {config.num_heads} heads, {config.in_dim} input channels",
+        words("the MODEL does not say which file it is from") if info is None else file_line(info),
+        words(
+            "{layers} layers x {width}, {heads} heads, {channels} input channels",
+            layers=config.num_layers,
+            width=config.dim,
+            heads=config.num_heads,
+            channels=config.in_dim,
+        ),
         frame_rate_state(patcher, info, config, name),
-        f"Recommended for {mode}: {settings.width}x{settings.height}, {settings.base_num_frames} frames at "
-        f"{settings.fps} fps, shift {settings.shift:g}, cfg {settings.guidance:g}, {steps} steps, "
-        f"ar_step {settings.ar_step}, causal_block_size {settings.causal_block_size}",
+        words(
+            "Recommended for {mode}: {width}x{height}, {base_num_frames} video frames at {fps} fps, shift {shift:g}, "
+            "cfg {guidance:g}, {steps} steps, ar_step {ar_step}, causal_block_size {causal_block_size}",
+            **asdict(settings) | {"mode": mode_in_words(mode), "steps": steps},
+        ),
     )
-    return "\n".join(lines), settings
+    return text, settings
 
 
 def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -> tuple[str, str | None]:
@@ -77,24 +96,23 @@ def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -
     if name is not None:
         return name, source
     file_name = "" if info is None else info.files[0].name
-    what = describe_model(config if info is None else info.config, None, None, file_name)[0]
-    if info is None and not isinstance(patcher.model, SkyReelsV2):
-        what = what.replace("has fps weights, this has none", "looks the same once another loader has read it")
+    read_by_others = info is None and not isinstance(patcher.model, SkyReelsV2)
+    what = describe_model(config if info is None else info.config, None, None, file_name, read_by_others)[0]
     raise InputError("The model's file does not tell which it is: {what}; choose its name under variant.", what=what)
 
 
-def file_line(info: CheckpointInfo) -> str:
+def file_line(info: CheckpointInfo) -> Words:
     """Name a checkpoint's first file and what its weights are."""
-    return f"{info.files[0].name}: {info.dtype}" + (f" ({info.quantization})" if info.quantization else "")
+    return words("{file}: {weights}", file=info.files[0].name, weights=info.weights)
 
 
-def frame_rate_state(patcher: Any, info: CheckpointInfo | None, config: WanConfig, variant: str) -> str:
+def frame_rate_state(patcher: Any, info: CheckpointInfo | None, config: WanConfig, variant: str) -> Words:
     """Say what becomes of the frame rate in this MODEL."""
     if config.inject_sample_info:
-        return "frame-rate weights: read by the samplers' fps"
+        return words("frame-rate weights: chosen by the sampler's fps")
     attached = patcher.get_attachment(FRAME_RATE)
     if attached is not None:
-        return f"frame-rate weights: attached for {attached} fps"
+        return words("frame-rate weights: attached for {fps} fps", fps=attached)
     if MODELS[variant].config.inject_sample_info or (info is not None and info.config.inject_sample_info):
-        return "frame-rate weights: dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
-    return "no frame-rate weights"
+        return words("frame-rate weights: dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)")
+    return words("no frame-rate weights")

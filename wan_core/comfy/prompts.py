@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..rollout import Task
+from ..words import Words, words
 
 
 class PromptScript(NamedTuple):
@@ -64,14 +65,16 @@ class Prompts:
             for tensor, options in self.positives[number]
         ]
 
-    def about_blend(self) -> str:
-        """Return what blending takes, as text for a person; "" where nothing blends."""
+    def about_blend(self) -> Words | None:
+        """Return what blending takes, as text for a person; None where nothing blends."""
         changes = sum(now != before for before, now in pairwise(self.conditions))
         if not self.blend or not changes:
-            return ""
-        return (
-            f"{changes} changes of prompt, each over {self.blend} latent frames: there both prompts are computed, "
-            "so a model call takes up to twice the time."
+            return None
+        return words(
+            "Prompt changes: {changes}, each over {blend} latent frames. Both prompts are computed there, so a model "
+            "call takes up to twice the time.",
+            changes=changes,
+            blend=self.blend,
         )
 
 

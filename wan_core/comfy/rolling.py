@@ -34,6 +34,7 @@ from ..rolling import (
 )
 from ..sampler import leading_pinned
 from ..sampling import exact_timesteps
+from ..words import words
 from .causal_cache import by_condition, cache_need, free_place, kept_on
 from .checks import check_latent, check_rolling_model
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -78,8 +79,8 @@ class HostRollingRun:
         parts = len(options.get("uuids", ()))
         if self.row is None or parts == 0 or x.shape[0] % parts:
             raise InputError(
-                "Something called the model past ComfyUI's guider, so it cannot be told which condition is meant: take "
-                "away nodes that change how the model is called."
+                "A node called the model directly instead of through the guider, so the cache can't tell the prompts "
+                "apart. Remove nodes that patch the model call."
             )
         return True
 
@@ -232,7 +233,9 @@ class GuidedBlocks:
         sigma = x.new_full((x.shape[0],), call_sigma(row, self.sigmas, self.blocks))
         if self.ladder is None:
             self.ladder = MemoryLadder(self.guider, self.extra_args["model_options"], self.host_run, x, True)
-        where = f"step {row.step + 1} of chunk {row.block + 1} of {self.blocks}"
+        where = words(
+            "step {step} of chunk {chunk} of {chunks}", step=row.step + 1, chunk=row.block + 1, chunks=self.blocks
+        )
         return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), where)
 
     def place(self, x: torch.Tensor) -> torch.device:
@@ -260,8 +263,8 @@ def known_prefix(latent: dict[str, Any]) -> int:
     if int(known.sum()) != prefix:
         later = int(torch.nonzero(known[prefix:]).flatten()[0]) + prefix
         raise InputError(
-            "Latent frame {later} is known, but a rolling video is made from its start on and knows only "
-            "frames at the beginning: leave out end and key frames, or use the Diffusion Forcing Sampler.",
+            "Latent frame {later} is known, but a rolling video is made from its start on, so only frames at the "
+            "beginning can be known: leave out end and key frames, or use the Diffusion Forcing Sampler.",
             later=later,
         )
     return prefix
@@ -296,14 +299,14 @@ def roll(
     samples = check_latent(latent)
     check_rolling_model(model.model)
     if model.model_options.get("context_handler") is not None:
-        raise InputError("The model has Context Windows, but rolling has a window of its own: take that node away.")
+        raise InputError("The model has Context Windows, but rolling has a window of its own: remove that node.")
     guided = not math.isclose(cfg, 1.0)
     if guided and negative is None:
         raise InputError("cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.", cfg=cfg)
     conditions = {"positive": positive, **({"negative": negative} if guided else {})}
     for name, conditioning in conditions.items():
         check_conditioning(model.model, conditioning or [], name)
-    each_block = "rolling makes one block after the other: remove the node"
+    each_block = words("rolling makes one block after the other: remove the node")
     for name, conditioning in conditions.items():
         refuse_beside_the_clip({name: [held for _, held in conditioning or []]}, each_block)
     refuse_block_patches(model.model_options.get("transformer_options", {}), each_block)

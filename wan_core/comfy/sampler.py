@@ -17,6 +17,7 @@ from ..forcing import ForcingSchedule
 from ..noise import fresh_noise, seeded_noise
 from ..sampler import PinnedFrames, Row, sample
 from ..sampling import FULL_NOISE, row_sigmas
+from ..words import words
 from .causal_cache import HostCausalRun, causal_cache
 from .cfg_range import FRAME_PROGRESS
 from .checks import check_model
@@ -122,13 +123,13 @@ def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: 
     """Refuse what looks at the clip as a whole where a run takes it apart; `Raises: InputError`."""
     reason = None
     if plan.moves:
-        reason = "a moving window shows it a part of the clip: set window_frames to 0, or remove the node"
+        reason = words("a moving window shows it a part of the clip: set window_frames to 0, or remove the node")
     elif not plan.in_step:
-        reason = "here each frame has its own: set ar_step to 0 and connect no known frames, or remove the node"
+        reason = words("here each frame has its own: set ar_step to 0 and connect no known frames, or remove the node")
     if reason is not None:
         refuse_block_patches(model_options.get("transformer_options", {}), reason)
     elif options.causal_attention:
-        reason = "causal attention would hide it from the frames: turn causal_attention off, or remove the node"
+        reason = words("causal attention would hide it from the frames: turn causal_attention off, or remove the node")
     if reason is not None:
         refuse_beside_the_clip(conds, reason)
 
@@ -177,9 +178,8 @@ class GuiderRun:
         self.extra_args["model_options"][FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]
         sigma = x.new_full((x.shape[0],), row.sigma)
         assert self.ladder is not None, "made when the run begins"
-        return self.ladder.call(
-            lambda: self.guider(x, sigma, **self.extra_args), f"model call {row.index + 1} of {row.num_rows}"
-        )
+        where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
+        return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), where)
 
 
 def frame_progress(schedule: ForcingSchedule, busy: torch.Tensor) -> list[list[float | None]]:
@@ -244,15 +244,15 @@ def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, pa
         for condition in conditions or ():
             area: tuple[Any, ...] = tuple(condition.get("area") or ())
             mask = condition.get("mask")
-            held = [name for name, _ in of_every_frame(condition["model_conds"], padded)]
+            held: list[Any] = [name for name, _ in of_every_frame(condition["model_conds"], padded)]
             if len(area) == 6 and (area[3] > 0 or area[0] < frames):  # frames, height, width; where each begins
-                held.append("an area in time")
+                held.append(words("an area in time"))
             if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
-                held.append("a mask for every frame")
+                held.append(words("a mask for every frame"))
             if held:
                 raise InputError(
-                    "The conditioning holds {what} for a clip of {frames} latent frames, of which a moving window "
-                    "shows the model a part: set window_frames to 0, or do without it.",
+                    "The conditioning holds {what} for a clip of {frames} latent frames, but a moving window shows "
+                    "the model only a part of them: set window_frames to 0, or remove the node that adds it.",
                     what=held[0],
                     frames=frames,
                 )

@@ -52,8 +52,8 @@ class SourceVideo:
         height, width = self.tail.shape[1:3]
         if min(height, width) < MODEL_ALIGNMENT:
             raise InputError(
-                "The video is {width}x{height} pixels, but can be extended at its own size from "
-                "{least}x{least} on: choose another size, to which it is scaled.",
+                "The video is {width}x{height} pixels, but its own size has to be at least {least}x{least} to be kept: "
+                "choose another size, to which it is scaled.",
                 width=width,
                 height=height,
                 least=MODEL_ALIGNMENT,

@@ -132,7 +132,8 @@ def check_not_empty(**images: torch.Tensor | None) -> None:
     for name, batch in images.items():
         if batch is not None and len(batch) == 0:
             raise InputError(
-                "The input {name} holds 0 images, but 1 is needed: check the node before, or unplug it.", name=name
+                "The input {name} holds 0 images, but 1 is needed: check the node before it, or disconnect it.",
+                name=name,
             )
 
 

@@ -22,7 +22,9 @@ import torch
 
 from ..errors import InputError
 from ..segments import SPATIAL
+from ..words import words
 from .memory_ladder import OutOfMemory, is_out_of_memory
+from .node_text import tell
 from .vae_tiles import Tile, cut
 
 # Latent frames after which nothing of a frame is left in the memory: 2 for each causal convolution, at the rate it runs
@@ -118,18 +120,22 @@ class StreamingDecoder:
         smaller = [tile for tile in TILES if tile < (self.tile or max(size))]
         if not smaller:
             raise OutOfMemory(
-                f"Memory ran out while frames of {width}x{height} pixels were decoded, and no smaller tiles are left: "
-                "lower width and height, or close other programs."
+                "Out of memory while decoding frames of {width}x{height} pixels, even in the smallest tiles: lower "
+                "width and height, or close other programs.",
+                width=width,
+                height=height,
             )
         self.tile = smaller[0]
         self.memories = [[None] * self.layers for _ in self.tiles(size)]
         comfy.model_management.soft_empty_cache()
-        logging.warning(
-            "SkyReels-V2: out of memory while decoding %dx%d pixels; it goes on in tiles of %d: slower.",
-            width,
-            height,
-            SPATIAL * self.tile,
+        line = words(
+            "Out of memory while decoding frames of {width}x{height} pixels. Retrying in tiles of {tile} pixels "
+            "(slower).",
+            width=width,
+            height=height,
+            tile=SPATIAL * self.tile,
         )
+        tell("memory", line, logging.WARNING)
 
     def tiles(self, size: Sequence[int]) -> list[Tile]:
         """Return the tiles of a latent picture of this size."""

@@ -1,6 +1,6 @@
 // Shows on the nodes for long videos what their settings mean, as they change: segments, model calls, memory; in red
 // what will be refused. The server works it out, so that there is one truth; see nodes/live_plan.py. It answers in the
-// language of the front end (nodes/plan_words.py).
+// language of the front end.
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
 import { addPanel, after } from "./panel.js"
