@@ -267,14 +267,14 @@ class Host:
         """Return the description of every node, by node id."""
         return self.get("/object_info")
 
-    def queue(self, prompt: dict[str, Any]) -> str:
-        """Queue an API prompt and return its id.
+    def queue(self, prompt: dict[str, Any], client: str = "skyreels") -> str:
+        """Queue an API prompt for a client and return its id.
 
         Raises:
             PromptRefused: a node's inputs do not validate.
         """
         # with a client's name the history also lists files of nodes that came from the cache
-        answer = self.post("/prompt", {"prompt": prompt, "client_id": "skyreels"})
+        answer = self.post("/prompt", {"prompt": prompt, "client_id": client})
         if answer["node_errors"]:  # one branch is bad and another runs: here that is an error too
             raise PromptRefused(answer)
         return answer["prompt_id"]

@@ -102,9 +102,9 @@ SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-live-plan')].so
 
 def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host, page: Any, tmp_path: Path) -> None:
     page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
-    page.wait_for_function(SHOWN, arg="9 segments, 540 model calls, 737 frames = 30.7 s", timeout=20_000)
+    page.wait_for_function(SHOWN, arg="9 segments, 540 model calls, 737 video frames = 30.7 s", timeout=20_000)
     page.evaluate(SET, ["SkyReelsV2LongVideo", "total_frames", 97])
-    page.wait_for_function(SHOWN, arg="1 segment, 60 model calls, 97 frames", timeout=20_000)
+    page.wait_for_function(SHOWN, arg="1 segment, 60 model calls, 97 video frames", timeout=20_000)
     page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
     page.wait_for_function(SHOWN, arg="overlap_history is 97", timeout=20_000)
     page.screenshot(path=tmp_path / "refused.png")
@@ -113,7 +113,7 @@ def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host,
     saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
     assert "live_plan" not in saved
     page.evaluate(LINK, ["SkyReelsV2LongVideo", "overlap_history"])
-    page.wait_for_function(SHOWN, arg="overlap_history: linked, and so not known", timeout=20_000)
+    page.wait_for_function(SHOWN, arg="overlap_history: linked, so not known", timeout=20_000)
     assert page.evaluate(
         "[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)"
     ) == ["true"]
@@ -127,9 +127,9 @@ def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) 
     page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)
     page.evaluate(LOCALE, "zh")
     try:
-        page.wait_for_function(SHOWN, arg="9 段，540 次模型调用，737 帧 = 30.7 秒", timeout=60_000)
+        page.wait_for_function(SHOWN, arg="9 段，540 次模型调用，737 个视频帧 = 30.7 秒", timeout=60_000)
         page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
-        page.wait_for_function(SHOWN, arg="重叠帧数（overlap_history）是 97 帧", timeout=60_000)
+        page.wait_for_function(SHOWN, arg="重叠帧数（overlap_history）是 97 个视频帧", timeout=60_000)
     finally:
         page.evaluate(LOCALE, "en")
     page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)  # the front end opens the graph again as it was

@@ -122,7 +122,7 @@ def test_an_interrupted_video_goes_on_behind_its_last_finished_segment(host: Hos
     assert 2 <= kept < 5, "the run was over before it could be interrupted"
     again = Scene()
     going_on = long_video(again, **slow)
-    assert f"Going on behind segment {kept}" in text_of(host, again, going_on[2])
+    assert f"Resumes after segment {kept}" in text_of(host, again, going_on[2])
     final = Scene()
     assert (pixels(saved(host, final, long_video(final, **slow))) == expected).all()
 
@@ -152,7 +152,7 @@ def test_jobs_are_listed_and_removed(host: Host) -> None:
     (folder,) = (host.base / "output" / "skyreels_v2_jobs").glob("listed-*")
     listing = Scene()
     assert f"{folder.name}  finished" in text_of(host, listing, listing.add("SkyReelsV2Jobs", remove=""))
-    for said in (f"{folder.name} is removed.", "There is no job"):  # queued again with the name still in its place
+    for said in (f"{folder.name} was removed.", "There is no job"):  # queued again with the name still in its place
         removing = Scene()
         text = text_of(host, removing, removing.add("SkyReelsV2Jobs", remove=folder.name))
         assert said in text and f"{folder.name}  finished" not in text

@@ -95,8 +95,8 @@ def test_a_suffix_of_another_format_names_its_loader(suffix, words, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"", "0 bytes long"),
         (b"\x01\x02", "2 bytes long"),
-        (bytes(range(256)) * 8, "no whole safetensors file"),
-        (bytes(64), "no whole safetensors file"),
+        (bytes(range(256)) * 8, "isn't complete"),
+        (bytes(64), "isn't complete"),
     ],
 )
 def test_content_of_another_format_is_told_whatever_its_suffix(content, words, tmp_path):
@@ -187,7 +187,7 @@ def without(prefix: str, **changes):
 @pytest.mark.parametrize(
     ("prefix", "words"),
     [
-        ("blocks.1.", "block 1 missing"),
+        ("blocks.1.", "block 1 is missing"),
         ("blocks.2.ffn.", "blocks.2.ffn.0.weight"),
         ("head.", "all of head"),
         ("patch_embedding.weight", "patch_embedding.weight"),

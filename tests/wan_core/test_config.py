@@ -125,7 +125,7 @@ def test_a_missing_parameter_is_named():
 def test_a_gap_in_the_blocks_is_named():
     state_dict = random_state_dict(tiny_config(num_layers=4))
     holed = {key: value for key, value in state_dict.items() if not key.startswith("blocks.2.")}
-    with pytest.raises(CheckpointError, match="block 2 missing"):
+    with pytest.raises(CheckpointError, match="block 2 is missing"):
         WanConfig.from_state_dict(holed, num_heads=2)
 
 

@@ -114,8 +114,8 @@ def test_a_model_that_another_library_builds_is_named_with_what_to_do(kind: str)
         keys = build().state_dict().keys()
     found = foreign_kind(keys)
     assert found is not None
-    assert found[0] == kind
-    assert advice in found[1]
+    assert str(found[0]) == kind
+    assert advice in str(found[1])
 
 
 SD15 = (
@@ -222,8 +222,8 @@ KNOWN = [
 def test_a_released_file_is_named_with_what_to_do(keys: tuple[str, ...], kind: str, advice: str) -> None:
     found = foreign_kind(keys)
     assert found is not None
-    assert found[0] == kind
-    assert advice in found[1]
+    assert str(found[0]) == kind
+    assert advice in str(found[1])
 
 
 LORAS = {
@@ -268,9 +268,10 @@ LORAS = {
 def test_a_lora_of_any_naming_says_what_it_is_for_and_which_loader_takes_it(of: str, key: str) -> None:
     found = foreign_kind([key])
     assert found is not None
-    assert found[0] == f"a LoRA for {of}"
-    assert "SkyReels-V2 LoRA Loader" in found[1]
-    assert ("models/loras" in found[1]) and (("takes only" in found[1]) == (of != "Wan"))
+    what, advice = map(str, found)
+    assert what == f"a LoRA for {of}"
+    assert "SkyReels-V2 LoRA Loader" in advice
+    assert ("models/loras" in advice) and (("takes only" in advice) == (of != "Wan"))
 
 
 def test_names_of_no_known_file_are_given_no_kind() -> None:

@@ -299,7 +299,7 @@ def test_jobs_are_listed_removed_and_limited(tmp_path):
     with Journal(tmp_path, "video", {"number": 1}, 4):  # in use
         assert limit_size(tmp_path, 0) == folders[3:]
     assert [info.folder for info in list_jobs(tmp_path)] == folders[1:3]
-    assert str(show_jobs(tmp_path, folders[2].name)).startswith(f"{folders[2].name} is removed.\n1 job, ")
+    assert str(show_jobs(tmp_path, folders[2].name)).startswith(f"{folders[2].name} was removed.\n1 job, ")
     assert not folders[2].exists()
     assert "There is no job" in str(show_jobs(tmp_path, folders[2].name))  # queued once more with the same name
     with pytest.raises(InputError, match="is not the folder of a job"):

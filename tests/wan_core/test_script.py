@@ -89,8 +89,8 @@ def test_a_seed_of_zero_or_for_all_segments_counts_and_brackets_are_no_seed():
         ("[seed 1] [seed 2] a cat", "A seed stands inside '[seed 1] [seed 2] a cat'"),
         ("0s-4s: a\n[seed 7] 4s-: b", "The line '[seed 7] 4s-: b' has its seed before its time"),
         ("[seed 7] 0s-: b", "The line '[seed 7] 0s-: b' has its seed before its time"),
-        ("[seed 7]", "There is no prompt behind '[seed 7]'"),
-        ("0s-: [seed 7]", "There is no prompt behind '[seed 7]'"),
+        ("[seed 7]", "There is no prompt after '[seed 7]'"),
+        ("0s-: [seed 7]", "There is no prompt after '[seed 7]'"),
     ],
 )
 def test_seeds_that_cannot_be_followed_are_refused_in_one_sentence(text, message):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import OrderedDict, deque
+from contextlib import suppress
 from typing import Any
 
 from ..errors import SkyReelsError
@@ -56,9 +57,13 @@ class EnglishLog(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record's text; let every record pass."""
-        if isinstance(record.msg, str):
-            for spoken, english in tuple(self.readers.said):
-                record.msg = record.msg.replace(spoken, english)
+        said = sorted(self.readers.said, key=lambda pair: -len(pair[0]))  # a sentence before those that stand in it
+        with suppress(TypeError, ValueError):  # a record whose arguments don't fit is the logger's to complain about
+            text = record.getMessage() if said else ""
+            for spoken, english in said:
+                if spoken in text:
+                    record.msg, record.args = text.replace(spoken, english), ()
+                    text = record.msg
         return True
 
 
@@ -68,7 +73,9 @@ READERS = Readers()
 def speak_the_readers_language() -> None:
     """Let errors of this pack speak the language of whoever queued the run, and the log English."""
     SkyReelsError.speak = staticmethod(READERS.say)
-    logging.getLogger().addFilter(EnglishLog(READERS))
+    root, english = logging.getLogger(), EnglishLog(READERS)
+    for each in (root, *root.handlers):  # a logger's own filter doesn't see what comes from the loggers below it
+        each.addFilter(english)
 
 
 def say(text: Any) -> str:

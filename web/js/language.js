@@ -11,8 +11,8 @@ async function tell() {
     const language = app.extensionManager?.setting?.get(LANGUAGE) ?? "en"
     if (!client || told === `${client} ${language}`) return
     told = `${client} ${language}`
-    const response = await api.fetchApi(ROUTE, { method: "POST", body: JSON.stringify({ client, language }) })
-    if (!response.ok) told = ""
+    const response = await api.fetchApi(ROUTE, { method: "POST", body: JSON.stringify({ client, language }) }).catch(() => null)
+    if (!response?.ok) told = ""
 }
 
 app.registerExtension({

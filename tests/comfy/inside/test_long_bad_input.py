@@ -143,18 +143,18 @@ def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, ti
     [
         ({"total_frames": 737, "fps": 24, "size": "540P landscape (960x544)"}, True, "9 segments, 540 model calls"),
         ({"total_frames": 737, "cfg": 1.0, "size.width": 64, "size.height": 64}, True, "270 model calls"),
-        ({"total_frames": 257, "loop": True, "fps": 24}, True, "256 frames = 10.7 s"),
+        ({"total_frames": 257, "loop": True, "fps": 24}, True, "256 video frames = 10.7 s"),
         (
             {"total_frames": 257, "size.width": 64, "size.height": 64, "linked": ["total_frames"]},
             True,
-            "total_frames: linked, and",
+            "total_frames: linked, so",
         ),
         ({"overlap_history": 97, "linked": ["overlap_history", "vae"]}, True, "no room for new frames"),
-        ({"new_frames": 80, "overlap_history": 17}, True, "1 segment, 60 model calls, 97 frames"),
+        ({"new_frames": 80, "overlap_history": 17}, True, "1 segment, 60 model calls, 97 video frames"),
         (
             {"new_frames": 0, "total_frames": 257, "overlap_history": 17},
             True,
-            "3 segments, 180 model calls, 257 frames",
+            "3 segments, 180 model calls, 257 video frames",
         ),
         ({"new_frames": 80, "overlap_history": 17, "loop": True}, False, "Extend Video has no loop"),
         ({"overlap_history": 97}, False, "overlap_history is 97"),
@@ -201,7 +201,7 @@ def test_the_front_end_is_not_told_what_hangs_on_a_link(pack: ModuleType) -> Non
     assert "= 16.1 s" in answer(values)["text"] and " MB" in answer(values)["text"]
     assert " MB" not in answer(values | {"linked": ["size"]})["text"].replace("MB on disk", "")
     extended = answer({"new_frames": 80, "overlap_history": 17})["text"]
-    assert "97 frames = 4.0 s at 24 fps" in extended, "the rate is that of a video that is not known yet"
+    assert "97 video frames = 4.0 s at 24 fps" in extended, "the rate is that of a video that is not known yet"
 
 
 SAID = [  # one for every sentence that the live plan can say
@@ -228,6 +228,7 @@ def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
 ) -> None:
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
     english, chinese = answer(values), answer(values | {"language": "zh"})
+    assert chinese == answer(values | {"language": "zh-TW"}), "which has no words of its own"
     assert english["ok"] is chinese["ok"] and english == answer(values | {"language": "fr"})
     lines = chinese["text"].splitlines()
     assert len(lines) == len(english["text"].splitlines())

@@ -86,7 +86,7 @@ def test_every_spelling_changes_the_weights_as_cores_loader_does_with_its_own(
     got = weights(patched)
     assert all(torch.equal(got[name], expected[name]) for name in expected)
     assert sum(not torch.equal(got[name], plain[name]) for name in plain) == len(lora) // 2
-    assert report == f"lora.safetensors: {len(lora)} of {len(lora)} keys used, {len(lora) // 2} weights changed"
+    assert str(report) == f"lora.safetensors: {len(lora)} of {len(lora)} keys used, {len(lora) // 2} weights changed"
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -116,7 +116,7 @@ def test_what_is_not_understood_is_reported_and_the_rest_used(
              "patch_embedding.diff": torch.zeros(256, 36, 1, 2, 2)}  # fmt: skip
     save_file({**lora, **extra}, file)
     patched, report = lora_module(pack).apply_lora(model, file, 1.0)
-    lines = report.splitlines()
+    lines = str(report).splitlines()
     assert len(patched.patches) == len(lora) // 2
     assert lines[0] == f"mixed.safetensors: {len(lora)} of {len(lora) + 3} keys used, {len(lora) // 2} weights changed"
     assert lines[1:] == [
@@ -141,7 +141,7 @@ def test_the_host_does_not_patch_modulation_and_the_report_says_so(
     assert torch.equal(got["head.modulation"], plain["head.modulation"])
     assert torch.equal(got["blocks.0.modulation"], plain["blocks.0.modulation"])
     assert not torch.equal(got["blocks.0.norm3.weight"], plain["blocks.0.norm3.weight"])
-    (line,) = report.splitlines()[1:]
+    (line,) = str(report).splitlines()[1:]
     assert line.startswith("2 understood, but ComfyUI does not patch") and "head.modulation" in line
 
 

@@ -57,7 +57,7 @@ def calls(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     call = ladder.call
 
     def counted(self: Any, model_call: Any, where: str) -> torch.Tensor:
-        row = int(re.findall(r"\d+", where)[0]) - 1
+        row = int(re.findall(r"\d+", str(where))[0]) - 1
         return call(self, lambda: rows.append(row) or model_call(), where)
 
     monkeypatch.setattr(ladder, "call", counted)
@@ -65,7 +65,7 @@ def calls(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def in_the_log(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [text for record in caplog.records if (text := record.getMessage()).startswith("SkyReels-V2: out of memory")]
+    return [text for record in caplog.records if (text := record.getMessage()).startswith("SkyReels-V2: Out of memory")]
 
 
 def peak_of_a_call(model: Any, memory_budget: Any, monkeypatch: pytest.MonkeyPatch, rungs: int) -> int:

@@ -86,7 +86,7 @@ def test_core_and_our_loader_tell_what_became_of_the_frame_rate(pack: ModuleType
     ours, core = part(pack, "comfy.loader").load_model(path), comfy.sd.load_diffusion_model(str(path))
     attached = part(pack, "comfy.frame_rate").attach_frame_rate(core, path, 16)
     variant = "DF-1.3B-540P"
-    assert "read by the samplers' fps" in info(ours)["info"]
+    assert "chosen by the sampler's fps" in info(ours)["info"]
     assert "attached for 16 fps" in info(attached, variant)["info"]
     dropped = "dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
     assert dropped in info(core, variant)["info"]
@@ -164,7 +164,7 @@ def test_the_packs_own_demo_model_is_described_with_the_settings_of_its_template
         "causal_block_size": 1,
     }
     assert text.startswith("SkyReels-V2 Demo (by its shape)\nskyreels_v2_demo_df.safetensors: float16\n")
-    assert "read by the samplers' fps" in text and "cfg 4, 25 steps" in text
+    assert "chosen by the sampler's fps" in text and "cfg 4, 25 steps" in text
     assert {**info(model, mode="image to video"), "info": ""} == {**found, "info": ""}
     assert (info(model, mode="async")["ar_step"], info(model, mode="async")["causal_block_size"]) == (5, 5)
     with pytest.raises(ValueError, match=r"variant chosen is DF-1\.3B-540P, but the model has 6 layers x 256"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -73,6 +74,50 @@ def test_a_server_that_cannot_show_it_ends_no_run(
         node_text.tell("memory", "a line")
 
 
+def test_the_line_is_in_the_language_of_whoever_queued_the_run_and_the_log_in_english(
+    node_text: ModuleType,
+    shown: list[tuple[str, str]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    language = importlib.import_module("skyreels_v2.wan_core.comfy.language")
+    words = importlib.import_module("skyreels_v2.wan_core.words").words
+    where = words("model call {call} of {calls}", call=2, calls=9)
+    line = words(
+        "Out of memory in {where}. Retrying with {done} (slower, same result).",
+        where=where,
+        done=words("no cache of finished blocks"),
+    )
+    monkeypatch.setattr(language, "READERS", readers := language.Readers())
+    for client, name in {"tab 1": "zh", "tab 2": "zh-TW", "tab 3": "fr"}.items():
+        readers.remember(client, name)
+    with caplog.at_level("INFO"):
+        for client in ("tab 1", "tab 2", "tab 3", "a script", None):
+            monkeypatch.setattr(sys.modules["server"].PromptServer.instance, "client_id", client, raising=False)
+            with CurrentNodeContext("a prompt", "7"):
+                node_text.tell("memory", line)
+    chinese = "第 2 次模型调用（共 9 次）时内存或显存不足。改用以下方式重试：不再缓存已完成的块（较慢，结果相同）。"
+    assert [text for text, _ in shown] == [chinese, chinese, str(line), str(line), str(line)]
+    assert caplog.messages == [f"SkyReels-V2: {line}"] * 5
+
+
+def test_the_log_repeats_in_english_what_was_said_in_chinese(pack: ModuleType) -> None:
+    language = importlib.import_module("skyreels_v2.wan_core.comfy.language")
+    readers = language.Readers()
+    readers.said.extend([("太小", "too small"), ("错误：太小。", "The value is too small.")])
+    log = language.EnglishLog(readers)
+    for message, arguments in (
+        ("!!! 错误：太小。", ()),
+        ("%s 错误：太小。", ("!!!",)),
+        ("%s", ("!!! 错误：太小。",)),
+    ):
+        record = logging.makeLogRecord({"msg": message, "args": arguments})
+        assert log.filter(record) and record.getMessage() == "!!! The value is too small."
+    assert log.filter(logging.makeLogRecord({"msg": "%d apples", "args": ("no number",)}))
+    untouched = logging.makeLogRecord({"msg": "%d apples", "args": (3,)})
+    assert log.filter(untouched) and untouched.args == (3,)
+
+
 @pytest.mark.usefixtures("output_folder")
 def test_a_long_video_shows_its_segment_and_what_the_step_cache_did(
     bridge: ModuleType, node_text: ModuleType, model: Any, vae: Any, shown: list[tuple[str, str]]
@@ -83,6 +128,6 @@ def test_a_long_video_shows_its_segment_and_what_the_step_cache_did(
     with CurrentNodeContext("a prompt", "7"), torch.inference_mode():
         bridge.make_long_video(given, chosen, bridge.Job("text", say=node_text.node_text("segments")))
     last = shown[-1][0].splitlines()
-    assert last[0].startswith("Segment 3 of 3") and "block-forwards reused" in last[1] and len(last) == 2
+    assert last[0].startswith("Segment 3 of 3") and "block computations reused" in last[1] and len(last) == 2
     beside = {text.splitlines()[0].split(",")[0] for text, _ in shown if "reused" in text}
     assert beside == {"Segment 1 of 3", "Segment 2 of 3", "Segment 3 of 3"}

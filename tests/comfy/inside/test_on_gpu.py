@@ -76,7 +76,7 @@ def peak_of(action: Any) -> tuple[Any, int]:
 
 
 def in_the_log(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [text for record in caplog.records if (text := record.getMessage()).startswith("SkyReels-V2: out of memory")]
+    return [text for record in caplog.records if (text := record.getMessage()).startswith("SkyReels-V2: Out of memory")]
 
 
 def test_a_gpu_gives_the_video_of_a_cpu(pack: ModuleType, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

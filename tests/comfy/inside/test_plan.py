@@ -41,7 +41,7 @@ def test_it_is_the_plan_of_the_video_that_is_made(
     images = given.GivenImages(pictures, pictures[:1], pictures[:1], (24,))
     text, picture = planned(pack_nodes, chosen, start_image=pictures, end_image=pictures[:1], **keys)
     made = make(bridge, inputs(bridge, model, vae, images=images), chosen)
-    assert made.text.splitlines()[: len(text.splitlines())] == text.splitlines()
+    assert str(made.text).splitlines()[: len(text.splitlines())] == text.splitlines()
     plain, plain_picture = planned(pack_nodes, chosen)
     assert forcing == {} or plain != text
     assert (picture == 0.85).all(-1).sum() > (plain_picture == 0.85).all(-1).sum(), "given frames are light grey"
@@ -54,7 +54,7 @@ def test_of_an_extension_it_is_the_plan_of_the_extended_video(
     chosen = settings(bridge, total_frames=5 + 30, forcing=ASYNC)
     made = make(bridge, inputs(bridge, model, vae, images=given.GivenImages(pictures, pictures[:1])), chosen)
     text, _ = planned(pack_nodes, chosen, total_frames=999, new_frames=30, end_image=pictures[:1])
-    assert made.text.splitlines()[: len(text.splitlines())] == text.splitlines()
+    assert str(made.text).splitlines()[: len(text.splitlines())] == text.splitlines()
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
     shown = {name: getattr(chosen, name) for name in NAMES} | ASYNC
     calls = text_of_calls(planned(pack_nodes, chosen, new_frames=30)[0])
