@@ -22,7 +22,7 @@ from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.comfy.text import encode_prompt
 from ..wan_core.errors import InputError
 from ..wan_core.journal import show_jobs
-from ..wan_core.words import joined
+from ..wan_core.words import joined, words
 from .aliases import ALIASES
 from .conditioning import NEGATIVE_PROMPT, negative_prompt_input
 from .inputs import (
@@ -210,8 +210,12 @@ class SkyReelsV2Plan(io.ComfyNode):
 
 def refuse_what_no_extension_has(new_frames: int, loop: bool, start_image: Any = None, key_images: Any = None) -> None:
     """Refuse inputs of a plan that only a video which begins with nothing can have; `Raises: InputError`."""
-    given = {"loop": loop, "start_image": start_image is not None, "key_images": key_images is not None}
-    names = [name for name, there in given.items() if there]
+    given = (
+        (words("loop"), loop),
+        (words("start_image"), start_image is not None),
+        (words("key_images"), key_images is not None),
+    )
+    names = [name for name, there in given if there]
     if names:
         raise InputError(
             "new_frames is {new_frames}, which plans an extension of a video, but Extend Video has no {names}: set "

@@ -135,6 +135,28 @@ def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) 
     page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)  # the front end opens the graph again as it was
 
 
+QUEUE = "() => { window.app.queuePrompt(0) }"
+DIALOG = """(part) => [...document.querySelectorAll('body *')].some(
+    (shown) => shown.children.length === 0 && !shown.closest('.skyreels-v2-live-plan') && shown.textContent.includes(part)
+    && shown.checkVisibility())"""
+
+
+def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:
+    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_demo_long_video.json"))
+    page.evaluate(LOCALE, "zh")
+    page.wait_for_timeout(2000)  # the front end opens the graph again
+    page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
+    printed = host.log_size
+    try:
+        page.evaluate(QUEUE)
+        page.wait_for_function(DIALOG, arg="没有余地生成新的帧：请", timeout=120_000)
+    finally:
+        page.screenshot(path=tmp_path / "refused_in_chinese.png")
+        page.evaluate(LOCALE, "en")
+        page.keyboard.press("Escape")
+    assert "which leaves no room for new frames" in host.log_from(printed) and "没有余地" not in host.log_from(printed)
+
+
 EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
 CONVERT = "async () => (await window.app.graphToPrompt()).output"
 TYPES = "() => window.app.graph.nodes.map((node) => [node.title, node.isSubgraphNode?.() ?? false])"

@@ -52,7 +52,7 @@ def inside_of_cores_node() -> Scene:
     [
         (
             of_our_node,
-            'The positive conditioning is 512 wide, but this model takes 4096: load umt5_xxl with CLIPLoader',
+            "The positive conditioning is 512 wide, but this model takes 4096: load umt5_xxl with CLIPLoader",
             "正向条件的宽度是 512，但这个模型需要 4096：请用“加载CLIP”（CLIPLoader）加载 umt5_xxl",
         ),
         (

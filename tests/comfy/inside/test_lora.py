@@ -151,7 +151,7 @@ def test_the_host_does_not_patch_modulation_and_the_report_says_so(
         ({"blocks.0.self_attn.q.lora_A.weight": (4, 5120), "blocks.0.self_attn.q.lora_B.weight": (5120, 4)},
          ("another size", "256", "5120", "14B")),
         ({"double_blocks.0.img_attn.qkv.lora_A.weight": (4, 64)}, ("1 keys", "double_blocks", "Wan 2.1")),
-        ({"blocks.0.self_attn.q.lora_A.weight": (4, 256)}, ("no whole pair", "again")),
+        ({"blocks.0.self_attn.q.lora_A.weight": (4, 256)}, ("no complete pair", "again")),
     ],
     ids=["for 14B", "for another model", "half a file"],
 )  # fmt: skip

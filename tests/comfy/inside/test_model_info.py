@@ -68,7 +68,7 @@ def test_the_marker_of_the_file_is_known_behind_clones_loras_and_patches(
         "causal_block_size": 1,
     }
     assert text.startswith("SkyReels-V2 DF-14B-720P (named by its marker key)\nmarked.safetensors: float32\n")
-    assert "Recommended for text to video: 1280x720, 121 frames at 24 fps, shift 8, cfg 6" in text
+    assert "Recommended for text to video: 1280x720, 121 video frames at 24 fps, shift 8, cfg 6" in text
 
 
 def test_cores_model_is_known_by_the_file_that_it_came_from(models: Path, tmp_path: Path, info: Any) -> None:
