@@ -137,8 +137,8 @@ def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) 
 
 QUEUE = "() => { window.app.queuePrompt(0) }"
 DIALOG = """(part) => [...document.querySelectorAll('body *')].some(
-    (shown) => shown.children.length === 0 && !shown.closest('.skyreels-v2-live-plan') && shown.textContent.includes(part)
-    && shown.checkVisibility())"""
+    (shown) => shown.children.length === 0 && shown.textContent.includes(part) && shown.checkVisibility()
+    && !shown.closest('.skyreels-v2-live-plan'))"""
 
 
 def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:

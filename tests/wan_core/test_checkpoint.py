@@ -269,7 +269,7 @@ def test_a_released_model_of_full_size_is_recognised(name, tmp_path):
     text = str(info.describe())
     for word in (name, f"{config.num_layers} layers x {config.dim}", "bfloat16", "1 file"):
         assert word in text
-    assert f"{released.width}x{released.height}, {released.base_num_frames} frames" in text
+    assert f"{released.width}x{released.height}, {released.base_num_frames} video frames" in text
     assert f"fps weights: {'yes' if name == 'DF-1.3B-540P' else 'no'}" in text
 
 
