@@ -190,7 +190,7 @@ def cache_need(patcher: Any, conds: dict[str, Any], shape: Sequence[int], frames
     """
     batch, _, _, height, width = shape
     model, devices = patcher.model, len(patchers_of(patcher))
-    dtype = model.manual_cast_dtype or model.get_dtype()
+    dtype = model.get_dtype_inference()
     cached = model.diffusion_model.config, batch, (frames, height, width), dtype.itemsize
     conditions = sum(len(conditions or ()) for conditions in conds.values())
     return CacheNeed(kept_bytes(*cached) * -(-conditions // devices), seen_bytes(*cached), devices)
