@@ -112,6 +112,16 @@ def seeded(seeds: tuple[int, ...]) -> NoiseSource:
     return draw
 
 
+def check_amounts(addnoise_condition: int, drift_control: float) -> None:
+    """Refuse amounts that mean nothing to a roll-out; `Raises: InputError`."""
+    if not 0 <= addnoise_condition <= TRAIN_STEPS:
+        raise InputError(
+            f"addnoise_condition is {addnoise_condition}, but it has to be 0 to {TRAIN_STEPS}: the authors use 20."
+        )
+    if not 0 <= drift_control <= 1:
+        raise InputError(f"drift_control is {drift_control}, but it has to be 0 to 1: 0 turns it off.")
+
+
 @dataclass(frozen=True)
 class Rollout:
     """A long video to be made.
@@ -143,13 +153,7 @@ class Rollout:
                 f"There are prompts for {counted(len(self.conditions), 'segments')}, but the video has {segments}: "
                 "give one for each."
             )
-        if not 0 <= self.addnoise_condition <= TRAIN_STEPS:
-            raise InputError(
-                f"addnoise_condition is {self.addnoise_condition}, but it has to be 0 to {TRAIN_STEPS}: the authors "
-                "use 20."
-            )
-        if not 0 <= self.drift_control <= 1:
-            raise InputError(f"drift_control is {self.drift_control}, but it has to be 0 to 1: 0 turns it off.")
+        check_amounts(self.addnoise_condition, self.drift_control)
         if self.blend < 0:
             raise InputError(f"The blend of prompts is {self.blend} latent frames, but has to be 0 or more.")
         batch, channels, height, width = self.shape

@@ -43,6 +43,14 @@ class Solver:
     renoise: torch.Tensor | None = None
 
 
+def check_solver(name: str) -> None:
+    """Refuse a name that no solver has; `Raises: ScheduleError`."""
+    if name not in SOLVERS:
+        raise ScheduleError(
+            f'The solver is "{name}", but it has to be one of {", ".join(SOLVERS)}: choose one of them.'
+        )
+
+
 def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
     """Compute the tables of a solver, in float64 on the CPU.
 
@@ -56,10 +64,7 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
     Raises:
         ScheduleError: no such solver.
     """
-    if name not in SOLVERS:
-        raise ScheduleError(
-            f'The solver is "{name}", but it has to be one of {", ".join(SOLVERS)}: choose one of them.'
-        )
+    check_solver(name)
     table = sigmas.cpu().double().tolist()  # in this order: not every device has float64
     steps = len(table) - 1
     renoise = None

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_management
 import comfy.patcher_extension
 import torch
 
@@ -22,6 +21,7 @@ from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
 from .cfg_range import predict_in_range
 from .frame_noise import take_frame_sigmas
+from .host_flags import spare_memory
 from .run_plan import RunPlan
 from .step_cache import reuse_steps
 from .transformer import CAUSAL_RUN, WANTED_FRAMES
@@ -207,11 +207,11 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
         latents: what is sampled [B, C, F, H, W].
         at_work: the most latent frames of a call with the cache.
     """
-    device, host = latents.device, comfy.model_management
-    if host.get_free_memory(device) > need.kept + call_bytes(guider.inner_model, latents.shape, at_work, need):
+    device = latents.device
+    if spare_memory(device) > need.kept + call_bytes(guider.inner_model, latents.shape, at_work, need):
         return device
     cpu = torch.device("cpu")
-    if device != cpu and host.get_free_memory(cpu) > 2 * need.kept:
+    if device != cpu and spare_memory(cpu) > 2 * need.kept:
         logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", need.kept / 1e9)
         return cpu
     return None

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.model_management
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import comfy.samplers
@@ -37,6 +36,7 @@ from ..sampling import exact_timesteps
 from .causal_cache import by_condition, cache_need, free_place
 from .checks import check_conditioning, check_latent, check_rolling_model
 from .frame_noise import WRAPPER_KEY, frame_noise, set_frame_sigmas
+from .host_flags import handed_on
 from .memory_estimate import Preparation, need_with_cache
 from .memory_ladder import MemoryLadder
 from .run_plan import check_sigmas, known_frames
@@ -284,7 +284,7 @@ def roll(
     Raises:
         InputError, ScheduleError: settings that cannot work, before any work starts.
     """
-    samples = check_latent(latent)
+    samples = check_latent(latent).float()  # with --fp16-intermediates they come in half precision
     check_rolling_model(model.model)
     if model.model_options.get("context_handler") is not None:
         raise InputError("The model has Context Windows, but rolling has a window of its own: take that node away.")
@@ -318,5 +318,5 @@ def roll(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    out["samples"] = made.to(comfy.model_management.intermediate_device())
+    out["samples"] = handed_on(made)
     return out

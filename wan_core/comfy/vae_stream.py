@@ -20,8 +20,8 @@ import comfy.ldm.wan.vae
 import comfy.model_management
 import torch
 
-from ..errors import InputError
 from ..segments import SPATIAL
+from .checks import check_vae
 from .memory_ladder import OutOfMemory, is_out_of_memory
 from .vae_tiles import Tile, cut
 
@@ -44,17 +44,14 @@ class StreamingDecoder:
     """
 
     def __init__(self, vae: Any):
-        model = vae.first_stage_model
-        if not isinstance(model, comfy.ldm.wan.vae.WanVAE):
-            raise InputError(
-                f"The VAE is {type(model).__name__}, but a long video is decoded with a Wan 2.1 VAE: load wan_2.1_vae "
-                "with VAELoader."
-            )
+        check_vae(vae, streamed=True)
         self.vae = vae
-        self.model = model
+        self.model = vae.first_stage_model
         count_layers = getattr(comfy.ldm.wan.vae, "count_cache_layers", None)
         self.frames_at_once = 1 if count_layers is None else 2
-        self.layers = (count_layers or comfy.ldm.wan.vae.count_conv3d)(model.decoder)  # the latter: its name in 0.8
+        self.layers = (count_layers or comfy.ldm.wan.vae.count_conv3d)(
+            self.model.decoder
+        )  # the latter: its name in 0.8
         self.memories: list[list[Any]] = [[None] * self.layers]  # of each tile
         self.tile: int | None = None  # latent rows and columns of a tile at most; None while whole frames fit
         self.waiting: torch.Tensor | None = None

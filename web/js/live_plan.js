@@ -20,6 +20,7 @@ async function ask(node, element) {
     const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
     delete values.live_plan
     values.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
+    values.connected = (node.inputs ?? []).filter((input) => input.link != null).map((input) => input.name)
     values.language = app.extensionManager?.setting?.get(LANGUAGE) ?? "en"
     const response = await api.fetchApi("/skyreels_v2/plan", { method: "POST", body: JSON.stringify(values) })
     if (response.ok) show(element, await response.json())
