@@ -89,8 +89,8 @@ def refusal(name: str, names: LoraNames) -> str:
     kind = "a whole diffusion model" if detect_naming(names.unknown) else (foreign_kind(names.unknown) or ("",))[0]
     if kind and kind != "a LoRA for Wan":
         return (
-            f"{name} looks like {kind}, where a LoRA for SkyReels-V2 or Wan 2.1 is wanted: choose another file, and put "
-            "this one into the folder of its kind."
+            f"{name} looks like {kind}, where a LoRA for SkyReels-V2 or Wan 2.1 is wanted: choose another file, and "
+            "put this one into the folder of its kind."
         )
     return (
         f"{name} has {len(names.unknown)} keys and none of them names a part of this model "
