@@ -84,7 +84,9 @@ def test_disable_metadata_keeps_the_workflow_out_of_every_file_of_a_job(
     made = long_video(bridge, model, vae, "without", codec=codec, seed=1)
     assert files_with_the_workflow(made.path.parent) == []
     if codec == "png":
-        assert Image.open(made.path.parent / "frames" / "frame_000000.png").info == {}
+        assert (
+            Image.open(made.path.parent / "frames" / "frame_000000.png").info.keys().isdisjoint(("prompt", "workflow"))
+        )
 
 
 def test_disable_metadata_takes_the_workflow_out_of_a_video_that_an_earlier_run_finished(
@@ -133,17 +135,10 @@ def test_our_loader_takes_the_precision_that_cores_loader_takes(
     assert layers[0].weight.dtype == layers[1].weight.dtype
 
 
-def test_force_channels_last_loads_and_samples_as_without(models: Path, flags: Any) -> None:
+def test_force_channels_last_which_torch_has_for_pictures_alone_is_left_out(models: Path, flags: Any) -> None:
     path = models / "diffusion_models" / "tiny_df.safetensors"
     expected = sampled(part("loader").load_model(path))
     flags(force_channels_last=True)
-    try:
-        comfy.sd.load_diffusion_model(str(path))
-    except RuntimeError as error:  # torch knows this order for pictures alone, and core asks it for every model
-        assert "rank 4" in str(error)
-        with pytest.raises(RuntimeError, match="rank 4"):
-            part("loader").load_model(path)
-        return
     assert difference(sampled(part("loader").load_model(path)), expected) < 1e-5
 
 
@@ -205,8 +200,10 @@ def test_deterministic_finds_no_operation_that_is_not(bridge: ModuleType, model:
 @pytest.mark.parametrize("kernel", ["attention_split", "attention_sub_quad", "attention_basic", "attention_pytorch"])
 @pytest.mark.parametrize("upcast", [False, True], ids=["", "force-upcast-attention"])
 def test_the_attention_that_a_flag_chooses_is_used_for_every_kind_of_block(
-    model: Any, monkeypatch: pytest.MonkeyPatch, flags: Any, kernel: str, upcast: bool
+    models: Path, monkeypatch: pytest.MonkeyPatch, flags: Any, kernel: str, upcast: bool
 ) -> None:
+    path = models / "diffusion_models" / "tiny_df.safetensors"
+    model = part("loader").load_model(path)
     settings_of_blocks = ({}, {"causal_attention": True}, {"causal_attention": True, "causal_block_size": 2})
     expected = [sampled(model, **forcing) for forcing in settings_of_blocks]
     flags(force_upcast_attention=upcast)
@@ -217,6 +214,7 @@ def test_the_attention_that_a_flag_chooses_is_used_for_every_kind_of_block(
         return function(*args, **kwargs)
 
     monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", counted)
+    model = part("loader").load_model(path)
     for forcing, wanted in zip(settings_of_blocks, expected, strict=True):
         before = len(calls)
         assert difference(sampled(model, **forcing), wanted) < 1e-4
