@@ -54,6 +54,49 @@ TEMPLATES = {
     "crf is {crf}, but {codec} knows 0 (best) to {most} (worst): 18 looks like the original.": (
         "画质（crf）是 {crf}，但 {codec} 的范围是 0（最好）到 {most}（最差）：18 与原画看不出差别。"
     ),
+    "The name is {name}, but it has to be a plain file name that any system knows, without folders: use letters, "
+    "digits, - and _.": (
+        "任务名（job_name）是 {name}，但它必须是各系统都能用的普通文件名，不能含文件夹：请用字母、数字、- 和 _。"
+    ),
+    "The size is {width}x{height} pixels, but the model makes multiples of {multiple}: choose the nearest that is "
+    "one.": ("尺寸是 {width}×{height} 像素，但宽和高必须是 {multiple} 的倍数：请改成最接近的倍数。"),
+    "shift is {shift}, but it has to be above 0: the authors use 8 or 5.": (
+        "shift 是 {shift}，但必须大于 0：作者使用 8 或 5。"
+    ),
+    'The solver is "{name}", but it has to be one of {names}: choose one of them.': (
+        "求解器（solver）是“{name}”，但只能是 {names} 之一：请选择其中一个。"
+    ),
+    "addnoise_condition is {value}, but it has to be 0 to {most}: the authors use 20.": (
+        "已知帧加噪（addnoise_condition）是 {value}，但范围是 0 到 {most}：作者使用 20。"
+    ),
+    "drift_control is {value}, but it has to be 0 to 1: 0 turns it off.": (
+        "漂移控制（drift_control）是 {value}，但范围是 0 到 1：0 表示关闭。"
+    ),
+    "fps is {fps}, but a video needs a positive number of frames per second, such as 24": (
+        "帧率（fps）是 {fps}，但必须是正数，例如 24"
+    ),
+    "There are {times} key times, but {images} key images: give one time for each image.": (
+        "有 {times} 个关键帧时间，却有 {images} 张关键帧图像：请为每张图像给一个时间。"
+    ),
+    "The key time is {word}, but it has to be seconds like 2.5s or a frame like 60.": (
+        "关键帧时间是 {word}，但它必须是秒数（如 2.5 秒）或帧号（如 60）。"
+    ),
+    "A key image is for frame {frame}, but the video has frames 0 to {last}: give a time inside it.": (
+        "关键帧图像对应第 {frame} 帧，但视频只有第 0 到 {last} 帧：请给视频之内的时间。"
+    ),
+    "Two images are given for one place: the one for {what} falls into latent frame {latent} of four frames, which "
+    "another one holds already. Move them further apart.": (
+        "同一位置有两张图像：{what}的图像落在第 {latent} 个潜帧（含四帧），那里已有另一张图像。请把它们隔得远一些。"
+    ),
+    "The given images fill {filled} of {all} latent frames, which leaves nothing to make: ask for more frames or give "
+    "fewer images.": "给定的图像占满了 {all} 个潜帧中的 {filled} 个，没有要生成的内容：请增加帧数或减少图像。",
+    "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off.": (
+        "循环视频以自己的首帧结束，但连接了尾帧图像：请断开它，或关闭首尾相接（loop）。"
+    ),
+    "start_image": "首帧图像（start_image）",
+    "key_images": "关键帧图像（key_images）",
+    "frame {number}": "第 {number} 帧",
+    "the end": "尾帧",
     "30 to 50": "30 到 50",
     "97 or more": "97 或更多",
     "97 or 121": "97 或 121",

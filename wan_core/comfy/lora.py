@@ -10,6 +10,8 @@ import comfy.lora
 import comfy.utils
 
 from ..errors import InputError
+from ..foreign import foreign_kind
+from ..key_names import detect_naming
 from ..lora_names import HOST_PREFIX, LoraNames, convert_names
 
 SHOWN = 3  # keys named in a report
@@ -85,6 +87,12 @@ def refusal(name: str, names: LoraNames) -> str:
         return (
             f"{name} was made for a model of another size ({names.misfit}): use a LoRA for this model, 1.3B or 14B, "
             "or load the model that it was made for."
+        )
+    kind = "a whole diffusion model" if detect_naming(names.unknown) else (foreign_kind(names.unknown) or ("",))[0]
+    if kind and kind != "a LoRA for Wan":
+        return (
+            f"{name} looks like {kind}, where a LoRA for SkyReels-V2 or Wan 2.1 is wanted: choose another file, and "
+            "put this one into the folder of its kind."
         )
     return (
         f"{name} has {len(names.unknown)} keys and none of them names a part of this model "

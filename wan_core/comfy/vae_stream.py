@@ -20,8 +20,8 @@ import comfy.ldm.wan.vae
 import comfy.model_management
 import torch
 
-from ..errors import InputError
 from ..segments import SPATIAL
+from .checks import check_vae
 from .memory_ladder import OutOfMemory, is_out_of_memory
 from .vae_tiles import Tile, cut
 
@@ -45,15 +45,10 @@ class StreamingDecoder:
     """
 
     def __init__(self, vae: Any):
-        model = vae.first_stage_model
-        if not isinstance(model, comfy.ldm.wan.vae.WanVAE):
-            raise InputError(
-                "The VAE is {name}, but a long video is decoded with a Wan 2.1 VAE: load wan_2.1_vae with VAELoader.",
-                name=type(model).__name__,
-            )
+        check_vae(vae, streamed=True)
         self.vae = vae
-        self.model = model
-        self.layers = comfy.ldm.wan.vae.count_cache_layers(model.decoder)
+        self.model = vae.first_stage_model
+        self.layers = comfy.ldm.wan.vae.count_cache_layers(self.model.decoder)
         self.memories: list[list[Any]] = [[None] * self.layers]  # of each tile
         self.tile: int | None = None  # latent rows and columns of a tile at most; None while whole frames fit
         self.waiting: torch.Tensor | None = None
