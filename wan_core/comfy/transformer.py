@@ -42,7 +42,8 @@ class HostWanModel(WanModel):
         """
         if memory_format is torch.channels_last:
             return super().to(*args, **kwargs) if args or kwargs else self
-        return super().to(*args, **kwargs, **({} if memory_format is None else {"memory_format": memory_format}))
+        given = {} if memory_format is None else {"memory_format": memory_format}
+        return super().to(*args, **kwargs, **given)  # type: ignore[call-overload]
 
     def forward(  # type: ignore[override]
         self,
