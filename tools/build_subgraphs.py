@@ -2,7 +2,9 @@
 
 Run `python -m tools.build_subgraphs` after a node changes; a test compares the files with what this makes. The format
 is the front end's: a workflow of one node whose type is the id of the subgraph beside it; nodes -10 and -20 in the
-subgraph are its inputs and outputs; `proxyWidgets` lists the inner widgets that the node shows.
+subgraph are its inputs and outputs. A widget that the node shows is an input of the subgraph, linked to the inner
+widget: `proxyWidgets` names it by -1. Naming the inner node instead works only once in a graph, because the front end
+gives the inner nodes of a second blueprint other ids. What happens to the seed after a run is set at the inner seed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 from tools.build_workflows import workflows
 from tools.long_workflows import WAVES, LongSettings, long_graph
+from tools.node_schemas import FROZEN, read
 from tools.workflow_graph import GAP, RELEASED, Graph
 
 FOLDER = Path(__file__).resolve().parent.parent / "subgraphs"
@@ -46,7 +49,8 @@ class Blueprint:
 
 MODELS = (("SkyReelsV2ModelLoader", "model_name"), ("CLIPLoader", "clip_name"), ("VAELoader", "vae_name"))
 SIZE = ("size", "width", "height")
-SAMPLING = ("seed", "control_after_generate", "steps", "cfg", "shift", "ar_step", "causal_block_size")
+SAMPLING = ("seed", "steps", "cfg", "shift", "ar_step", "causal_block_size")
+CORE_WIDGETS = {"CLIPLoader": [("clip_name", "COMBO")], "VAELoader": [("vae_name", "COMBO")]}  # the first ones will do
 BLUEPRINTS: dict[str, Blueprint] = {
     "SkyReels-V2 Text to Video": Blueprint(
         workflows()["skyreels_v2_text_to_video"],
@@ -80,6 +84,13 @@ def identity(*words: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(("comfyui-skyreels-v2/subgraphs", *words))))
 
 
+def widgets_of(kind: str) -> list[tuple[str, str]]:
+    """Return names and types of a node's widgets, in order."""
+    if kind in CORE_WIDGETS:
+        return CORE_WIDGETS[kind]
+    return [(entry["name"], entry["type"]) for entry in read(FROZEN)[kind]["inputs"] if entry["widget"]]
+
+
 class Inside:
     """The nodes and links of a workflow as those of a subgraph."""
 
@@ -94,6 +105,15 @@ class Inside:
         for _, source, out_slot, target, in_slot, kind in workflow["links"]:
             if source in self.nodes and target in self.nodes:
                 self.link(source, out_slot, target, in_slot, kind)
+
+    def give_sockets(self, kind: str) -> None:
+        """Give the widgets of a node the sockets by which they can be linked.
+
+        All of them and in their order: front ends before 1.49 tell them apart by their place.
+        """
+        self.only(kind)["inputs"] += [
+            {"name": name, "type": type_, "widget": {"name": name}, "link": None} for name, type_ in widgets_of(kind)
+        ]
 
     def link(self, source: int, out_slot: int, target: int, in_slot: int, kind: str) -> int:
         """Join two sockets, one of which may be of the subgraph itself; returns the link's number."""
@@ -136,16 +156,25 @@ def sockets(inside: Inside, side: str, wanted: tuple[tuple[str, str], ...], name
         else:
             number = inside.link(node, at, OUTPUTS, slot, type_)
         entry = {"id": identity(name, side, socket), "name": socket, "type": type_, "linkIds": [number]}
-        made.append(entry | ({"shape": OPTIONAL} if side == "inputs" else {}))
+        optional = side == "inputs" and "widget" not in inside.nodes[node]["inputs"][at]
+        made.append(entry | ({"shape": OPTIONAL} if optional else {}))
     return made
+
+
+def outer_input(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the node outside has for an input of the subgraph: a widget, or a socket that may stay open."""
+    own = {"shape": OPTIONAL} if "shape" in entry else {"widget": {"name": entry["name"]}}
+    return {"name": entry["name"], "type": entry["type"], **own, "link": None}
 
 
 def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
     """Return the file of a blueprint."""
     inside = Inside(json.loads(json.dumps(blueprint.graph.to_json(name))))  # a copy: the links are made anew
+    for kind in dict.fromkeys(kind for kind, _ in blueprint.widgets):
+        inside.give_sockets(kind)
     inputs, outputs = (
         sockets(inside, side, wanted, name)
-        for side, wanted in (("inputs", blueprint.inputs), ("outputs", blueprint.outputs))
+        for side, wanted in (("inputs", blueprint.inputs + blueprint.widgets), ("outputs", blueprint.outputs))
     )
     left, right, top = inside.edges()
     subgraph = {
@@ -176,9 +205,9 @@ def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
         "flags": {},
         "order": 0,
         "mode": 0,
-        "inputs": [{"name": entry["name"], "type": entry["type"], "shape": OPTIONAL, "link": None} for entry in inputs],
+        "inputs": [outer_input(entry) for entry in inputs],
         "outputs": [{"name": entry["name"], "type": entry["type"], "links": []} for entry in outputs],
-        "properties": {"proxyWidgets": [[str(inside.only(kind)["id"]), widget] for kind, widget in blueprint.widgets]},
+        "properties": {"proxyWidgets": [["-1", widget] for _, widget in blueprint.widgets]},
         "widgets_values": [],
         "title": name,
     }
