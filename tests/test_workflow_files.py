@@ -14,7 +14,7 @@ from demo.shapes import SIZE
 from tools import build_subgraphs
 from tools.build_thumbnails import GAP, SCALE, thumbnail, twins
 from tools.build_workflows import FOLDER, text_of, workflows
-from tools.workflow_graph import NEGATIVE_PROMPT
+from tools.workflow_files import NEGATIVE_PROMPT
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tools.build_workflows import workflows
 from tools.long_workflows import WAVES, LongSettings, long_graph
+from tools.templates import name_of
 from tools.workflow_graph import GAP, RELEASED, Graph
 
 FOLDER = Path(__file__).resolve().parent.parent / "subgraphs"
@@ -49,7 +50,7 @@ SIZE = ("size", "width", "height")
 SAMPLING = ("seed", "control_after_generate", "steps", "cfg", "shift", "ar_step", "causal_block_size")
 BLUEPRINTS: dict[str, Blueprint] = {
     "SkyReels-V2 Text to Video": Blueprint(
-        workflows()["skyreels_v2_text_to_video"],
+        workflows()[name_of("Text to Video")],
         (
             ("SkyReelsV2TextEncode", "prompt"),
             *(("SkyReelsV2EmptyLatent", name) for name in (*SIZE, "frames")),
