@@ -74,7 +74,7 @@ class LongSettings:
 def finish(graph: Graph, video: int) -> None:
     """Add what shows the plan and saves the file, each in a column of its own: both grow."""
     (save,) = graph.column(save_video())
-    (plan,) = graph.column(Node("PreviewAny", (560, 260), title="Plan / 计划"))
+    (plan,) = graph.column(Node("PreviewAny", (480, 300), title="Plan / 计划"))
     graph.link(video, "video", save, "video")
     graph.link(video, "plan", plan, "source")
 

@@ -19,10 +19,16 @@ from tools.workflow_files import (
     plain_note,
 )
 
-TITLE_HEIGHT = 30
+TITLE_HEIGHT, SLOT_HEIGHT, WIDGET_HEIGHT = 30, 24, 36
 GAP = 40
 TITLES = {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"}
 SQUARE, TOP = 24, 22  # pixels: size of the embedded models' square, as they have learned it; its place from the top
+
+# these show pictures or a text below their widgets, as high as it takes; a sampler shows its preview
+GROWING = (
+    "LoadImage", "LoadVideo", "PreviewAny", "SaveVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2LongVideo",
+    "SkyReelsV2RollingSampler", "SkyReelsV2Sampler",
+)  # fmt: skip
 
 Socket = tuple[int, str]  # a node and the name of its output
 
@@ -39,9 +45,17 @@ class Node:
     model: str | None = None
     color: str | None = None
 
+    def rows(self) -> int:
+        """Return how high the node is in *Nodes 2.0* at most, title included, where the rows are higher; pixels."""
+        slots = max(len(sockets(self.type)), len(self.outputs))
+        return 2 * TITLE_HEIGHT + SLOT_HEIGHT * slots + WIDGET_HEIGHT * len(widget_sockets(self.type))
+
 
 class Graph:
-    """Nodes placed column by column, and links between named sockets."""
+    """Nodes placed column by column, and links between named sockets.
+
+    A node that grows with what it shows (GROWING) is the last of its column: nothing stands where it grows.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[dict[str, Any]] = []
@@ -50,10 +64,12 @@ class Graph:
 
     def column(self, *nodes: Node) -> list[int]:
         """Place nodes below one another, right of what is there; returns their ids."""
+        if any(node.type in GROWING for node in nodes[:-1]):
+            raise ValueError(f"{', '.join(node.type for node in nodes)}: what grows has to be the last of its column")
         y, ids = 0, []
         for node in nodes:
             ids.append(self.place(node, y))
-            y += node.size[1] + TITLE_HEIGHT + GAP
+            y += max(node.size[1] + TITLE_HEIGHT, node.rows()) + GAP
         self.x += max(node.size[0] for node in nodes) + GAP
         return ids
 
@@ -207,7 +223,7 @@ def plain_image(edge: int, colour: tuple[int, int, int]) -> Node:
 
 def load_image(title: str) -> Node:
     """Return an image loader."""
-    return Node("LoadImage", (330, 330), {"image": "example.png"}, [("IMAGE", "IMAGE"), ("MASK", "MASK")], title=title)
+    return Node("LoadImage", (300, 330), {"image": "example.png"}, [("IMAGE", "IMAGE"), ("MASK", "MASK")], title=title)
 
 
 def loaders(transformer: str = TRANSFORMER) -> list[Node]:
@@ -274,4 +290,4 @@ def finish(graph: Graph, vae: Socket, latent: Socket) -> None:
 def save_video() -> Node:
     """Return the node that saves and plays a video."""
     values = {"filename_prefix": "video/SkyReels-V2", "format": "auto", "codec": "auto"}
-    return Node("SaveVideo", (620, 480), values)
+    return Node("SaveVideo", (480, 480), values)

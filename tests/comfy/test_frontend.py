@@ -13,6 +13,7 @@ from tests.comfy.scene import Scene
 from tests.comfy.test_long_video import long_video, saved
 from tools.browser import NO_BROWSER, browser_path, open_page
 from tools.build_subgraphs import BLUEPRINTS, build
+from tools.templates import template
 from tools.workflow_prompt import load_workflow, to_prompt
 
 pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
@@ -101,7 +102,7 @@ SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-plan')].some(
 
 
 def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host, page: Any, tmp_path: Path) -> None:
-    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
+    page.evaluate(LOAD, load_workflow(template("Long Video")))
     page.wait_for_function(SHOWN, arg="9 segments, 540 model calls, 737 frames = 30.7 s", timeout=20_000)
     page.evaluate(SET, ["SkyReelsV2LongVideo", "total_frames", 97])
     page.wait_for_function(SHOWN, arg="1 segment, 60 model calls, 97 frames", timeout=20_000)
@@ -123,7 +124,7 @@ LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', 
 
 
 def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) -> None:
-    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
+    page.evaluate(LOAD, load_workflow(template("Long Video")))
     page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)
     page.evaluate(LOCALE, "zh")
     try:
