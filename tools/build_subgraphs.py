@@ -18,6 +18,7 @@ from typing import Any
 from tools.build_workflows import workflows
 from tools.long_workflows import WAVES, LongSettings, long_graph
 from tools.node_schemas import FROZEN, read
+from tools.templates import name_of
 from tools.workflow_graph import GAP, RELEASED, Graph
 
 FOLDER = Path(__file__).resolve().parent.parent / "subgraphs"
@@ -53,7 +54,7 @@ SAMPLING = ("seed", "steps", "cfg", "shift", "ar_step", "causal_block_size")
 CORE_WIDGETS = {"CLIPLoader": [("clip_name", "COMBO")], "VAELoader": [("vae_name", "COMBO")]}  # the first ones will do
 BLUEPRINTS: dict[str, Blueprint] = {
     "SkyReels-V2 Text to Video": Blueprint(
-        workflows()["skyreels_v2_text_to_video"],
+        workflows()[name_of("Text to Video")],
         (
             ("SkyReelsV2TextEncode", "prompt"),
             *(("SkyReelsV2EmptyLatent", name) for name in (*SIZE, "frames")),
