@@ -17,7 +17,6 @@ from typing import Any
 
 from tools.build_workflows import workflows
 from tools.long_workflows import WAVES, LongSettings, long_graph
-from tools.node_schemas import FROZEN, read
 from tools.templates import name_of
 from tools.workflow_graph import GAP, RELEASED, Graph
 
@@ -49,15 +48,13 @@ class Blueprint:
 
 
 MODELS = (("SkyReelsV2ModelLoader", "model_name"), ("CLIPLoader", "clip_name"), ("VAELoader", "vae_name"))
-SIZE = ("size", "width", "height")
 SAMPLING = ("seed", "steps", "cfg", "shift", "ar_step", "causal_block_size")
-CORE_WIDGETS = {"CLIPLoader": [("clip_name", "COMBO")], "VAELoader": [("vae_name", "COMBO")]}  # the first ones will do
 BLUEPRINTS: dict[str, Blueprint] = {
     "SkyReels-V2 Text to Video": Blueprint(
         workflows()[name_of("Text to Video")],
         (
             ("SkyReelsV2TextEncode", "prompt"),
-            *(("SkyReelsV2EmptyLatent", name) for name in (*SIZE, "frames")),
+            *(("SkyReelsV2EmptyLatent", name) for name in ("size", "frames")),
             *(("SkyReelsV2Sampler", name) for name in SAMPLING),
             *MODELS,
         ),
@@ -69,7 +66,7 @@ BLUEPRINTS: dict[str, Blueprint] = {
             ("SkyReelsV2TextEncode", "prompt"),
             *(
                 ("SkyReelsV2LongVideo", name)
-                for name in (*SIZE, "total_frames", "overlap_history", *SAMPLING, "loop", "job_name")
+                for name in ("size", "total_frames", "overlap_history", *SAMPLING, "loop", "job_name")
             ),
             *MODELS,
         ),
@@ -83,13 +80,6 @@ BLUEPRINTS: dict[str, Blueprint] = {
 def identity(*words: str) -> str:
     """Return an id that is the same at every run."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(("comfyui-skyreels-v2/subgraphs", *words))))
-
-
-def widgets_of(kind: str) -> list[tuple[str, str]]:
-    """Return names and types of a node's widgets, in order."""
-    if kind in CORE_WIDGETS:
-        return CORE_WIDGETS[kind]
-    return [(entry["name"], entry["type"]) for entry in read(FROZEN)[kind]["inputs"] if entry["widget"]]
 
 
 class Inside:
@@ -106,15 +96,6 @@ class Inside:
         for _, source, out_slot, target, in_slot, kind in workflow["links"]:
             if source in self.nodes and target in self.nodes:
                 self.link(source, out_slot, target, in_slot, kind)
-
-    def give_sockets(self, kind: str) -> None:
-        """Give the widgets of a node the sockets by which they can be linked.
-
-        All of them and in their order: front ends before 1.49 tell them apart by their place.
-        """
-        self.only(kind)["inputs"] += [
-            {"name": name, "type": type_, "widget": {"name": name}, "link": None} for name, type_ in widgets_of(kind)
-        ]
 
     def link(self, source: int, out_slot: int, target: int, in_slot: int, kind: str) -> int:
         """Join two sockets, one of which may be of the subgraph itself; returns the link's number."""
@@ -171,8 +152,6 @@ def outer_input(entry: dict[str, Any]) -> dict[str, Any]:
 def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
     """Return the file of a blueprint."""
     inside = Inside(json.loads(json.dumps(blueprint.graph.to_json(name))))  # a copy: the links are made anew
-    for kind in dict.fromkeys(kind for kind, _ in blueprint.widgets):
-        inside.give_sockets(kind)
     inputs, outputs = (
         sockets(inside, side, wanted, name)
         for side, wanted in (("inputs", blueprint.inputs + blueprint.widgets), ("outputs", blueprint.outputs))
