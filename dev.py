@@ -20,6 +20,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools.browser import browser_path
+from tools.front_ends import FOLDER as FRONT_END
+from tools.front_ends import NEWEST, PACKAGE, VARIABLE, static_folder
 from tools.hosts import (
     HOW_TO_RUN,
     HostInstall,
@@ -73,7 +76,8 @@ def main(arguments: list[str]) -> int:
         pins = REQUIREMENTS.read_text("utf-8") + CONSTRAINTS.read_text("utf-8")
         python = prepare(VENV, [["-r", str(REQUIREMENTS)]], pins)
         if command == "test":
-            return run([python, "-m", "pytest", *rest], host_variables())
+            hosts = host_variables()
+            return run([python, "-m", "pytest", *rest], hosts | front_end_variable() if hosts else hosts)
         if command == "demo":
             comfyui = comfyui_of(rest)
             if comfyui is None:
@@ -143,6 +147,24 @@ def host_variables() -> dict[str, str]:
     if not hosts:
         print(HOW_TO_RUN)
     return prepared(hosts) if hosts else {}
+
+
+def front_end_variable() -> dict[str, str]:
+    """Unpack the newest front end, unless the environment names one, and return where it is; {} without a browser."""
+    if browser_path() is None:
+        return {}
+    if not os.environ.get(VARIABLE) and not FRONT_END.exists():
+        print(f"unpacking the front end {NEWEST} into {FRONT_END.name} ...")
+        unpacked = Path(tempfile.mkdtemp(dir=ROOT, prefix=".frontend-new-"))
+        wanted = ["--no-deps", "--target", str(unpacked), f"{PACKAGE}=={NEWEST}"]
+        if run([program(VENV, "python"), "-m", "pip", "install", "--disable-pip-version-check", *wanted]) != 0:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise DevError(
+                f"pip could not get {PACKAGE} {NEWEST}; its output above says why. Fix that and run this again, or "
+                f"set {VARIABLE} to the `static` folder of a front end"
+            )
+        unpacked.rename(FRONT_END)
+    return {VARIABLE: os.environ.get(VARIABLE) or str(static_folder(FRONT_END))}
 
 
 def one_host(folder: Path) -> dict[str, str]:

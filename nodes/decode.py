@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..wan_core.comfy.checks import check_vae
 from ..wan_core.comfy.vae import decode_video
 from .aliases import ALIASES
 
@@ -23,7 +24,7 @@ class SkyReelsV2VAEDecode(io.ComfyNode):
             category="SkyReels-V2",
             description="Decodes a latent video. Tiles are in space only: tiles in time would leave visible seams.",
             inputs=[
-                io.Latent.Input("samples", tooltip="The latent video."),
+                io.Latent.Input("samples", lazy=True, tooltip="The latent video."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
                 io.Combo.Input(
                     "tiling",
@@ -35,6 +36,12 @@ class SkyReelsV2VAEDecode(io.ComfyNode):
             ],
             outputs=[io.Image.Output("images", display_name="images", tooltip="The frames of the video, in order.")],
         )
+
+    @classmethod
+    def check_lazy_status(cls, vae: Any, tiling: str, samples: Any = None) -> list[str]:
+        """Refuse a VAE of another kind before the latent is sampled, and ask for it then."""
+        check_vae(vae)
+        return ["samples"] if samples is None else []
 
     @classmethod
     def execute(cls, samples: Any, vae: Any, tiling: str) -> io.NodeOutput:

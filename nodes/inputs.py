@@ -68,7 +68,7 @@ def pixels_of(size: dict[str, Any] | None) -> tuple[int, int]:
     if size is None:
         names = ", ".join([*SIZES, CUSTOM])
         raise InputError(
-            "The size is none of the node's own, or comes over a link. Choose one in the node: {names}.", names=names
+            "The size is missing, linked or unknown: set it on the node itself, to one of {names}.", names=names
         )
     return SIZES[size["size"]] if size["size"] in SIZES else (size["width"], size["height"])
 

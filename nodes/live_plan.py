@@ -7,17 +7,29 @@ from dataclasses import fields
 from typing import Any
 
 from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import LongVideoSettings, extended_frames, summary
+from ..wan_core.comfy.long_settings import (
+    GivenImages,
+    LongVideoSettings,
+    extended_frames,
+    frames_at,
+    known_frames,
+    stand_in_for_a_video,
+    summary,
+    time_words,
+)
 from ..wan_core.comfy.run_plan import ForcingOptions
 from ..wan_core.errors import SkyReelsError
-from ..wan_core.segments import latent_frames
+from ..wan_core.journal import check_name
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
 from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
+ONE_FRAME = stand_in_for_a_video(1)
 NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
 SIZE = frozenset(("size", "size.width", "size.height"))
+
+OTHERS = ("size", "new_frames", "job_name", "key_times")  # widgets that a refusal may be about as well
 
 
 def answer(values: dict[str, Any]) -> dict[str, Any]:
@@ -25,13 +37,14 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         values: by widget name; what is not a setting of the plan is left alone. `language` is the front end's locale,
-            `linked` the names of the widgets whose value comes over a link and is not known before the run.
+            `linked` the names of the widgets whose value comes over a link and is not known before the run,
+            `connected` those of all inputs that are connected.
 
     Returns:
         `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in the
         language of the front end.
     """
-    linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, SIZE, ("new_frames",))]
+    linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, SIZE, OTHERS)]
     ok, text = plan_or_refusal(values, SIZE.isdisjoint(linked))
     if text is None:
         return {"ok": True, "text": ""}
@@ -51,25 +64,49 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
         sized: whether the picture's size is the widgets' own.
     """
     try:
+        if "job_name" in values:
+            check_name(values["job_name"])
+        connected = values.get("connected")
         width, height = SIZES.get(values.get("size", ""), (values.get("size.width"), values.get("size.height")))
         forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
         settings = {name: values[name] for name in NAMES if name in values}
-        known: tuple[int, ...] = ()
+        start = ONE_FRAME if "start_image" in (connected or ()) else None
         if new_frames := int(values.get("new_frames", 0)):  # of an extension
-            refuse_what_no_extension_has(new_frames, bool(values.get("loop")))
+            keys = ONE_FRAME if "key_images" in (connected or ()) else None
+            refuse_what_no_extension_has(new_frames, bool(values.get("loop")), start, keys)
             overlap = int(values["overlap_history"])
             settings["total_frames"] = extended_frames(overlap, new_frames)
-            known = tuple(range(latent_frames(overlap)))
+            start = stand_in_for_a_video(overlap)
         if width and height:
             settings |= {"width": int(width), "height": int(height)}
         chosen = LongVideoSettings(**settings, forcing=forcing)
         chosen.check()
+        images = stand_ins(str(values.get("key_times", "")), start, forcing.fps, connected)
+        images.check(chosen.loop)
+        known = known_frames(images.placed(chosen.total_frames))
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
         return True, summary(chosen, sized, "fps" in values, known)
     except SkyReelsError as error:
         return False, error.words
-    except (TypeError, ValueError, KeyError):  # a widget that is being typed into, or turned into an input
+    except (TypeError, ValueError, KeyError, ArithmeticError):  # a widget that is being typed into, or made an input
         return True, None
+
+
+def stand_ins(key_times: str, start: Any, fps: float, connected: list[str] | None) -> GivenImages:
+    """Return images in place of those that are connected and not made yet: one frame each, as many keys as times.
+
+    Args:
+        key_times: what says when the key images are.
+        start: the stand-in of the first frames, or None.
+        fps: frames per second.
+        connected: names of the inputs that are connected; None where it is not known.
+    """
+    keys = None
+    if connected is None or "key_images" in connected:
+        keys = ONE_FRAME.expand(len(time_words(key_times)), 1, 1, 3)
+    end = ONE_FRAME if "end_image" in (connected or ()) else None
+    times = frames_at(key_times, keys, fps)
+    return GivenImages(start, end, keys if times else None, times)
 
 
 def register() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.checks import check_long_model
+from ..wan_core.comfy.checks import check_long_model, check_vae
+from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
 from ..wan_core.comfy.latents import SIZES
 from ..wan_core.comfy.long_settings import (
@@ -53,16 +53,16 @@ AS_THE_VIDEO = "as the video"
 
 def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: float, hidden: Any) -> io.NodeOutput:
     """Make the video, or go on with it, and hand it out."""
-    found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
-    metadata = {name: json.dumps(value) for name, value in found.items() if value is not None}
-    made = make_long_video(inputs, settings, Job(job_name, metadata, keep_gb, node_text("segments")))
-    return io.NodeOutput(MadeVideo(made.path), {"samples": made.latents}, say(made.text))
+    texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
+    made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments")))
+    return io.NodeOutput(MadeVideo(made.path), {"samples": handed_on(made.latents)}, say(made.text))
 
 
-def check_early(model: Any, settings: LongVideoSettings, job_name: str) -> None:
+def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str) -> None:
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
     settings.check()
+    check_vae(vae, streamed=True)
     check_long_model(model.model, settings.forcing.causal_attention)
 
 
@@ -126,7 +126,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        check_early(model, chosen, job_name)
+        check_early(model, vae, chosen, job_name)
         prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
@@ -204,7 +204,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
         total = extended_frames(settings["overlap_history"], new_frames)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
-        check_early(model, chosen, job_name)
+        check_early(model, vae, chosen, job_name)
         source = read_source(video, settings["overlap_history"])
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames

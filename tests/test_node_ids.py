@@ -109,6 +109,7 @@ ALLOWED: dict[str, Change] = {
     "an optional input": lambda nodes: nodes[SAMPLER]["inputs"].insert(
         0, {"name": "new", "type": "CLIP", "widget": False, "optional": True}
     ),
+    "an input that need not be connected any more": lambda nodes: named(nodes, "negative").update(optional=True),
     "a new option": lambda nodes: named(nodes, "solver")["options"].append("new"),
     "an output behind the others": lambda nodes: nodes[SAMPLER]["outputs"].append("IMAGE"),
 }

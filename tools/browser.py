@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 NO_BROWSER = "no Chromium found: install one, or name it in CHROMIUM_PATH"
 READY = "window.app && window.app.graph && window.app.extensionManager"
+SETTING = "([name, value]) => window.app.extensionManager.setting.set(name, value)"
 OURS = "window.LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined"
 
 
@@ -28,14 +31,36 @@ def wait_until_ready(page: Any) -> None:
     page.keyboard.press("Escape")
 
 
+def set_node_style(page: Any, nodes2: bool) -> None:
+    """Draw the nodes as Nodes 2.0 or as classic nodes, from the next visit on; this is that visit."""
+    page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", nodes2])
+    page.wait_for_timeout(1000)  # the server writes the setting
+    page.reload(wait_until="load")
+    wait_until_ready(page)
+
+
+def serve_front_end(page: Any, url: str, folder: Path) -> None:
+    """Give the browser another front end than the server's: what `folder` has comes from there, as --front-end-root."""
+
+    def answer(route: Any) -> None:
+        path = unquote(urlsplit(route.request.url).path).lstrip("/") or "index.html"
+        if (folder / path).is_file():
+            route.fulfill(path=folder / path)
+        else:
+            route.continue_()
+
+    page.route(f"{url}/**", answer)
+
+
 @contextmanager
-def open_page(url: str, width: int = 1800, height: int = 1000) -> Iterator[Any]:
+def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path | None = None) -> Iterator[Any]:
     """Open the front end of a server in a browser of its own; yields playwright's page, ready for a workflow.
 
     Args:
         url: of the server.
         width: pixels of the window.
         height: pixels of the window.
+        front_end: the `static` folder of another front end than the server's own.
 
     Raises:
         RuntimeError: this machine has no Chromium.
@@ -49,6 +74,8 @@ def open_page(url: str, width: int = 1800, height: int = 1000) -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=program, args=QUIET)
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
+            if front_end is not None:
+                serve_front_end(page, url, front_end)
             page.goto(url, wait_until="load", timeout=120_000)
             wait_until_ready(page)
             yield page

@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 INSIDE = "--inside"
+WIDER = ("optional", "options", "inside")  # of an input: what can take in more than before
 
 
 def load(name: str, file: Path, package: bool = False) -> Any:
@@ -62,14 +63,14 @@ def ask_host() -> dict[str, Any]:
 
 
 def add_new(frozen: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
-    """Return what is frozen, with nodes, inputs, options and outputs that are new."""
+    """Return what is frozen, with nodes, inputs, options and outputs that are new, and inputs that became optional."""
     result = dict(frozen)
     for node, now in current.items():
         was = frozen.get(node, {"inputs": [], "outputs": []})
         names = {entry["name"] for entry in was["inputs"]}
         widened = {entry["name"]: entry for entry in now["inputs"]}
         inputs = [
-            {**entry, **({"options": widened[entry["name"]]["options"]} if "options" in entry else {})}
+            {**entry, **{key: widened[entry["name"]][key] for key in WIDER if key in widened[entry["name"]]}}
             for entry in was["inputs"]
         ]
         new = [entry for entry in now["inputs"] if entry["name"] not in names]

@@ -2,7 +2,9 @@
 
 Run `python -m tools.build_subgraphs` after a node changes; a test compares the files with what this makes. The format
 is the front end's: a workflow of one node whose type is the id of the subgraph beside it; nodes -10 and -20 in the
-subgraph are its inputs and outputs; `proxyWidgets` lists the inner widgets that the node shows.
+subgraph are its inputs and outputs. A widget that the node shows is an input of the subgraph, linked to the inner
+widget: `proxyWidgets` names it by -1. Naming the inner node instead works only once in a graph, because the front end
+gives the inner nodes of a second blueprint other ids. What happens to the seed after a run is set at the inner seed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 from tools.build_workflows import workflows
 from tools.long_workflows import WAVES, LongSettings, long_graph
+from tools.templates import name_of
 from tools.workflow_graph import GAP, RELEASED, Graph
 
 FOLDER = Path(__file__).resolve().parent.parent / "subgraphs"
@@ -45,14 +48,13 @@ class Blueprint:
 
 
 MODELS = (("SkyReelsV2ModelLoader", "model_name"), ("CLIPLoader", "clip_name"), ("VAELoader", "vae_name"))
-SIZE = ("size", "width", "height")
-SAMPLING = ("seed", "control_after_generate", "steps", "cfg", "shift", "ar_step", "causal_block_size")
+SAMPLING = ("seed", "steps", "cfg", "shift", "ar_step", "causal_block_size")
 BLUEPRINTS: dict[str, Blueprint] = {
     "SkyReels-V2 Text to Video": Blueprint(
-        workflows()["skyreels_v2_text_to_video"],
+        workflows()[name_of("Text to Video")],
         (
             ("SkyReelsV2TextEncode", "prompt"),
-            *(("SkyReelsV2EmptyLatent", name) for name in (*SIZE, "frames")),
+            *(("SkyReelsV2EmptyLatent", name) for name in ("size", "frames")),
             *(("SkyReelsV2Sampler", name) for name in SAMPLING),
             *MODELS,
         ),
@@ -64,7 +66,7 @@ BLUEPRINTS: dict[str, Blueprint] = {
             ("SkyReelsV2TextEncode", "prompt"),
             *(
                 ("SkyReelsV2LongVideo", name)
-                for name in (*SIZE, "total_frames", "overlap_history", *SAMPLING, "loop", "job_name")
+                for name in ("size", "total_frames", "overlap_history", *SAMPLING, "loop", "job_name")
             ),
             *MODELS,
         ),
@@ -136,8 +138,15 @@ def sockets(inside: Inside, side: str, wanted: tuple[tuple[str, str], ...], name
         else:
             number = inside.link(node, at, OUTPUTS, slot, type_)
         entry = {"id": identity(name, side, socket), "name": socket, "type": type_, "linkIds": [number]}
-        made.append(entry | ({"shape": OPTIONAL} if side == "inputs" else {}))
+        optional = side == "inputs" and "widget" not in inside.nodes[node]["inputs"][at]
+        made.append(entry | ({"shape": OPTIONAL} if optional else {}))
     return made
+
+
+def outer_input(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the node outside has for an input of the subgraph: a widget, or a socket that may stay open."""
+    own = {"shape": OPTIONAL} if "shape" in entry else {"widget": {"name": entry["name"]}}
+    return {"name": entry["name"], "type": entry["type"], **own, "link": None}
 
 
 def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
@@ -145,7 +154,7 @@ def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
     inside = Inside(json.loads(json.dumps(blueprint.graph.to_json(name))))  # a copy: the links are made anew
     inputs, outputs = (
         sockets(inside, side, wanted, name)
-        for side, wanted in (("inputs", blueprint.inputs), ("outputs", blueprint.outputs))
+        for side, wanted in (("inputs", blueprint.inputs + blueprint.widgets), ("outputs", blueprint.outputs))
     )
     left, right, top = inside.edges()
     subgraph = {
@@ -176,9 +185,9 @@ def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
         "flags": {},
         "order": 0,
         "mode": 0,
-        "inputs": [{"name": entry["name"], "type": entry["type"], "shape": OPTIONAL, "link": None} for entry in inputs],
+        "inputs": [outer_input(entry) for entry in inputs],
         "outputs": [{"name": entry["name"], "type": entry["type"], "links": []} for entry in outputs],
-        "properties": {"proxyWidgets": [[str(inside.only(kind)["id"]), widget] for kind, widget in blueprint.widgets]},
+        "properties": {"proxyWidgets": [["-1", widget] for _, widget in blueprint.widgets]},
         "widgets_values": [],
         "title": name,
     }

@@ -27,7 +27,9 @@ REPO = Path(__file__).resolve().parents[1]
 LAUNCHER = Path(__file__).resolve().parent / "launch_host.py"
 PACK_FOLDER = "comfyui-skyreels-v2"
 MODEL_FOLDERS = ("checkpoints", "clip_vision", "diffusion_models", "loras", "text_encoders", "vae")
-NEVER_COPIED = shutil.ignore_patterns(".git", ".venv*", "venv", "__pycache__", "*.pyc", ".*_cache", "node_modules")
+NEVER_COPIED = shutil.ignore_patterns(
+    ".git", ".venv*", ".frontend*", "venv", "__pycache__", "*.pyc", ".*_cache", "node_modules"
+)
 
 DEVICE_FLAGS: dict[str, tuple[str, ...]] = {"cpu": ("--cpu",), "cuda": ()}
 

@@ -17,35 +17,37 @@ from typing import Any
 import torch
 
 from demo.run import SHEET_COLUMNS, SHEET_FRAMES, evenly
-from tools.host import REPO, ExecutionFailed, Finished, Host, HostError
+from tools.host import ExecutionFailed, Finished, Host, HostError
 from tools.hosts import HostInstall, find_hosts, why_no_host
+from tools.templates import DEMO, ORDER, flag_of, name_of, template, title_of
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 from wan_core.errors import InputError, SkyReelsError
 from wan_core.video import contact_sheet, save_png
 from wan_core.video_files import read_frames
 
-FOLDER = REPO / "example_workflows"
-PREFIX = "skyreels_v2_demo_"
 USUAL = "text_to_video"
 TIMEOUT = 1800.0  # seconds; on two slow cores the longest template takes about two minutes
 LAST_STEP = re.compile(rb"(\d+)/(\d+) \[")  # of a progress bar in the server's log
 
 
 def demo_names() -> list[str]:
-    """Return the templates that need no download, by the end of their names."""
-    return sorted(path.stem.removeprefix(PREFIX) for path in FOLDER.glob(f"{PREFIX}*.json"))
+    """Return the templates that need no download, as the command line calls them."""
+    return [flag_of(title) for title in ORDER if title.startswith(DEMO)]
 
 
 def workflow_file(name: str) -> Path:
-    """Return the file of a template, named in full or by its end.
+    """Return the file of a template.
+
+    Args:
+        name: one of demo_names(), or the file's name.
 
     Raises:
         InputError: there is no such template that runs without a download.
     """
-    short = name.removesuffix(".json").removeprefix(PREFIX)
-    if short not in demo_names():
-        raise InputError(f"workflow is {name}, but it has to be one of {', '.join(demo_names())}")
-    return FOLDER / f"{PREFIX}{short}.json"
+    for title in ORDER:
+        if title.startswith(DEMO) and name.removesuffix(".json") in (flag_of(title), name_of(title)):
+            return template(title)
+    raise InputError(f"workflow is {name}, but it has to be one of {', '.join(demo_names())}")
 
 
 def missing_package(log: str) -> str | None:
@@ -136,7 +138,7 @@ def run_demo(install: HostInstall, workflow: Path, changes: dict[str, Any], out:
         finally:
             progress.end()
         out.mkdir(parents=True, exist_ok=True)
-        video, sheet = (out / f"{workflow.stem}{ending}" for ending in (".mp4", ".png"))
+        video, sheet = (out / f"{flag_of(title_of(workflow.stem))}{ending}" for ending in (".mp4", ".png"))
         shutil.copyfile(made, video)
     finally:
         host.stop()

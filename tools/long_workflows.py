@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tools.workflow_graph import EMBEDDED, RELEASED, Graph, Kit, Node, text_encode
+from tools.node_inputs import size_values
+from tools.workflow_graph import (
+    EMBEDDED,
+    RELEASED,
+    SAMPLING,
+    Graph,
+    Kit,
+    Node,
+    Picture,
+    negative_encode,
+    save_video,
+    text_encode,
+)
 
 SWAN = (
     "0s-10s: A graceful white swan with a curved neck swims in a serene lake at dawn, mist rising, soft golden light.\n"
@@ -15,21 +27,14 @@ SWAN = (
 WALK = "The camera moves slowly forward while the scene comes to life, natural motion, soft light."
 WAVES = "Gentle waves roll over a sandy beach again and again, clear water, warm evening light, the camera is still."
 
-SQUARE = "a red square moving to the right on a black background"
+STAR = "a yellow star moving to the left on a grey background"
+SQUARE = "a green square moving to the right on a white background"
 SHAPES = (
     "0s-1.5s: a red circle moving to the right on a black background\n"
     "1.5s-3.2s: a red circle moving up on a black background\n"
     "3.2s-: a red circle standing still on a black background"
 )
 
-LONG_SOCKETS = [
-    ("model", "MODEL"), ("vae", "VAE"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"),
-    ("script", "SKYREELS_V2_SCRIPT"), ("start_image", "IMAGE"), ("end_image", "IMAGE"), ("key_images", "IMAGE"),
-]  # fmt: skip
-EXTEND_SOCKETS = [
-    ("model", "MODEL"), ("vae", "VAE"), ("video", "VIDEO"), ("positive", "CONDITIONING"),
-    ("negative", "CONDITIONING"), ("script", "SKYREELS_V2_SCRIPT"), ("end_image", "IMAGE"),
-]  # fmt: skip
 OUTPUTS = [("video", "VIDEO"), ("latent", "LATENT"), ("plan", "STRING")]
 
 
@@ -44,33 +49,32 @@ class LongSettings:
     shift: float = 8.0
     loop: bool = False
 
-    def sampling(self) -> list[Any]:
-        """Return the widgets from window to shift."""
-        return [*self.kit.window, 42, "fixed", self.kit.steps, self.cfg, self.shift]
+    def values(self) -> dict[str, Any]:
+        """Return the widgets that making and extending have in common."""
+        window, overlap = self.kit.window
+        return {
+            **SAMPLING, "base_num_frames": window, "overlap_history": overlap, "steps": self.kit.steps,
+            "cfg": self.cfg, "shift": self.shift, "carry_over": "latents", "drift_control": 0.0, "codec": "h264",
+            "crf": 18, "job_name": self.job_name, "keep_gb": 50.0,
+        }  # fmt: skip
 
     def long_node(self) -> Node:
         """Return the Long Video node."""
-        return Node(
-            "SkyReelsV2LongVideo", (360, 810), LONG_SOCKETS, OUTPUTS,
-            [*self.kit.size, self.total_frames, *self.sampling(), "unipc", 24, 0, 1, False, 20,
-             "latents", 0.0, "h264", 18, self.loop, "", self.job_name, 50.0],
-        )  # fmt: skip
+        kind = "SkyReelsV2LongVideo"
+        own = {**size_values(kind, self.kit.size), "total_frames": self.total_frames, "loop": self.loop}
+        return Node(kind, (360, 810), {**self.values(), **own, "key_times": ""}, OUTPUTS)
 
     def extend_node(self) -> Node:
         """Return the Extend Video node."""
-        return Node(
-            "SkyReelsV2ExtendVideo", (360, 680), EXTEND_SOCKETS, OUTPUTS,
-            ["as the video", self.total_frames, *self.sampling(), "unipc", 0, 1, False, 20,
-             "latents", 0.0, "h264", 18, self.job_name, 50.0],
-        )  # fmt: skip
+        values = {**self.values(), "size": "as the video", "new_frames": self.total_frames}
+        del values["fps"]  # the video has its own
+        return Node("SkyReelsV2ExtendVideo", (360, 680), values, OUTPUTS)
 
 
 def finish(graph: Graph, video: int) -> None:
-    """Add what shows the plan and saves the file."""
-    save, plan = graph.column(
-        Node("SaveVideo", (620, 480), [("video", "VIDEO")], widgets=["video/SkyReels-V2", "auto", "auto"]),
-        Node("PreviewAny", (620, 260), [("source", "*")], title="Plan / 计划"),
-    )
+    """Add what shows the plan and saves the file, each in a column of its own: both grow."""
+    (save,) = graph.column(save_video())
+    (plan,) = graph.column(Node("PreviewAny", (480, 300), title="Plan / 计划"))
     graph.link(video, "video", save, "video")
     graph.link(video, "plan", plan, "source")
 
@@ -95,29 +99,24 @@ def long_graph(
     """
     graph = Graph()
     models = settings.kit.place(graph, setting, chinese)
-    texts = [text_encode("" if scripted else prompt, settings.kit.demo)]
+    demo = settings.kit.demo
     if scripted:
-        texts.append(
-            Node(
-                "SkyReelsV2PromptScript",
-                (430, 240),
-                [("clip", "CLIP")],
-                [("script", "SKYREELS_V2_SCRIPT")],
-                [prompt, 0.0],
-            )
-        )
-    encode, *script = graph.column(*texts)
+        values = {"script": prompt, "blend": 0.0}
+        script = Node("SkyReelsV2PromptScript", (430, 300), values, [("script", "SKYREELS_V2_SCRIPT")])
+        text, encode = graph.column(script, negative_encode(demo))
+    else:
+        (encode,) = graph.column(text_encode(prompt, demo))
     loaded = settings.kit.place_images(graph, list(images))
     (video,) = graph.column(settings.long_node())
     graph.link(*models["clip"], encode, "clip")
     graph.link(*models["model"], video, "model")
     graph.link(*models["vae"], video, "vae")
-    if script:
-        graph.link(*models["clip"], script[0], "clip")
-        graph.link(script[0], "script", video, "script")
+    if scripted:
+        graph.link(*models["clip"], text, "clip")
+        graph.link(text, "script", video, "script")
     else:
         graph.link(encode, "positive", video, "positive")
-    graph.link(encode, "negative", video, "negative")
+    graph.link(encode, "CONDITIONING" if scripted else "negative", video, "negative")
     for name, image in zip(images, loaded, strict=True):
         graph.link(image, "IMAGE", video, name)
     finish(graph, video)
@@ -144,7 +143,7 @@ def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str
         graph.link(encode, "positive", source, "positive")
         graph.link(encode, "negative", source, "negative")
     else:
-        load = Node("LoadVideo", (430, 330), outputs=[("VIDEO", "VIDEO")], widgets=["your_video.mp4", "image"])
+        load = Node("LoadVideo", (430, 330), {"file": "your_video.mp4"}, [("VIDEO", "VIDEO")])
         encode, source = graph.column(text_encode(prompt, settings.kit.demo), load)
     (video,) = graph.column(settings.extend_node())
     graph.link(*models["clip"], encode, "clip")
@@ -158,10 +157,10 @@ def extend_graph(prompt: str, settings: LongSettings, setting: str, chinese: str
 
 
 def long_workflows() -> dict[str, Graph]:
-    """Return the example workflows of long videos by file name."""
+    """Return the example workflows of long videos by title."""
     both_ends = ("start_image", "end_image")
     return {
-        "skyreels_v2_long_video": long_graph(
+        "Long Video": long_graph(
             SWAN, LongSettings(RELEASED, 737, "swan"),
             "30 s of video (737 frames) with three prompts. Each segment of 97 frames takes over 17 from the one "
             "before. A run that was stopped goes on where it was when it is queued again with the same settings.",
@@ -169,37 +168,40 @@ def long_workflows() -> dict[str, Graph]:
             "中断后以相同设置再次运行，会从已完成的片段继续。",
             scripted=True,
         ),
-        "skyreels_v2_extend_video": extend_graph(
+        "Extend Video": extend_graph(
             WALK, LongSettings(RELEASED, 160, "extended", 5.0, 5.0),
             "Extends a video: its last 17 frames go into the model; the result is the whole video. cfg 5, shift 5.",
             "续写视频：模型只读取最后 17 帧，输出为完整视频。cfg 5，shift 5。",
         ),
-        "skyreels_v2_long_start_end_frames": long_graph(
+        "Long Start End Frames": long_graph(
             WALK, LongSettings(RELEASED, 177, "start_end", 5.0, 5.0),
             "First and last frame of a video of two segments (177 frames, 7 s). cfg 5, shift 5.",
             "两段视频（177 帧，7 秒）的首帧与尾帧。cfg 5，shift 5。", both_ends,
         ),
-        "skyreels_v2_loop": long_graph(
+        "Loop": long_graph(
             WAVES, LongSettings(RELEASED, 161, "loop", loop=True),
             "A video whose end leads back to its start: play it round and round. loop is on.",
             "首尾相接的循环视频：开启 loop。",
         ),
-        "skyreels_v2_demo_long_video": long_graph(
+        "Demo Long Video": long_graph(
             SHAPES, LongSettings(EMBEDDED, 117, "demo_long", 4.0, 5.0),
             "Five segments of 37 frames, of which 17 are taken over, and three prompts. 64x64 pixels.",
             "五段，每段 37 帧（其中承接 17 帧），三段提示词。64x64 像素。", scripted=True,
         ),
-        "skyreels_v2_demo_extend_video": extend_graph(
-            SQUARE, LongSettings(EMBEDDED, 40, "demo_extended", 4.0, 5.0),
+        "Demo Extend Video": extend_graph(
+            STAR, LongSettings(EMBEDDED, 40, "demo_extended", 4.0, 5.0),
             "A video of 37 frames is made first, then 40 frames are added to it. 64x64 pixels.",
             "先生成 37 帧视频，再续写 40 帧。64x64 像素。", 37,
         ),
-        "skyreels_v2_demo_long_start_end_frames": long_graph(
-            SQUARE, LongSettings(replace(EMBEDDED, squares=(30, 14)), 57, "demo_start_end", 4.0, 5.0),
+        "Demo Long Start End Frames": long_graph(
+            SQUARE,
+            LongSettings(
+                replace(EMBEDDED, picture=Picture("green", "white", (30, 14))), 57, "demo_start_end", 4.0, 5.0
+            ),
             "First and last frame of a video of two segments, drawn by ComfyUI's own nodes. 64x64 pixels.",
             "两段视频的首帧与尾帧，由 ComfyUI 自带节点绘制。64x64 像素。", both_ends,
         ),
-        "skyreels_v2_demo_loop": long_graph(
+        "Demo Loop": long_graph(
             "a yellow circle moving in a circle on a black background",
             LongSettings(replace(EMBEDDED, window=(37, 5)), 65, "demo_loop", 4.0, 5.0, loop=True),
             "A video whose end leads back to its start: 64 frames, twice around. 64x64 pixels.",

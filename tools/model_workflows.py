@@ -6,22 +6,10 @@ no combination of KSampler's samplers and schedulers does.
 
 from __future__ import annotations
 
-from tools.workflow_graph import (
-    CLIP_VISION,
-    I2V_MODEL,
-    T2V_MODEL,
-    TEXT_ENCODER,
-    TITLES,
-    VAE,
-    Graph,
-    Node,
-    Socket,
-    file_lines,
-    load_image,
-    loaders,
-    note,
-    text_encode,
-)
+from dataclasses import replace
+
+from tools.workflow_files import CLIP_VISION, I2V_MODEL, T2V_MODEL, TEXT_ENCODER, VAE, file_lines
+from tools.workflow_graph import RELEASED, TITLES, Graph, Node, finish, load_image, loaders, note, sampler, text_encode
 
 SWAN = (
     "A graceful white swan with a curved neck and delicate feathers swims in a serene lake at dawn, its reflection in "
@@ -31,8 +19,8 @@ WALK = "The camera moves slowly forward while the scene comes to life, natural m
 
 
 def model_workflows() -> dict[str, Graph]:
-    """Return the graphs by file name."""
-    return {"skyreels_v2_t2v_model": t2v_graph(), "skyreels_v2_i2v_model": i2v_graph()}
+    """Return the graphs by title."""
+    return {"T2V Model": t2v_graph(), "I2V Model": i2v_graph()}
 
 
 def t2v_graph() -> Graph:
@@ -47,13 +35,13 @@ def t2v_graph() -> Graph:
     model, clip, vae, _ = graph.column(*loaders(T2V_MODEL), note(text, 400))
     encode, latent = graph.column(
         text_encode(SWAN, False),
-        Node(
-            "SkyReelsV2EmptyLatent", (430, 160), outputs=[("latent", "LATENT")],
-            widgets=["720P landscape (1280x720)", 1280, 720, 121, 1],
-        ),
-    )  # fmt: skip
+        replace(RELEASED, size=("720P landscape (1280x720)", 1280, 720)).empty_latent(121),
+    )
     graph.link(clip, "CLIP", encode, "clip")
-    video(graph, model, vae, (encode, "positive"), (encode, "negative"), (latent, "latent"), 6.0, 8.0)
+    (denoise,) = graph.column(sampler(30, 6.0, 8.0, solver="unipc_plain"))
+    for name, source in {"model": model, "positive": encode, "negative": encode, "latent": latent}.items():
+        graph.link(source, name, denoise, name)
+    finish(graph, (vae, "VAE"), (denoise, "latent"))
     return graph
 
 
@@ -71,22 +59,17 @@ def i2v_graph() -> Graph:
     model, clip, vae, vision, _ = graph.column(
         *loaders(I2V_MODEL),
         Node(
-            "CLIPVisionLoader", (430, 60), outputs=[("CLIP_VISION", "CLIP_VISION")], widgets=[CLIP_VISION],
+            "CLIPVisionLoader", (430, 60), {"clip_name": CLIP_VISION}, [("CLIP_VISION", "CLIP_VISION")],
             model=CLIP_VISION,
         ),
         note(text, 440),
     )  # fmt: skip
     encode, image = graph.column(text_encode(WALK, False), load_image(TITLES["start_image"]))
     see, prepare = graph.column(
+        Node("CLIPVisionEncode", (330, 80), {"crop": "none"}, [("CLIP_VISION_OUTPUT", "CLIP_VISION_OUTPUT")]),
         Node(
-            "CLIPVisionEncode", (330, 80), [("clip_vision", "CLIP_VISION"), ("image", "IMAGE")],
-            [("CLIP_VISION_OUTPUT", "CLIP_VISION_OUTPUT")], ["none"],
-        ),
-        Node(
-            "WanImageToVideo", (330, 210),
-            [("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("vae", "VAE"),
-             ("clip_vision_output", "CLIP_VISION_OUTPUT"), ("start_image", "IMAGE")],
-            [("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")], [960, 544, 97, 1],
+            "WanImageToVideo", (330, 210), {"width": 960, "height": 544, "length": 97, "batch_size": 1},
+            [("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")],
         ),
     )  # fmt: skip
     graph.link(clip, "CLIP", encode, "clip")
@@ -97,34 +80,8 @@ def i2v_graph() -> Graph:
     graph.link(vae, "VAE", prepare, "vae")
     graph.link(see, "CLIP_VISION_OUTPUT", prepare, "clip_vision_output")
     graph.link(image, "IMAGE", prepare, "start_image")
-    video(graph, model, vae, (prepare, "positive"), (prepare, "negative"), (prepare, "latent"), 5.0, 5.0)
+    (denoise,) = graph.column(sampler(30, 5.0, 5.0, solver="unipc_plain"))
+    for name, source in {"model": model, "positive": prepare, "negative": prepare, "latent": prepare}.items():
+        graph.link(source, name, denoise, name)
+    finish(graph, (vae, "VAE"), (denoise, "latent"))
     return graph
-
-
-def video(
-    graph: Graph, model: int, vae: int, positive: Socket, negative: Socket, latent: Socket, cfg: float, shift: float
-) -> None:
-    """Add sampler, decoder and file."""
-    (sampler,) = graph.column(
-        Node(
-            "SkyReelsV2Sampler", (330, 376),
-            [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")],
-            [("latent", "LATENT")], [42, "fixed", 30, cfg, shift, "unipc_plain", 24, 0, 1, False, 20, 0],
-        )
-    )  # fmt: skip
-    decode, create = graph.column(
-        Node(
-            "SkyReelsV2VAEDecode", (280, 80), [("samples", "LATENT"), ("vae", "VAE")], [("images", "IMAGE")], ["auto"]
-        ),
-        Node("CreateVideo", (280, 80), [("images", "IMAGE"), ("audio", "AUDIO")], [("VIDEO", "VIDEO")], [24]),
-    )
-    (save,) = graph.column(
-        Node("SaveVideo", (620, 480), [("video", "VIDEO")], widgets=["video/SkyReels-V2", "auto", "auto"])
-    )
-    graph.link(model, "model", sampler, "model")
-    for name, socket in (("positive", positive), ("negative", negative), ("latent", latent)):
-        graph.link(*socket, sampler, name)
-    graph.link(sampler, "latent", decode, "samples")
-    graph.link(vae, "VAE", decode, "vae")
-    graph.link(decode, "images", create, "images")
-    graph.link(create, "VIDEO", save, "video")

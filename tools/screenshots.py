@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tools.browser import open_page, wait_until_ready
-from tools.host import PACK_FOLDER, REPO, Host
+from tools.host import PACK_FOLDER, Host
 from tools.host_demo import start
 from tools.hosts import find_hosts, why_no_host
+from tools.templates import template
 from tools.workflow_prompt import load_workflow
 
 OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"
@@ -44,7 +45,7 @@ LONG = "SkyReelsV2LongVideo"
 
 def open_workflow(page: Any, name: str) -> None:
     """Open an example workflow and bring all of it into view."""
-    page.evaluate(OPEN, load_workflow(REPO / "example_workflows" / f"{name}.json"))
+    page.evaluate(OPEN, load_workflow(template(name)))
     page.wait_for_timeout(SETTLE)
     page.evaluate(FIT)
     page.wait_for_timeout(SETTLE)
@@ -64,19 +65,19 @@ def templates(page: Any) -> None:
 
 def english_graph(page: Any) -> None:
     """Show a graph with the live plan."""
-    open_workflow(page, "skyreels_v2_demo_long_video")
+    open_workflow(page, "Demo Long Video")
 
 
 def refused(page: Any) -> None:
     """Show the live plan of a setting that will be refused."""
-    open_workflow(page, "skyreels_v2_demo_long_video")
+    open_workflow(page, "Demo Long Video")
     page.evaluate(SET, [LONG, "overlap_history", 37])
     page.wait_for_timeout(SETTLE)
 
 
 def help_page(page: Any) -> None:
     """Show the help page of the Long Video node."""
-    open_workflow(page, "skyreels_v2_demo_long_video")
+    open_workflow(page, "Demo Long Video")
     page.evaluate(SELECT, LONG)
     page.wait_for_timeout(500)
     page.get_by_test_id("info-button").click()

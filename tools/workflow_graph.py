@@ -6,57 +6,56 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-TITLE_HEIGHT = 30
-GAP = 40
-HUB = "https://huggingface.co"
-TRANSFORMER = "Wan2_1-SkyReels-V2-DF-1_3B-540P_fp32.safetensors"
-TEXT_ENCODER = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
-VAE = "wan_2.1_vae.safetensors"
-T2V_MODEL = "Wan2_1-SkyReels-V2-T2V-14B-720P_fp8_e4m3fn.safetensors"
-I2V_MODEL = "Wan2_1-SkyReels-V2-I2V-14B-540P_fp8_e4m3fn.safetensors"
-CLIP_VISION = "clip_vision_h.safetensors"
-MODEL_URLS = {
-    **{
-        name: f"{HUB}/Kijai/WanVideo_comfy/resolve/main/Skyreels/{name}" for name in (TRANSFORMER, T2V_MODEL, I2V_MODEL)
-    },
-    CLIP_VISION: f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/clip_vision/{CLIP_VISION}",
-    TEXT_ENCODER: f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/text_encoders/{TEXT_ENCODER}",
-    VAE: f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/vae/{VAE}",
-}
-FOLDERS = {
-    **dict.fromkeys((TRANSFORMER, T2V_MODEL, I2V_MODEL), "diffusion_models"),
-    TEXT_ENCODER: "text_encoders",
-    VAE: "vae",
-    CLIP_VISION: "clip_vision",
-}
-NEGATIVE_PROMPT = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
-    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+from demo.shapes import BACKGROUNDS, COLOURS
+from tools.node_inputs import NOTE, in_order, origin, size_values, sockets, widget_sockets
+from tools.workflow_files import (
+    FOLDERS,
+    MODEL_URLS,
+    NEGATIVE_PROMPT,
+    TEXT_ENCODER,
+    TRANSFORMER,
+    VAE,
+    files_note,
+    plain_note,
 )
 
-
+TITLE_HEIGHT, SLOT_HEIGHT, WIDGET_HEIGHT = 30, 24, 36
+GAP = 40
 TITLES = {"start_image": "First frame / 首帧", "end_image": "Last frame / 尾帧"}
 SQUARE, TOP = 24, 22  # pixels: size of the embedded models' square, as they have learned it; its place from the top
+
+# these show pictures or a text below their widgets, as high as it takes; a sampler shows its preview
+GROWING = (
+    "LoadImage", "LoadVideo", "PreviewAny", "SaveVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2LongVideo",
+    "SkyReelsV2RollingSampler", "SkyReelsV2Sampler",
+)  # fmt: skip
 
 Socket = tuple[int, str]  # a node and the name of its output
 
 
 @dataclass
 class Node:
-    """A node of the graph: `inputs` and `outputs` are (name, type) of its sockets, without widgets."""
+    """A node of the graph: its widgets by name, its outputs as (name, type); its inputs are in node_inputs.py."""
 
     type: str
     size: tuple[int, int]
-    inputs: list[tuple[str, str]] = field(default_factory=list)
+    widgets: dict[str, Any] = field(default_factory=dict)
     outputs: list[tuple[str, str]] = field(default_factory=list)
-    widgets: list[Any] = field(default_factory=list)
     title: str | None = None
     model: str | None = None
     color: str | None = None
 
+    def rows(self) -> int:
+        """Return how high the node is in *Nodes 2.0* at most, title included, where the rows are higher; pixels."""
+        slots = max(len(sockets(self.type)), len(self.outputs))
+        return 2 * TITLE_HEIGHT + SLOT_HEIGHT * slots + WIDGET_HEIGHT * len(widget_sockets(self.type))
+
 
 class Graph:
-    """Nodes placed column by column, and links between named sockets."""
+    """Nodes placed column by column, and links between named sockets.
+
+    A node that grows with what it shows (GROWING) is the last of its column: nothing stands where it grows.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[dict[str, Any]] = []
@@ -65,17 +64,20 @@ class Graph:
 
     def column(self, *nodes: Node) -> list[int]:
         """Place nodes below one another, right of what is there; returns their ids."""
+        if any(node.type in GROWING for node in nodes[:-1]):
+            raise ValueError(f"{', '.join(node.type for node in nodes)}: what grows has to be the last of its column")
         y, ids = 0, []
         for node in nodes:
             ids.append(self.place(node, y))
-            y += node.size[1] + TITLE_HEIGHT + GAP
+            y += max(node.size[1] + TITLE_HEIGHT, node.rows()) + GAP
         self.x += max(node.size[0] for node in nodes) + GAP
         return ids
 
     def place(self, node: Node, y: int) -> int:
         """Add one node; returns its id."""
         number = len(self.nodes) + 1
-        properties: dict[str, Any] = {"Node name for S&R": node.type}
+        properties: dict[str, Any] = {"Node name for S&R": node.type, **origin(node.type)}
+        values = dict(in_order(node.type, node.widgets))
         if node.model is not None:
             url, folder = MODEL_URLS[node.model], FOLDERS[node.model]
             properties["models"] = [{"name": node.model, "url": url, "directory": folder}]
@@ -87,11 +89,13 @@ class Graph:
             "flags": {},
             "order": number - 1,
             "mode": 0,
-            "inputs": [{"name": name, "type": kind, "link": None} for name, kind in node.inputs],
+            "inputs": [*sockets(node.type), *widget_sockets(node.type)],
             "outputs": [{"name": name, "type": kind, "links": []} for name, kind in node.outputs],
             "properties": properties,
-            "widgets_values": node.widgets,
         }
+        if values:
+            entry["widgets_values"] = list(values.values())
+            entry["widgets_values_named"] = values
         if node.title is not None:
             entry["title"] = node.title
         if node.color is not None:
@@ -127,32 +131,23 @@ class Graph:
 
 def note(text: str, height: int) -> Node:
     """Return a note."""
-    return Node("MarkdownNote", (430, height), widgets=[text], title="Read me / 说明", color="#2a3648")
+    return Node(NOTE, (430, height), {"text": text}, title="Read me / 说明", color="#2a3648")
 
 
-def file_lines(*names: str) -> str:
-    """Return a list of files, each with its folder and where it is to be had."""
-    return "\n".join(f"- `models/{FOLDERS[name]}/`: [{name}]({MODEL_URLS[name]})" for name in names)
+@dataclass(frozen=True)
+class Picture:
+    """A first and a last frame drawn by ComfyUI's own nodes: a square on a plain background, as the models know it.
 
+    Attributes:
+        square: its colour.
+        background: the colour around it.
+        left: pixels from the left in the first and in the last frame; 2 short of a multiple of 4, as TOP is: so its
+            centre is on the grid that the models have learned (demo.shapes.GRID).
+    """
 
-def files_note(setting: str, chinese: str) -> str:
-    """Return the note on files and settings."""
-    return (
-        f"## Files\n{file_lines(TRANSFORMER, TEXT_ENCODER, VAE)}\n\n"
-        "DF-14B goes into the same folder; for DF-14B-720P choose a 720P size and 121 frames.\n\n"
-        f"## Settings\n{setting}\n\n## 文件\n上面三个文件放入 `models/` 下对应的文件夹。"
-        "DF-14B 用法相同；DF-14B-720P 请选 720P 尺寸和 121 帧。\n\n"
-        f"## 设置\n{chinese}\n"
-    )
-
-
-def plain_note(setting: str, chinese: str) -> str:
-    """Return the note of a graph that needs no files."""
-    return (
-        f"## No download\nThis graph runs with the tiny models that come with the pack, on any computer.\n\n"
-        f"## Settings\n{setting}\n\n"
-        f"## 无需下载\n本工作流使用随包附带的小模型，任何电脑都能运行。\n\n## 设置\n{chinese}\n"
-    )
+    square: str
+    background: str
+    left: tuple[int, int] = (6, 14)
 
 
 @dataclass(frozen=True)
@@ -161,18 +156,17 @@ class Kit:
 
     Attributes:
         demo: whether it is the embedded models, else released files.
-        size: widgets of a size: preset, width, height.
-        window: widgets: video frames of the window and of the overlap.
+        size: preset, width, height.
+        window: video frames of the window and of the overlap.
         steps: denoising steps.
-        squares: pixels from the left of the embedded models' square in the first and in the last frame; 2 short of a
-            multiple of 4, as TOP is: so its centre is on the grid that the models have learned (demo.shapes.GRID).
+        picture: the embedded models' first and last frame.
     """
 
     demo: bool
     size: tuple[str, int, int]
     window: tuple[int, int]
     steps: int
-    squares: tuple[int, int] = (6, 14)
+    picture: Picture = Picture("red", "black")
 
     def place(self, graph: Graph, setting: str, chinese: str) -> dict[str, Socket]:
         """Place models and note as the first column; return where model, clip and vae come out."""
@@ -190,58 +184,110 @@ class Kit:
         if not names:
             return []
         if not self.demo:
-            return graph.column(*[load_image(TITLES[name]) for name in names])
-        black, red = graph.column(
-            Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[64, 64, 1, 0x101014]),
-            Node("EmptyImage", (280, 130), outputs=[("IMAGE", "IMAGE")], widgets=[SQUARE, SQUARE, 1, 0xDE2C2C]),
+            return [graph.column(load_image(TITLES[name]))[0] for name in names]  # each may grow as high as it likes
+        background, square = graph.column(
+            plain_image(64, BACKGROUNDS[self.picture.background]), plain_image(SQUARE, COLOURS[self.picture.square])
         )
-        sockets = [("destination", "IMAGE"), ("source", "IMAGE"), ("mask", "MASK")]
         pictures = graph.column(
             *[
                 Node(
-                    "ImageCompositeMasked", (280, 150), sockets, [("IMAGE", "IMAGE")], [left, TOP, False],
-                    title=TITLES[name],
+                    "ImageCompositeMasked", (280, 150), {"x": left, "y": TOP, "resize_source": False},
+                    [("IMAGE", "IMAGE")], title=TITLES[name],
                 )
-                for name, left in zip(TITLES, self.squares, strict=True)
+                for name, left in zip(TITLES, self.picture.left, strict=True)
                 if name in names
             ]
         )  # fmt: skip
         for picture in pictures:
-            graph.link(black, "IMAGE", picture, "destination")
-            graph.link(red, "IMAGE", picture, "source")
+            graph.link(background, "IMAGE", picture, "destination")
+            graph.link(square, "IMAGE", picture, "source")
         return pictures
+
+    def empty_latent(self, frames: int) -> Node:
+        """Return the node that says how large and how long a clip is."""
+        node = "SkyReelsV2EmptyLatent"
+        values = {**size_values(node, self.size), "frames": frames, "batch_size": 1}
+        return Node(node, (430, 160), values, [("latent", "LATENT")])
 
 
 RELEASED = Kit(False, ("540P landscape (960x544)", 960, 544), (97, 17), 30)
 EMBEDDED = Kit(True, ("custom", 64, 64), (37, 17), 25)
 
 
+def plain_image(edge: int, colour: tuple[int, int, int]) -> Node:
+    """Return a square image of one colour; `edge` in pixels."""
+    number = int.from_bytes(bytes(colour), "big")
+    values = {"width": edge, "height": edge, "batch_size": 1, "color": number}
+    return Node("EmptyImage", (280, 130), values, [("IMAGE", "IMAGE")])
+
+
 def load_image(title: str) -> Node:
     """Return an image loader."""
-    return Node(
-        "LoadImage", (330, 330), outputs=[("IMAGE", "IMAGE"), ("MASK", "MASK")], widgets=["example.png", "image"],
-        title=title,
-    )  # fmt: skip
+    return Node("LoadImage", (300, 330), {"image": "example.png"}, [("IMAGE", "IMAGE"), ("MASK", "MASK")], title=title)
 
 
 def loaders(transformer: str = TRANSFORMER) -> list[Node]:
     """Return the three loaders; `transformer` is a key of MODEL_URLS."""
     return [
         Node(
-            "SkyReelsV2ModelLoader", (430, 110), outputs=[("model", "MODEL"), ("info", "STRING")],
-            widgets=[transformer, "default"], model=transformer,
+            "SkyReelsV2ModelLoader", (430, 110), {"model_name": transformer, "weight_dtype": "default"},
+            [("model", "MODEL"), ("info", "STRING")], model=transformer,
         ),
         Node(
-            "CLIPLoader", (430, 110), outputs=[("CLIP", "CLIP")], widgets=[TEXT_ENCODER, "wan", "default"],
-            model=TEXT_ENCODER,
+            "CLIPLoader", (430, 110), {"clip_name": TEXT_ENCODER, "type": "wan", "device": "default"},
+            [("CLIP", "CLIP")], model=TEXT_ENCODER,
         ),
-        Node("VAELoader", (430, 60), outputs=[("VAE", "VAE")], widgets=[VAE], model=VAE),
+        Node("VAELoader", (430, 60), {"vae_name": VAE}, [("VAE", "VAE")], model=VAE),
     ]  # fmt: skip
 
 
 def text_encode(prompt: str, demo: bool) -> Node:
     """Return the node for both prompts; the embedded models know no negative one but the empty text."""
     return Node(
-        "SkyReelsV2TextEncode", (430, 420), [("clip", "CLIP")],
-        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")], [prompt, "" if demo else NEGATIVE_PROMPT],
+        "SkyReelsV2TextEncode", (430, 420), {"prompt": prompt, "negative_prompt": negative(demo)},
+        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
     )  # fmt: skip
+
+
+def negative(demo: bool) -> str:
+    """Return the negative prompt."""
+    return "" if demo else NEGATIVE_PROMPT
+
+
+def negative_encode(demo: bool) -> Node:
+    """Return ComfyUI's own node for one prompt, with the negative one: the others come from a script."""
+    return Node(
+        "CLIPTextEncode", (430, 170), {"text": negative(demo)}, [("CONDITIONING", "CONDITIONING")],
+        title="Negative prompt / 负面提示词",
+    )  # fmt: skip
+
+
+SAMPLING = {
+    "seed": 42, "solver": "unipc", "fps": 24, "ar_step": 0, "causal_block_size": 1, "causal_attention": False,
+    "addnoise_condition": 20,
+}  # fmt: skip
+
+
+def sampler(steps: int, cfg: float, shift: float, **values: Any) -> Node:
+    """Return the sampler; `values` are those that differ from SAMPLING."""
+    settings = {**SAMPLING, "steps": steps, "cfg": cfg, "shift": shift, "window_frames": 0, **values}
+    return Node("SkyReelsV2Sampler", (330, 376), settings, [("latent", "LATENT")])
+
+
+def finish(graph: Graph, vae: Socket, latent: Socket) -> None:
+    """Add what decodes a latent and saves the video; nothing stands below it, since it grows with the video."""
+    decode, create = graph.column(
+        Node("SkyReelsV2VAEDecode", (280, 80), {"tiling": "auto"}, [("images", "IMAGE")]),
+        Node("CreateVideo", (280, 80), {"fps": 24}, [("VIDEO", "VIDEO")]),
+    )
+    (save,) = graph.column(save_video())
+    graph.link(*latent, decode, "samples")
+    graph.link(*vae, decode, "vae")
+    graph.link(decode, "images", create, "images")
+    graph.link(create, "VIDEO", save, "video")
+
+
+def save_video() -> Node:
+    """Return the node that saves and plays a video."""
+    values = {"filename_prefix": "video/SkyReels-V2", "format": "auto", "codec": "auto"}
+    return Node("SaveVideo", (480, 480), values)

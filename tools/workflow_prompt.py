@@ -4,7 +4,8 @@ A stand-in for the frontend's own conversion, good for the plain graphs this pac
 no widgets that only the frontend knows (3D views, painting). Its rules are the frontend's. A file keeps widget values
 as a list without names: they belong to the widgets in the server's order, required inputs before optional ones. A
 choice that brings inputs of its own (DynamicCombo) is followed by them, named `format.codec`. Where the list ends
-early, the widgets keep their defaults; what it has too much is left over.
+early, the widgets keep their defaults; what it has too much is left over. A file of a frontend that writes
+`widgets_values_named` beside the list is read by these names, which stay right when a node's inputs change places.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ WIDGET_TYPES = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN", "COLOR")
 DYNAMIC_COMBO, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3"
 UPLOADS = ("image_upload", "video_upload", "audio_upload")
 MUTED, BYPASSED = 2, 4
+CONTROL, BUTTON = "control_after_generate", "upload"  # widgets that are in a file and in no prompt
 
 Specs = dict[str, dict[str, Any]]  # inputs by "required" and "optional", each a list of type and options
-Take = Callable[[Any], Any]  # gives the next saved value, or where none is left the default that it is called with
+Take = Callable[[str, Any], Any]  # gives the saved value of a name, or the default where there is none
 
 
 class WorkflowError(Exception):
@@ -53,7 +55,7 @@ def read_widgets(specs: Specs, take: Take, group: str = "") -> Iterator[tuple[st
 
     Args:
         specs: the inputs.
-        take: gives the next value.
+        take: gives a saved value; called in the order of the file's list.
         group: what the names begin with: the choice that brought these inputs, and a dot.
     """
     for kind in ("required", "optional"):
@@ -63,16 +65,16 @@ def read_widgets(specs: Specs, take: Take, group: str = "") -> Iterator[tuple[st
             type_ = options.get("widgetType", type_)
             if type_ == DYNAMIC_COMBO:
                 choices = {choice["key"]: choice["inputs"] for choice in options["options"]}
-                value = take(options.get("default", next(iter(choices), None)))
+                value = take(name, options.get("default", next(iter(choices), None)))
                 yield name, value
                 yield from read_widgets(choices.get(value, {}), take, f"{name}.")
             elif (isinstance(type_, list) or type_ in WIDGET_TYPES) and not options.get("forceInput"):
-                yield name, take(default_of(type_, options))
+                yield name, take(name, default_of(type_, options))
                 if has_control(name, type_, options):
-                    take(None)
+                    take(CONTROL, None)
                 buttons += any(map(options.get, UPLOADS))
         for _ in range(buttons):  # "choose file to upload": the frontend adds it to the required inputs
-            take(None)
+            take(BUTTON, None)
 
 
 def widget_values(node: dict[str, Any], description: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +82,12 @@ def widget_values(node: dict[str, Any], description: dict[str, Any]) -> dict[str
     saved = node.get("widgets_values") or []
     if isinstance(saved, dict):
         return dict(saved)
-    values = iter(saved)
-    return dict(read_widgets(description["input"], lambda default: next(values, default)))
+    named, values = node.get("widgets_values_named"), iter(saved)
+
+    def take(name: str, default: Any) -> Any:
+        return next(values, default) if named is None else named.get(name, default)
+
+    return dict(read_widgets(description["input"], take))
 
 
 def knows(specs: Specs, name: str) -> bool:

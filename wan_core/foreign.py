@@ -19,6 +19,7 @@ CONTROL = "SkyReels-V2 has no ControlNet of this kind, so keep it in models/cont
 
 
 WAN = words("Wan")
+LORA_FOR_WAN = words("a LoRA for {model}", model=WAN)
 LORA_OF_WAN = words(
     "put it into models/loras, load it with SkyReels-V2 LoRA Loader, and connect that after the model loader"
 )

@@ -113,6 +113,20 @@ def seeded(seeds: tuple[int, ...]) -> NoiseSource:
     return draw
 
 
+def check_amounts(addnoise_condition: int, drift_control: float) -> None:
+    """Refuse amounts that mean nothing to a roll-out; `Raises: InputError`."""
+    if not 0 <= addnoise_condition <= TRAIN_STEPS:
+        raise InputError(
+            "addnoise_condition is {addnoise_condition}, but it has to be 0 to {most}: the authors use 20.",
+            addnoise_condition=addnoise_condition,
+            most=TRAIN_STEPS,
+        )
+    if not 0 <= drift_control <= 1:
+        raise InputError(
+            "drift_control is {drift_control}, but it has to be 0 to 1: 0 turns it off.", drift_control=drift_control
+        )
+
+
 @dataclass(frozen=True)
 class Rollout:
     """A long video to be made.
@@ -145,17 +159,7 @@ class Rollout:
                 given=counted(len(self.conditions), "segments"),
                 segments=segments,
             )
-        if not 0 <= self.addnoise_condition <= TRAIN_STEPS:
-            raise InputError(
-                "addnoise_condition is {addnoise_condition}, but it has to be 0 to {most}: the authors use 20.",
-                addnoise_condition=self.addnoise_condition,
-                most=TRAIN_STEPS,
-            )
-        if not 0 <= self.drift_control <= 1:
-            raise InputError(
-                "drift_control is {drift_control}, but it has to be 0 to 1: 0 turns it off.",
-                drift_control=self.drift_control,
-            )
+        check_amounts(self.addnoise_condition, self.drift_control)
         if self.blend < 0:
             raise InputError(
                 "The blend of prompts is {blend} latent frames, but has to be 0 or more.", blend=self.blend

@@ -44,6 +44,16 @@ class Solver:
     renoise: torch.Tensor | None = None
 
 
+def check_solver(name: str) -> None:
+    """Refuse a name that no solver has; `Raises: ScheduleError`."""
+    if name not in SOLVERS:
+        raise ScheduleError(
+            'The solver is "{name}", but it has to be one of {solvers}: choose one of them.',
+            name=name,
+            solvers=", ".join(SOLVERS),
+        )
+
+
 def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
     """Compute the tables of a solver, in float64 on the CPU.
 
@@ -57,12 +67,7 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
     Raises:
         ScheduleError: no such solver.
     """
-    if name not in SOLVERS:
-        raise ScheduleError(
-            'The solver is "{name}", but it has to be one of {solvers}: choose one of them.',
-            name=name,
-            solvers=", ".join(SOLVERS),
-        )
+    check_solver(name)
     table = sigmas.cpu().double().tolist()  # in this order: not every device has float64
     steps = len(table) - 1
     renoise = None

@@ -35,6 +35,12 @@ FEWEST_REORDERED = 3
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
+def check_rate(fps: float) -> None:
+    """Refuse a frame rate that no video has; `Raises: InputError`."""
+    if not 0 < fps < math.inf:
+        raise InputError("fps is {fps}, but a video needs a positive number of frames per second, such as 24", fps=fps)
+
+
 def write_video(
     path: str | os.PathLike[str],
     frames: Tensor | Iterable[Tensor],
@@ -61,8 +67,7 @@ def write_video(
         InputError: no frame, a frame of another shape, an unknown codec, or fps or crf out of range. The target is then
             left as it was.
     """
-    if not 0 < fps < math.inf:
-        raise InputError("fps is {fps}, but a video needs a positive number of frames per second, such as 24", fps=fps)
+    check_rate(fps)
     how = find_codec(codec, crf)
     pictures = (to_uint16(frame) if how.is_deep else to_uint8(frame) for frame in frames)
     first = next(pictures, None)

@@ -20,6 +20,7 @@ from .video import CONTAINERS, replacing
 from .words import Words, words
 
 WHOLE_SHARE = 0.95  # of the promised frames; edit lists hide a few in files that are whole
+OWN_TEXTS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))  # that a container writes
 
 Source = str | os.PathLike[str] | bytes
 Sound = Callable[[av.container.OutputContainer], Iterator[av.Packet]]  # adds its stream before its first packet
@@ -146,6 +147,13 @@ def join_videos(
             count += packet.stream is target
             container.mux(packet)
     return count
+
+
+def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the texts in a file that `join_videos` was given, by name in lower case; not the container's own."""
+    with av.open(str(path)) as container:
+        found = {name.lower(): text for name, text in container.metadata.items()}
+    return {name: text for name, text in found.items() if name not in OWN_TEXTS}
 
 
 def _packets_behind_one_another(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.comfy import tiny_models
-from tests.comfy.host import HERE, Host, HostInstall, find_hosts, run_in_host, why_no_host
+from tests.comfy.front_end import FRONT_ENDS, FrontEnd
+from tests.comfy.host import HERE, REPO, Host, HostInstall, find_hosts, run_in_host, why_no_host
 from tests.comfy.videos import CLIP, CLIP_FPS, CLIP_FRAMES, write_picture
+from tools.workflow_prompt import load_workflow
 from wan_core.video import write_video
 
 # these run inside the host's Python: test_inside.py starts them there
@@ -87,6 +90,36 @@ def host(install: HostInstall, model_files: Path, vae_file: Path, notes: list[st
     with server:
         notes.append(f"ComfyUI {server.version}: server ready after {server.start_seconds:.1f} s")
         yield server
+
+
+@pytest.fixture(scope="session", params=FRONT_ENDS, ids=str)
+def front_end(request: pytest.FixtureRequest) -> FrontEnd:
+    """A front end and a style of its nodes; the test runs once for each."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page(host: Host, front_end: FrontEnd) -> Iterator[Any]:
+    """The front end of a running host, ready for a workflow."""
+    with front_end.opened(host) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def shipped_files(host: Host) -> Iterator[None]:
+    """Empty files under the names that the workflows ship with: a missing file is red, and rightly so."""
+    models = {
+        host.models / model["directory"] / model["name"]
+        for path in (REPO / "example_workflows").glob("*.json")
+        for node in load_workflow(path)["nodes"]
+        for model in node["properties"].get("models", ())
+    }
+    files = [*models, host.base / "input" / "example.png", host.base / "input" / "your_video.mp4"]
+    for file in files:
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
 
 
 @pytest.hookimpl(wrapper=True)

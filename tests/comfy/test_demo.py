@@ -14,7 +14,8 @@ from demo.measure import look, psnr
 from demo.models import Models, load_models
 from demo.run import DemoSettings, make_frames
 from demo.vae import decode
-from tests.comfy.host import REPO, Host
+from tests.comfy.host import Host
+from tools.templates import template
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 
 
@@ -25,7 +26,7 @@ def models() -> Models:
 
 def shipped(name: str, host: Host, **changes: Any) -> dict[str, dict[str, Any]]:
     """Return the prompt of a shipped graph, with some widgets changed wherever they are."""
-    prompt = to_prompt(load_workflow(REPO / "example_workflows" / f"{name}.json"), host.object_info())
+    prompt = to_prompt(load_workflow(template(name)), host.object_info())
     return changed(prompt, **changes)
 
 
@@ -43,7 +44,7 @@ def node_of(prompt: dict[str, dict[str, Any]], kind: str) -> str:
 
 
 def test_the_demo_graph_makes_the_frames_that_wan_core_makes_alone(host: Host, models: Models) -> None:
-    prompt = shipped("skyreels_v2_demo_text_to_video", host)
+    prompt = shipped("Demo Text to Video", host)
     sampler = prompt[node_of(prompt, "SkyReelsV2Sampler")]["inputs"]
     text = prompt[node_of(prompt, "SkyReelsV2TextEncode")]["inputs"]["prompt"]
     made = frames_of(host, prompt, [node_of(prompt, "SkyReelsV2VAEDecode"), 0])
@@ -58,7 +59,7 @@ def test_the_demo_graph_makes_the_frames_that_wan_core_makes_alone(host: Host, m
 
 
 def test_a_long_demo_video_has_the_frames_that_wan_core_makes_alone(host: Host, models: Models) -> None:
-    prompt = shipped("skyreels_v2_demo_loop", host, loop=False, total_frames=81, overlap_history=17, codec="ffv1")
+    prompt = shipped("Demo Loop", host, loop=False, total_frames=81, overlap_history=17, codec="ffv1")
     video = node_of(prompt, "SkyReelsV2LongVideo")
     inputs = prompt[video]["inputs"]
     prompt["parts"] = {"class_type": "GetVideoComponents", "inputs": {"video": [video, 0]}}

@@ -1,30 +1,27 @@
-"""Every example workflow in ComfyUI's real frontend, in headless Chromium: whole, and the prompt that is tested."""
+"""Every template in ComfyUI's real front ends, in both styles of nodes: it opens whole, runs, and its result plays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.comfy.front_end import FIT, OPEN, PROMPT, FrontEnd, known_part
 from tests.comfy.host import REPO, Host
 from tests.comfy.scene import Scene
 from tests.comfy.test_long_video import long_video, saved
-from tools.browser import NO_BROWSER, browser_path, open_page
-from tools.build_subgraphs import BLUEPRINTS, build
+from tests.comfy.workflows import shrink
 from tools.workflow_prompt import load_workflow, to_prompt
 
-pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
+pytestmark = pytest.mark.usefixtures("shipped_files")
 
 WORKFLOWS = sorted((REPO / "example_workflows").glob("*.json"))
-LOAD = """async (workflow) => {
-    await window.app.loadGraphData(workflow, true, true)
-    const prompt = (await window.app.graphToPrompt()).output
+every_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+WHOLE = """() => {
     const known = window.LiteGraph.registered_node_types
     const nodes = window.app.graph.nodes
     return {
-        prompt,
         missing: nodes.filter((node) => !known[node.type]).map((node) => node.type),
         red: nodes.filter((node) => node.has_errors).map((node) => node.type),
         overlaps: nodes.flatMap((a) => nodes.filter((b) => a.id < b.id
@@ -35,157 +32,56 @@ LOAD = """async (workflow) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def shipped_files(host: Host) -> Iterator[None]:
-    """Empty files under the names that the workflows ship with: a missing file is red, and rightly so."""
-    models = {
-        host.models / model["directory"] / model["name"]
-        for path in WORKFLOWS
-        for node in load_workflow(path)["nodes"]
-        for model in node["properties"].get("models", ())
-    }
-    files = [*models, host.base / "input" / "example.png", host.base / "input" / "your_video.mp4"]
-    for file in files:
-        file.touch()
-    yield
-    for file in files:
-        file.unlink()
-
-
-@pytest.fixture(scope="module")
-def page(host: Host, shipped_files: None) -> Iterator[Any]:
-    """The frontend of a running host, ready for a workflow."""
-    if browser_path() is None:
-        pytest.skip(f"{NO_BROWSER}, to test the workflows in the frontend")
-    with open_page(host.url) as page:
-        yield page
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_opens_whole_and_makes_the_prompt_that_the_other_tests_run(
+@every_workflow
+def test_a_template_opens_whole_and_makes_the_prompt_that_the_other_tests_run(
     host: Host, page: Any, path: Path, tmp_path: Path
 ) -> None:
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     workflow = load_workflow(path)
-    seen = page.evaluate(LOAD, workflow)
+    page.evaluate(OPEN, workflow)
     page.wait_for_timeout(500)
+    seen = page.evaluate(WHOLE)
     page.screenshot(path=tmp_path / f"{path.stem}.png")
-    assert seen["missing"] == [] and seen["red"] == [] and seen["overlaps"] == [] and problems == []
+    assert seen == {"missing": [], "red": [], "overlaps": []} and problems == []
     info = host.object_info()
-    theirs = {number: known_part(node, info[node["class_type"]]) for number, node in seen["prompt"].items()}
+    prompt = page.evaluate(PROMPT)
+    theirs = {number: known_part(node, info[node["class_type"]]) for number, node in prompt.items()}
     assert theirs == to_prompt(workflow, info)
 
 
-def known_part(node: dict[str, Any], description: dict[str, Any]) -> dict[str, Any]:
-    """Return a node of the frontend's prompt without the inputs that only its own widgets have (PreviewAny's text)."""
-    known = {name for kind in ("required", "optional") for name in description["input"].get(kind, {})}
-    inputs = {name: value for name, value in node["inputs"].items() if name in known}
-    return {"class_type": node["class_type"], "inputs": inputs}
-
-
-SET = """([kind, name, value]) => {
-    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
-    const widget = node.widgets.find((widget) => widget.name === name)
-    widget.value = value
-    widget.callback?.(value)
+# what the Run button does, with another prompt: the front end shows the results on the nodes of the open graph
+RUN = """async (prompt) => {
+    const { api } = window.app
+    const workflow = window.app.graph.serialize()
+    const ended = new Promise((resolve) => {
+        for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+            api.addEventListener(kind, (event) => resolve([kind, event.detail.exception_message ?? '']), { once: true })
+    })
+    await api.queuePrompt(0, { output: prompt, workflow })
+    return await ended
 }"""
-LINK = """([kind, name]) => {
-    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
-    const number = window.LiteGraph.createNode('PrimitiveInt')
-    window.app.graph.add(number)
-    number.connect(0, node, node.inputs.findIndex((input) => input.name === name))
-}"""
-SHOWN = """(part) => [...document.querySelectorAll('.skyreels-v2-live-plan')].some(
-    (shown) => shown.textContent.includes(part))"""
+SHOWN = """[...document.querySelectorAll('video')].filter((video) => video.getBoundingClientRect().width > 20)"""
+PLAY_SHOWN = f"""async () => {{
+    const video = {SHOWN}.at(-1)
+    video.muted = true
+    video.currentTime = 0
+    await video.play()
+    await new Promise((resolve) => setTimeout(resolve, 700))
+    return [video.videoWidth, video.videoHeight, video.error?.message ?? '', video.currentTime > 0 || video.ended]
+}}"""
 
 
-def test_the_long_video_node_shows_its_plan_and_what_will_be_refused(host: Host, page: Any, tmp_path: Path) -> None:
-    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
-    page.wait_for_function(SHOWN, arg="9 segments, 540 model calls, 737 video frames = 30.7 s", timeout=20_000)
-    page.evaluate(SET, ["SkyReelsV2LongVideo", "total_frames", 97])
-    page.wait_for_function(SHOWN, arg="1 segment, 60 model calls, 97 video frames", timeout=20_000)
-    page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
-    page.wait_for_function(SHOWN, arg="overlap_history is 97", timeout=20_000)
-    page.screenshot(path=tmp_path / "refused.png")
-    shown = page.evaluate("[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)")
-    assert shown == ["false"]
-    saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
-    assert "live_plan" not in saved
-    page.evaluate(LINK, ["SkyReelsV2LongVideo", "overlap_history"])
-    page.wait_for_function(SHOWN, arg="overlap_history: linked, so not known", timeout=20_000)
-    assert page.evaluate(
-        "[...document.querySelectorAll('.skyreels-v2-live-plan')].map((shown) => shown.dataset.ok)"
-    ) == ["true"]
-
-
-LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', language)"
-
-
-def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) -> None:
-    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_long_video.json"))
-    page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)
-    page.evaluate(LOCALE, "zh")
-    try:
-        page.wait_for_function(SHOWN, arg="9 段，540 次模型调用，737 个视频帧 = 30.7 秒", timeout=60_000)
-        page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
-        page.wait_for_function(SHOWN, arg="重叠帧数（overlap_history）是 97 个视频帧", timeout=60_000)
-    finally:
-        page.evaluate(LOCALE, "en")
-    page.wait_for_function(SHOWN, arg="9 segments", timeout=60_000)  # the front end opens the graph again as it was
-
-
-QUEUE = "() => { window.app.queuePrompt(0) }"
-DIALOG = """(part) => [...document.querySelectorAll('body *')].some(
-    (shown) => shown.children.length === 0 && shown.textContent.includes(part) && shown.checkVisibility()
-    && !shown.closest('.skyreels-v2-live-plan'))"""
-
-
-def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:
-    page.evaluate(LOAD, load_workflow(REPO / "example_workflows" / "skyreels_v2_demo_long_video.json"))
-    page.evaluate(LOCALE, "zh")
-    page.wait_for_timeout(2000)  # the front end opens the graph again
-    page.evaluate(SET, ["SkyReelsV2LongVideo", "overlap_history", 97])
-    printed = host.log_size
-    try:
-        page.evaluate(QUEUE)
-        page.wait_for_function(DIALOG, arg="没有余地生成新的帧：请", timeout=120_000)
-    finally:
-        page.screenshot(path=tmp_path / "refused_in_chinese.png")
-        page.evaluate(LOCALE, "en")
-        page.keyboard.press("Escape")
-    assert "which leaves no room for new frames" in host.log_from(printed) and "没有余地" not in host.log_from(printed)
-
-
-EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
-CONVERT = "async () => (await window.app.graphToPrompt()).output"
-TYPES = "() => window.app.graph.nodes.map((node) => [node.title, node.isSubgraphNode?.() ?? false])"
-
-
-@pytest.mark.parametrize("name", BLUEPRINTS)
-def test_a_blueprint_is_found_dropped_and_makes_the_prompt_of_its_workflow(host: Host, page: Any, name: str) -> None:
-    page.evaluate(LOAD, EMPTY)
-    page.mouse.dblclick(900, 500)  # the search box
-    page.keyboard.type(name, delay=20)
-    page.wait_for_timeout(1500)
-    page.keyboard.press("Enter")
-    page.wait_for_function("window.app.graph.nodes.length === 1", timeout=60_000)
-    page.mouse.click(600, 300)  # puts down what hangs on the mouse
-    assert page.evaluate(TYPES) == [[name, True]]
-    info = host.object_info()
-    theirs = {
-        number.rpartition(":")[2]: known_part(node, info[node["class_type"]])
-        for number, node in page.evaluate(CONVERT).items()
-    }
-    for node in theirs.values():  # inside, links name nodes by their whole path
-        node["inputs"] = {
-            key: [value[0].rpartition(":")[2], value[1]] if isinstance(value, list) else value
-            for key, value in node["inputs"].items()
-        }
-    workflow = BLUEPRINTS[name].graph.to_json(name)
-    kept = {node["id"] for node in build(name, BLUEPRINTS[name])["definitions"]["subgraphs"][0]["nodes"]}
-    ours = to_prompt(workflow, info)
-    assert theirs == {number: node for number, node in ours.items() if int(number) in kept}
+@every_workflow
+def test_a_template_runs_and_its_result_plays_in_its_node(host: Host, page: Any, path: Path, tmp_path: Path) -> None:
+    page.evaluate(OPEN, load_workflow(path))
+    page.evaluate(FIT)
+    prompt = shrink(page.evaluate(PROMPT), frames=17)  # the same in each front end: the host's cache knows the result
+    assert page.evaluate(RUN, prompt) == ["execution_success", ""]
+    page.wait_for_function(f"{SHOWN}.length > 0", timeout=30_000)
+    played = page.evaluate(PLAY_SHOWN)
+    page.screenshot(path=tmp_path / f"{path.stem}.png")
+    assert played == [64, 64, "", True]
 
 
 PLAY = """(address) => new Promise((resolve, reject) => {
@@ -198,8 +94,10 @@ PLAY = """(address) => new Promise((resolve, reject) => {
     }
     video.src = address
 })"""
+one_front_end = pytest.mark.parametrize("front_end", [FrontEnd(False, False)], ids=str, indirect=True)
 
 
+@one_front_end
 def test_a_long_video_plays_in_the_browser(host: Host, page: Any) -> None:
     scene = Scene()
     path = saved(host, scene, long_video(scene, job_name="played"))
@@ -214,6 +112,7 @@ DROP = """async (address) => {
 }"""
 
 
+@one_front_end
 def test_the_first_picture_of_a_sequence_opens_its_graph(host: Host, page: Any) -> None:
     scene = Scene()
     saved(host, scene, long_video(scene, job_name="dropped", codec="png"))

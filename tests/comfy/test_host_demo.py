@@ -81,8 +81,8 @@ def test_the_flags_reach_a_widget_of_every_template(name: str) -> None:
 
 
 def test_the_templates_are_those_that_need_no_download() -> None:
-    assert workflow_file("skyreels_v2_demo_loop.json") == workflow_file("loop")
-    assert len(demo_names()) == len(list((REPO / "example_workflows").glob("*_demo_*.json")))
+    assert workflow_file("07 Demo Loop.json") == workflow_file("loop")
+    assert len(demo_names()) == len(list((REPO / "example_workflows").glob("* Demo *.json")))
 
 
 def test_a_folder_that_is_no_comfyui_is_refused_and_another_is_prepared(

@@ -15,6 +15,7 @@ from tests.comfy.host import REPO, HostInstall, PlainHost
 from tests.comfy.scene import video_of
 from tests.comfy.videos import probe
 from tools.host_demo import start
+from tools.templates import template
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 
 DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requirements-dev.txt"}
@@ -77,8 +78,8 @@ def test_the_unpacked_package_runs_a_demo_template_in_a_clean_host(install: Host
     host = PlainHost(install, put_pack=unpack)
     try:
         info = start(host)
-        template = load_workflow(REPO / "example_workflows" / "skyreels_v2_demo_text_to_video.json")
-        finished = host.run(changed(to_prompt(template, info), steps=2, frames=9), timeout=600)
+        workflow = load_workflow(template("Demo Text to Video"))
+        finished = host.run(changed(to_prompt(workflow, info), steps=2, frames=9), timeout=600)
         facts = probe(video_of(finished))
     finally:
         host.stop()

@@ -17,7 +17,7 @@ FRAMES = 17
 
 every_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 with_files = pytest.mark.parametrize(
-    "path", [path for path in WORKFLOWS if "_demo_" not in path.stem], ids=lambda path: path.stem
+    "path", [path for path in WORKFLOWS if " Demo " not in path.stem], ids=lambda path: path.stem
 )
 
 

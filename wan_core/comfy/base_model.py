@@ -44,7 +44,7 @@ class SkyReelsV2(comfy.model_base.WAN21):
         of_core = super().memory_required(input_shape, cond_shapes)
         if len(input_shape) != 5 or not builds_no_scores():
             return of_core
-        dtype = self.manual_cast_dtype or self.get_dtype()
+        dtype = self.get_dtype_inference()
         batch, _, *latent = input_shape
         value_bytes = comfy.model_management.dtype_size(dtype)
         return min(of_core, forward_bytes(self.diffusion_model.config, batch, tuple(latent), value_bytes))

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_management
 import comfy.patcher_extension
 import torch
 
@@ -22,6 +21,7 @@ from ..kv_cache import CausalRun, frames_at_work
 from ..sampler import Row
 from .cfg_range import predict_in_range
 from .frame_noise import FrameNoise
+from .host_flags import spare_memory
 from .multigpu import patchers_of
 from .run_plan import RunPlan
 from .step_cache import reuse_steps
@@ -190,7 +190,7 @@ def cache_need(patcher: Any, conds: dict[str, Any], shape: Sequence[int], frames
     """
     batch, _, _, height, width = shape
     model, devices = patcher.model, len(patchers_of(patcher))
-    dtype = model.manual_cast_dtype or model.get_dtype()
+    dtype = model.get_dtype_inference()
     cached = model.diffusion_model.config, batch, (frames, height, width), dtype.itemsize
     conditions = sum(len(conditions or ()) for conditions in conds.values())
     return CacheNeed(kept_bytes(*cached) * -(-conditions // devices), seen_bytes(*cached), devices)
@@ -220,12 +220,12 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
         latents: what is sampled [B, C, F, H, W].
         at_work: the most latent frames of a call with the cache.
     """
-    device, host = latents.device, comfy.model_management
+    device = latents.device
     beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
-    if all(host.get_free_memory(each.load_device) > need.kept + beside for each in patchers_of(guider.model_patcher)):
+    if all(spare_memory(each.load_device) > need.kept + beside for each in patchers_of(guider.model_patcher)):
         return device
     cpu, kept = torch.device("cpu"), need.kept * need.devices
-    if device != cpu and host.get_free_memory(cpu) > 2 * kept:
+    if device != cpu and spare_memory(cpu) > 2 * kept:
         logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", kept / 1e9)
         return cpu
     return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import comfy.ldm.wan.vae
 import comfy.model_base
+import comfy.taesd.taehv
 import torch
 
 from ..errors import InputError
-from ..segments import SPATIAL, video_frames
+from ..segments import SPATIAL, TEMPORAL, video_frames
 from ..words import Words, words
 from .base_model import SkyReelsV2
 
@@ -76,6 +78,55 @@ def check_rolling_model(model: Any) -> None:
         channels=LATENT_CHANNELS,
     )
     refuse_image_to_video(model, reason)
+
+
+def check_vae(vae: Any, streamed: bool = False) -> None:
+    """Refuse a VAE for other latents than Wan 2.1's; it looks at no latent, so that it can be asked before any work.
+
+    Args:
+        vae: a VAE.
+        streamed: it has to decode a long video piece by piece, which only the Wan VAE itself can.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    model = getattr(vae, "first_stage_model", None)
+    wanted = words(
+        "SkyReels-V2 needs the Wan 2.1 VAE ({channels} latent channels): load wan_2.1_vae with Load VAE",
+        channels=LATENT_CHANNELS,
+    )
+    if model is None:
+        raise InputError("The VAE is empty, as from a checkpoint without one, but {wanted}.", wanted=wanted)
+    is_wan = isinstance(model, comfy.ldm.wan.vae.WanVAE)
+    known = (comfy.ldm.wan.vae.WanVAE, comfy.taesd.taehv.TAEHV)  # what other packs bring may fit as well
+    of_other_models = type(model).__module__.startswith("comfy.") and not isinstance(model, known)
+    if of_other_models or not decodes_wan_latents(vae) or (streamed and not is_wan):
+        raise InputError("The VAE is {vae}, but {wanted}.", vae=vae_in_words(vae), wanted=wanted)
+    colours = {getattr(vae, name, 3) for name in ("output_channels", "conv_out_channels")}
+    if streamed and colours != {3}:
+        raise InputError(
+            "The VAE makes pictures of {colours} channels, but a long video has 3, and {wanted}.",
+            colours=max(colours),
+            wanted=wanted,
+        )
+
+
+def decodes_wan_latents(vae: Any) -> bool:
+    """Whether a VAE says of itself that its latents have the channels and the strides of Wan 2.1."""
+    if getattr(vae, "latent_channels", None) != LATENT_CHANNELS or getattr(vae, "latent_dim", None) != 3:
+        return False
+    return (vae.temporal_compression_decode(), vae.spacial_compression_decode()) == (TEMPORAL, SPATIAL)
+
+
+def vae_in_words(vae: Any) -> Words:
+    """Name a VAE's class and the latents that it takes."""
+    channels = getattr(vae, "latent_channels", None)
+    return words(
+        "{name}{taken}{pictures}",
+        name=type(vae.first_stage_model).__name__,
+        taken="" if channels is None else words(" for {channels} latent channels", channels=channels),
+        pictures=words(" and single pictures") if getattr(vae, "latent_dim", None) == 2 else "",
+    )
 
 
 def check_latent(latent: dict[str, Any]) -> torch.Tensor:

@@ -6,7 +6,6 @@ that comfy.sd.CLIP calls. Every node that takes a CLIP then takes this one.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,7 @@ def demo_clip(encoder: nn.Module, tokenize: Tokenize) -> Any:
     cpu = torch.device("cpu")
     target = ClipTarget(lambda **_: ByteTokenizer(tokenize), lambda **_: ByteTextModel(encoder))
     places = {"load_device": cpu, "offload_device": cpu, "initial_device": cpu, "dtype": torch.float32}
-    plain = {"disable_dynamic": True} if "disable_dynamic" in inspect.signature(comfy.sd.CLIP).parameters else {}
-    return comfy.sd.CLIP(target, model_options=places, **plain)
+    return comfy.sd.CLIP(target, model_options=places, disable_dynamic=True)
 
 
 def load_vae(path: Path) -> Any:

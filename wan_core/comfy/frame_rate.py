@@ -16,8 +16,8 @@ BIAS = "diffusion_model.time_projection.1.bias"
 
 
 def model_file(patcher: Any) -> str | None:
-    """Return the file a MODEL was loaded from, or None: older ComfyUI and GGUF loaders do not note it."""
-    _, arguments = getattr(patcher, "cached_patcher_init", None) or (None, ())
+    """Return the file a MODEL was loaded from, or None: GGUF loaders do not note it."""
+    arguments = (patcher.cached_patcher_init or (None, ()))[1]
     first = arguments[0] if arguments else None
     return os.fspath(first) if isinstance(first, str | os.PathLike) else None
 
@@ -52,7 +52,7 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
     path = path or model_file(patcher)
     if path is None:
         raise InputError(
-            "The model does not say which file it is from (GGUF loaders do not): choose the file in place of auto."
+            "The model doesn't say which file it is from (GGUF loaders don't): choose the file in place of auto."
         )
     shift = frame_rate_shift(path, fps)
     bias = patcher.model.diffusion_model.time_projection[1].bias

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
@@ -14,6 +13,7 @@ from ..sampling import flow_sigmas
 from ..words import words
 from .checks import check_latent, check_model, refuse_image_to_video
 from .conditioning import check_conditioning
+from .host_flags import handed_on
 from .memory_estimate import with_estimate
 from .run_plan import ForcingOptions
 from .sampler import DiffusionForcingSampler
@@ -49,7 +49,7 @@ def generate(
     Raises:
         InputError: inputs that do not go together, before any work starts.
     """
-    samples = check_latent(latent)
+    samples = check_latent(latent).float()  # with --fp16-intermediates they come in half precision
     check_model(model.model, options.causal_attention)
     frames, rows, columns = samples.shape[2:]
     size = (frames, rows, columns)
@@ -82,5 +82,5 @@ def generate(
         seed=seed,
     )
     out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}
-    out["samples"] = made.to(comfy.model_management.intermediate_device())
+    out["samples"] = handed_on(made)
     return out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
 import torch
 
 from ..errors import InputError
 from ..segments import SPATIAL, latent_frames, whole_frames
 from .checks import LATENT_CHANNELS
+from .host_flags import handed_on
 
 SIZES = {
     "540P landscape (960x544)": (960, 544),
@@ -52,7 +52,7 @@ def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[
             high=low + 4,
         )
     shape = (batch_size, LATENT_CHANNELS, latent_frames(frames), height // SPATIAL, width // SPATIAL)
-    return {"samples": torch.zeros(shape, device=comfy.model_management.intermediate_device())}
+    return {"samples": handed_on(torch.zeros(shape))}
 
 
 def parse_key_frames(text: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +74,7 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
     patcher = patcher_class(disable_dynamic)(model, load_device=load_device, offload_device=offload_device)
     if not comfy.model_management.is_device_cpu(offload_device):
         model.to(offload_device)
-    if "assign" in inspect.signature(model.load_model_weights).parameters:  # absent in 0.8
-        model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
-    else:
-        model.load_model_weights(state_dict, "")
+    model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
     estimate_memory(patcher)
     check_every_run(patcher)
     patcher.set_attachments(CHECKPOINT, info)  # clones, and so LoRAs and every other patch, hand it on
@@ -93,6 +89,5 @@ def forget_tables(patcher: Any) -> None:
 
 
 def patcher_class(disable_dynamic: bool) -> Any:
-    """Return the host's ModelPatcher class, read at call time: on some machines it rebinds it; 0.8 has only one."""
-    plain = comfy.model_patcher.ModelPatcher
-    return plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
+    """Return the host's ModelPatcher class, read at call time: on some machines it rebinds it."""
+    return comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher

@@ -11,7 +11,8 @@ import torch
 
 from ..codecs import find_codec
 from ..errors import InputError
-from ..rollout import known_clip
+from ..rollout import check_amounts, known_clip
+from ..sampling import flow_sigmas
 from ..schedule_picture import schedule_picture
 from ..script import parse_script
 from ..segments import (
@@ -25,6 +26,8 @@ from ..segments import (
     plan_segments,
     whole_frames,
 )
+from ..solvers import check_solver
+from ..video import check_rate
 from ..words import Joined, Words, counted, lines, words
 from .checks import LATENT_CHANNELS, check_long_model
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches
@@ -106,10 +109,14 @@ class LongVideoSettings:
             The plan where no image is given.
 
         Raises:
-            ScheduleError: frames, blocks and steps that do not go together.
-            InputError: a codec or quality that cannot be written.
+            ScheduleError: frames, blocks, steps, shift and solver that do not go together.
+            InputError: a codec, a quality or a frame rate that cannot be written, or an amount out of its range.
         """
         plan = self.plan()
+        flow_sigmas(self.steps, self.shift)
+        check_solver(self.forcing.solver)
+        check_amounts(self.forcing.addnoise_condition, self.drift_control)
+        check_rate(self.forcing.fps)
         find_codec(self.codec, self.crf)
         return plan
 
@@ -272,6 +279,11 @@ def encode_clips(
     return known
 
 
+def time_words(text: str) -> list[str]:
+    """Return what stands between the commas and spaces of key times."""
+    return [word for word in re.split(r"[,;，；\s]+", text.strip()) if word]
+
+
 def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, ...]:
     """Return the video frame of every key image.
 
@@ -283,7 +295,7 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
     Raises:
         InputError: what is no time, or not one time for each image.
     """
-    times = [time for time in re.split(r"[,;，；\s]+", text.strip()) if time]
+    times = time_words(text)
     count = 0 if images is None else len(images)
     if len(times) != count:
         raise InputError(

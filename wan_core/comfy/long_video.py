@@ -21,9 +21,10 @@ from ..rollout import Finished, Rollout, Task, continue_job, seeded
 from ..sampling import flow_sigmas
 from ..segments import SPATIAL, Plan
 from ..video import SEQUENCE_SUFFIX, write_sequence, write_video
-from ..video_files import join_videos
+from ..video_files import join_videos, texts_of
 from ..words import Joined, Words, joined, lines, words
 from .checks import LATENT_CHANNELS
+from .host_flags import writes_no_texts
 from .job_progress import JobProgress
 from .long_settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
 from .memory_ladder import OutOfMemory
@@ -101,7 +102,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
             LongVideoRun(inputs, settings, plan, journal, decoder, known, progress, job.metadata).make()
-        if before is not None or not journal.has(path):
+        unwanted = writes_no_texts() and before is None and journal.has(path) and bool(texts_of(path))
+        if before is not None or unwanted or not journal.has(path):
             with journal.writing():
                 sound = inputs.source.sound if inputs.source else None
                 join_videos(path, journal.parts(settings.suffix), job.metadata, sound)
@@ -263,4 +265,4 @@ class LongVideoRun:
     def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:
         """Return the last video frames of a window, decoded and encoded as a clip of their own: the authors' way."""
         pixels = self.inputs.vae.decode(window)
-        return self.inputs.vae.encode(pixels.flatten(0, 1)[-frames:]).cpu()
+        return self.inputs.vae.encode(pixels.flatten(0, 1)[-frames:]).float().cpu()

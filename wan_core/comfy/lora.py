@@ -10,6 +10,8 @@ import comfy.lora
 import comfy.utils
 
 from ..errors import InputError
+from ..foreign import LORA_FOR_WAN, foreign_kind
+from ..key_names import detect_naming
 from ..lora_names import HOST_PREFIX, LoraNames, convert_names
 from ..words import Joined, lines, words
 
@@ -96,6 +98,15 @@ def refusal(name: str, names: LoraNames) -> InputError:
             "the model that it was made for.",
             name=name,
             misfit=names.misfit,
+        )
+    naming = detect_naming(names.unknown)
+    kind = words("a whole diffusion model") if naming else (foreign_kind(names.unknown) or (None,))[0]
+    if kind is not None and kind != LORA_FOR_WAN:
+        return InputError(
+            "{name} looks like {kind}, where a LoRA for SkyReels-V2 or Wan 2.1 is wanted: choose another file, and put "
+            "this one into the folder of its kind.",
+            name=name,
+            kind=kind,
         )
     return InputError(
         "{name} has {count} keys, but none of them names a part of this model ({listed}): use a LoRA for SkyReels-V2 "

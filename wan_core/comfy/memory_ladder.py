@@ -40,8 +40,7 @@ def is_out_of_memory(error: Exception) -> bool:
     kind = comfy.model_management.OOM_EXCEPTION
     if kind is Exception:  # a torch without an error of its own for it
         return False
-    host_says = getattr(comfy.model_management, "is_oom", None)  # absent in 0.8
-    return isinstance(error, kind) or (host_says is not None and host_says(error))
+    return comfy.model_management.is_oom(error)
 
 
 class MemoryLadder:

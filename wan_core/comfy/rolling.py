@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.model_management
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import comfy.samplers
@@ -39,6 +38,7 @@ from .causal_cache import by_condition, cache_need, free_place, kept_on
 from .checks import check_latent, check_rolling_model
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
 from .frame_noise import WRAPPER_KEY, add_frame_noise, set_frame_sigmas
+from .host_flags import handed_on
 from .memory_estimate import Preparation, need_with_cache
 from .memory_ladder import MemoryLadder
 from .run_plan import check_sigmas, known_frames
@@ -296,7 +296,7 @@ def roll(
     Raises:
         InputError, ScheduleError: settings that cannot work, before any work starts.
     """
-    samples = check_latent(latent)
+    samples = check_latent(latent).float()  # with --fp16-intermediates they come in half precision
     check_rolling_model(model.model)
     if model.model_options.get("context_handler") is not None:
         raise InputError("The model has Context Windows, but rolling has a window of its own: remove that node.")
@@ -334,5 +334,5 @@ def roll(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    out["samples"] = made.to(comfy.model_management.intermediate_device())
+    out["samples"] = handed_on(made)
     return out

@@ -101,8 +101,8 @@ def read_source(video: Any, overlap: int) -> SourceVideo:
 
 
 def is_trimmed(video: Any, count: int, rate: Fraction) -> bool:
-    """Say whether a VIDEO is less than the file it lies in; newer hosts can trim without writing a file."""
-    return hasattr(video, "as_trimmed") and abs(float(video.get_duration()) * rate - count) > max(2, count / 50)
+    """Say whether a VIDEO is less than the file it lies in: the host can trim without writing a file."""
+    return abs(float(video.get_duration()) * rate - count) > max(2, count / 50)
 
 
 def from_components(video: Any, overlap: int) -> SourceVideo:

@@ -10,7 +10,8 @@ import torch
 
 from ..errors import InputError
 from ..segments import SPATIAL, latent_frames, latent_of_frame, video_frames, whole_frames
-from .checks import check_latent
+from .checks import check_latent, check_vae
+from .host_flags import spare_memory
 
 TILE = 256 // SPATIAL
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
@@ -68,7 +69,7 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
             height=samples.shape[-2],
             width=samples.shape[-1],
         )
-    return latents
+    return latents.float()  # with --fp16-intermediates they come in half precision
 
 
 def pin_frames(
@@ -95,6 +96,7 @@ def pin_frames(
     Raises:
         InputError: counts that do not match, a frame outside the clip or named twice, more start frames than the clip.
     """
+    check_vae(vae)
     samples = check_latent(latent).clone()
     frames = samples.shape[2]
     mask = latent.get("noise_mask")
@@ -174,7 +176,11 @@ def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
 
     Returns:
         [B * frames, H, W, 3] in 0..1.
+
+    Raises:
+        InputError: a VAE or a latent of another kind.
     """
+    check_vae(vae)
     samples = check_latent(latent)
     if tiling == "always" or (tiling == "auto" and not fits_memory(vae, samples)):
         overlap = TILE // 4
@@ -188,4 +194,4 @@ def fits_memory(vae: Any, samples: torch.Tensor) -> bool:
     """Whether decoding the whole frame at once fits, by ComfyUI's own estimate, once other models have made room."""
     needed = vae.memory_used_decode(samples.shape, vae.vae_dtype)
     comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
-    return needed <= comfy.model_management.get_free_memory(vae.device)
+    return needed <= spare_memory(vae.device)

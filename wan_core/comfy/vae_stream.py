@@ -20,9 +20,9 @@ import comfy.ldm.wan.vae
 import comfy.model_management
 import torch
 
-from ..errors import InputError
 from ..segments import SPATIAL
 from ..words import words
+from .checks import check_vae
 from .memory_ladder import OutOfMemory, is_out_of_memory
 from .node_text import tell
 from .vae_tiles import Tile, cut
@@ -30,6 +30,7 @@ from .vae_tiles import Tile, cut
 # Latent frames after which nothing of a frame is left in the memory: 2 for each causal convolution, at the rate it runs
 # at: 11 convolutions at the latent rate, 7 at twice and 14 at four times of it, and those of the two upsamplings.
 MEMORY_FRAMES = 40
+FRAMES_AT_ONCE = 2  # after the first: core's decoder is wrong with single ones
 TILES = (64, 32, 16)  # latent rows and columns of a tile: 512, 256 and 128 pixels
 OVERLAP_SHARE = 4  # a quarter of a tile lies over the next one
 CPU = torch.device("cpu")
@@ -46,17 +47,10 @@ class StreamingDecoder:
     """
 
     def __init__(self, vae: Any):
-        model = vae.first_stage_model
-        if not isinstance(model, comfy.ldm.wan.vae.WanVAE):
-            raise InputError(
-                "The VAE is {name}, but a long video is decoded with a Wan 2.1 VAE: load wan_2.1_vae with VAELoader.",
-                name=type(model).__name__,
-            )
+        check_vae(vae, streamed=True)
         self.vae = vae
-        self.model = model
-        count_layers = getattr(comfy.ldm.wan.vae, "count_cache_layers", None)
-        self.frames_at_once = 1 if count_layers is None else 2
-        self.layers = (count_layers or comfy.ldm.wan.vae.count_conv3d)(model.decoder)  # the latter: its name in 0.8
+        self.model = vae.first_stage_model
+        self.layers = comfy.ldm.wan.vae.count_cache_layers(self.model.decoder)
         self.memories: list[list[Any]] = [[None] * self.layers]  # of each tile
         self.tile: int | None = None  # latent rows and columns of a tile at most; None while whole frames fit
         self.waiting: torch.Tensor | None = None
@@ -96,9 +90,9 @@ class StreamingDecoder:
         first = 1 if begins else 0
         chunks = [samples[:, :, :1]] if first and samples.shape[2] else []
         at, frames = first, samples.shape[2]
-        while at < frames and (final or at + self.frames_at_once <= frames):
-            chunks.append(samples[:, :, at : at + self.frames_at_once])
-            at += self.frames_at_once
+        while at < frames and (final or at + FRAMES_AT_ONCE <= frames):
+            chunks.append(samples[:, :, at : at + FRAMES_AT_ONCE])
+            at += FRAMES_AT_ONCE
         return chunks, samples[:, :, at:] if at < frames else None
 
     def fitting(self, chunks: list[torch.Tensor]) -> torch.Tensor:
@@ -175,8 +169,7 @@ class StreamingDecoder:
         """Decode one chunk [1, 16, 1 or 2, h, w] to frames [n, H, W, 3]; the memory is changed in place."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         z = self.model.conv2(chunk.to(device=self.vae.device, dtype=self.vae.vae_dtype))
-        out = self.model.decoder(z, feat_cache=memory, feat_idx=[0])
-        video = out if isinstance(out, torch.Tensor) else torch.cat(out, dim=2)  # a list of pieces in newer hosts
+        video = torch.cat(self.model.decoder(z, feat_cache=memory, feat_idx=[0]), dim=2)
         video = self.vae.process_output(video.float().cpu())
         return video[0].movedim(0, -1)
 

@@ -15,6 +15,7 @@ function question(node) {
     const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
     delete values[NAME]
     values.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
+    values.connected = (node.inputs ?? []).filter((input) => input.link != null).map((input) => input.name)
     values.language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"
     return JSON.stringify(values)
 }

@@ -220,7 +220,7 @@ def test_in_step_what_stands_beside_the_clip_is_read_as_core_reads_it(
 ) -> None:
     positive, negative = given_by(name, vae)
     core = load(files, ours=False)
-    expected, _ = (sample(core, euler(), *each) for each in ((positive, negative), (conditioning(1), conditioning(2))))
+    expected = sample(core, euler(), positive, negative)
     model = load(files, ours=loader == "ours")
     assert relative_error(expected, sample(core, euler(), conditioning(1), conditioning(2))) > 5e-3
     assert relative_error(sample(model, euler(), positive, negative), expected) < 1e-3

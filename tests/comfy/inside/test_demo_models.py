@@ -62,7 +62,7 @@ def test_the_model_is_the_packs_own_and_predicts_what_wan_core_predicts(
     t = torch.tensor([[0.0, 300.0, 700.0, 999.0]])
     with torch.inference_mode():
         wanted = alone(x, t, context, fps=16)
-        dtype = loaded[0].model.get_dtype_inference() if hasattr(loaded[0].model, "get_dtype_inference") else x.dtype
+        dtype = loaded[0].model.get_dtype_inference()
         made = inside(x.to(dtype), t, context.to(dtype), fps=16).float()
     torch.testing.assert_close(made, wanted, rtol=2e-2, atol=2e-2)
 

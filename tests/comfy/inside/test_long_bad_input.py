@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import folder_paths
@@ -171,12 +171,24 @@ def test_the_front_end_is_told_the_plan_or_why_there_is_none(
     assert words in answer["text"] if words else not answer["text"]
 
 
+def for_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Put diffusion-forcing settings where LongVideoSettings has them."""
+    forcing = {name: value for name, value in values.items() if name in ("fps", "solver", "addnoise_condition")}
+    others = {name: value for name, value in values.items() if name not in forcing}
+    return others | ({"forcing": forcing} if forcing else {})
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
         ({"overlap_history": 97}, "overlap_history is 97"),
         ({"crf": 60}, "crf is 60"),
         ({"crf": 60, "overlap_history": 97}, "overlap_history is 97"),
+        ({"shift": 0.0}, "shift is 0.0"),
+        ({"drift_control": 2.0}, "drift_control is 2.0"),
+        ({"addnoise_condition": 2000}, "addnoise_condition is 2000"),
+        ({"solver": "magic"}, 'The solver is "magic"'),
+        ({"fps": 0}, "fps is 0"),
     ],
 )
 def test_the_live_plan_refuses_in_the_very_sentence_of_the_node_and_of_the_run(
@@ -189,10 +201,61 @@ def test_the_live_plan_refuses_in_the_very_sentence_of_the_node_and_of_the_run(
         node.execute(model=model, vae=vae, negative=None, size={"size": "540P landscape (960x544)"}, **values)
     said = {str(refused.value)}
     with pytest.raises(ValueError, match=words) as refused:
-        make(bridge, inputs(bridge, model, vae), settings(bridge, base_num_frames=97, **wrong))
+        make(bridge, inputs(bridge, model, vae), settings(bridge, base_num_frames=97, **for_settings(wrong)))
     said.add(str(refused.value))
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer(values)
     assert not answer["ok"] and {answer["text"]} == said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "connected"),
+    [
+        *(({"job_name": name}, []) for name in ("a/b", "", "..", "a\\b", "con", "what?", " ", "a:b")),
+        ({"size": "custom", "width": 100}, []),
+        ({"key_times": "soon"}, ["key_images"]),
+        ({"key_times": "2s 3s"}, []),
+        ({"key_times": "99s"}, ["key_images"]),
+        ({"key_times": "21 22"}, ["key_images"]),
+        ({"key_times": "0"}, ["key_images", "start_image"]),
+        ({"key_times": "256"}, ["key_images", "end_image"]),
+        ({"loop": True}, ["end_image"]),
+        ({"total_frames": 4}, ["start_image", "end_image"]),
+        ({"total_frames": 1}, ["start_image"]),
+    ],
+    ids=str,
+)
+def test_the_live_plan_refuses_what_the_run_refuses_for_names_times_and_connected_images(
+    pack_nodes: dict[str, Any],
+    model: Any,
+    vae: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, Any],
+    connected: list[str],
+) -> None:
+    node = pack_nodes["SkyReelsV2LongVideo"]
+    monkeypatch.setattr(node, "hidden", SimpleNamespace(prompt=None, extra_pnginfo=None), raising=False)
+    values = {entry.id: getattr(entry, "default", None) for entry in node.GET_SCHEMA().inputs}
+    values = {name: value for name, value in values.items() if value is not None} | wrong
+    words = [word for word in wrong.get("key_times", "").split() if word]
+    images = {name: torch.zeros(max(1, len(words)) if name == "key_images" else 1, 32, 32, 3) for name in connected}
+    prompt = [[torch.zeros(1, 4, 4096), {}]]
+    with pytest.raises(ValueError, match=r"\.$") as refused:
+        node.execute(model=model, vae=vae, positive=prompt, negative=prompt, **(values | images))
+    live = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    assert live(values | {"connected": connected}) == {"ok": False, "text": str(refused.value)}
+
+
+def test_the_live_plan_refuses_nothing_that_is_not_known_before_the_run(pack: ModuleType) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    values = {"total_frames": 257, "job_name": "fine", "key_times": "2s 4s", "loop": False}
+    assert answer(values)["ok"], "which inputs are connected is not told"
+    assert answer(values | {"connected": ["key_images", "start_image", "end_image", "vae"]})["ok"]
+    assert answer(values | {"job_name": "a/b", "linked": ["job_name"]})["ok"]
+    assert answer(values | {"total_frames": float("inf")}) == {"ok": True, "text": ""}
+    extension = {"new_frames": 80, "overlap_history": 17, "job_name": "fine"}
+    assert answer(extension | {"connected": ["end_image", "video"]})["ok"]
+    for name in ("start_image", "key_images"):
+        assert f"Extend Video has no {name}" in answer(extension | {"connected": [name]})["text"]
 
 
 def test_the_front_end_is_not_told_what_hangs_on_a_link(pack: ModuleType) -> None:
@@ -219,6 +282,22 @@ SAID = [  # one for every sentence that the live plan can say
     {"total_frames": 162, "loop": True},
     {"codec": "cinepak"},
     {"crf": 60},
+    {"job_name": "a/b"},
+    {"width": 100, "height": 64},
+    {"shift": 0.0},
+    {"solver": "euler_a"},
+    {"addnoise_condition": 2000},
+    {"drift_control": 2.0},
+    {"fps": 0},
+    {"key_times": "1 2", "connected": []},
+    {"key_times": "x1"},
+    {"key_times": "999"},
+    {"key_times": "21 22"},
+    {"key_times": "256", "connected": ["key_images", "end_image"]},
+    {"total_frames": 1, "connected": ["start_image"]},
+    {"loop": True, "connected": ["end_image"]},
+    {"new_frames": 80, "overlap_history": 17, "connected": ["start_image"]},
+    {"new_frames": 80, "overlap_history": 17, "connected": ["key_images"]},
 ]
 
 
@@ -233,8 +312,8 @@ def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
     lines = chinese["text"].splitlines()
     assert len(lines) == len(english["text"].splitlines())
     for line in lines:
-        codecs = "cinepak|h264|hevc|av1|prores|ffv1|png"
-        names = rf"\b(SkyReels-V2|token|fps|PyAV|MB|[a-z]+_[a-z_]+|steps|loop|codec|crf|4k|{codecs})\b"
+        kept = "SkyReels-V2|token|fps|PyAV|MB|[a-z]+_[a-z_]+|steps|loop|codec|crf|4k|cinepak|h264|hevc|av1|prores|ffv1"
+        names = rf"\b({kept}|png|shift|solver|euler|unipc|lcm|a/b|x1)\b"
         left = re.sub(names, "", line)
         assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
     numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]

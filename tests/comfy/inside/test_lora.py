@@ -150,10 +150,13 @@ def test_the_host_does_not_patch_modulation_and_the_report_says_so(
     [
         ({"blocks.0.self_attn.q.lora_A.weight": (4, 5120), "blocks.0.self_attn.q.lora_B.weight": (5120, 4)},
          ("another size", "256", "5120", "14B")),
-        ({"double_blocks.0.img_attn.qkv.lora_A.weight": (4, 64)}, ("1 keys", "double_blocks", "Wan 2.1")),
+        ({"double_blocks.0.img_attn.qkv.lora_A.weight": (4, 64)}, ("looks like a LoRA for Flux", "is wanted")),
+        ({"encoder.block.0.layer.0.SelfAttention.q.weight": (4, 4)}, ("looks like a T5 text encoder",)),
+        ({"text_embedding.0.weight": (4, 4), "head.modulation": (1, 2, 4)}, ("looks like a whole diffusion model",)),
+        ({"alpha": (1,), "beta": (1,)}, ("2 keys", "none of them", "Wan 2.1")),
         ({"blocks.0.self_attn.q.lora_A.weight": (4, 256)}, ("no complete pair", "again")),
     ],
-    ids=["for 14B", "for another model", "half a file"],
+    ids=["for 14B", "for another model", "a text encoder", "a checkpoint", "of no kind", "half a file"],
 )  # fmt: skip
 def test_a_file_of_which_nothing_fits_is_refused(
     pack: ModuleType, model: Any, tmp_path: Path, tensors: dict[str, tuple[int, ...]], words: tuple[str, ...]

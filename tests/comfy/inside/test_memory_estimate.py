@@ -106,7 +106,8 @@ def test_the_cache_lies_on_the_device_where_what_is_made_of_it_has_room_too(
     need = bridge.cache_need(model.model, {"positive": [None], "negative": [None]}, shape, FRAMES - BLOCK)
     token = (FRAMES - BLOCK) * TOKENS * 256 * 4
     assert (need.kept, need.seen) == (HELD_STREAMS * token, SEEN_STREAMS * token)
-    free = core_asks(model, BLOCK)[0] + need.kept + need.seen + (0 if short else 1)
+    kept_free = comfy.model_management.extra_reserved_memory()  # --reserve-vram
+    free = core_asks(model, BLOCK)[0] + need.kept + need.seen + kept_free + (0 if short else 1)
     room = {"meta": free, "cpu": 2 * need.kept + 1}
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: room[device.type])
     guider = SimpleNamespace(inner_model=model.model)

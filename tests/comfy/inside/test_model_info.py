@@ -73,11 +73,7 @@ def test_the_marker_of_the_file_is_known_behind_clones_loras_and_patches(
 
 def test_cores_model_is_known_by_the_file_that_it_came_from(models: Path, tmp_path: Path, info: Any) -> None:
     core = with_lora(comfy.sd.load_diffusion_model(str(marked_file(tmp_path, "T2V-14B-540P", fps=False))), models)
-    if getattr(core, "cached_patcher_init", None) is not None:
-        assert info(core)["info"].startswith("SkyReels-V2 T2V-14B-540P (named by its marker key)")
-    else:  # ComfyUI 0.8 does not note the file
-        with pytest.raises(ValueError, match="choose its name under variant"):
-            info(core)
+    assert info(core)["info"].startswith("SkyReels-V2 T2V-14B-540P (named by its marker key)")
     assert info(core, "T2V-14B-720P")["base_num_frames"] == 121
 
 
@@ -90,8 +86,7 @@ def test_core_and_our_loader_tell_what_became_of_the_frame_rate(pack: ModuleType
     assert "attached for 16 fps" in info(attached, variant)["info"]
     dropped = "dropped by the loader of this MODEL (add SkyReels-V2 Attach FPS Weights)"
     assert dropped in info(core, variant)["info"]
-    if getattr(core, "cached_patcher_init", None) is not None:
-        assert dropped in info(core)["info"]
+    assert dropped in info(core)["info"]
 
 
 @pytest.mark.parametrize(

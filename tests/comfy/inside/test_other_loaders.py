@@ -28,11 +28,6 @@ def part(pack: ModuleType, name: str) -> Any:
     return importlib.import_module(f"{pack.__name__}.wan_core.comfy.{name}")
 
 
-def remembers_its_file(patcher: Any) -> bool:
-    """ComfyUI 0.8 does not note where a MODEL is from."""
-    return getattr(patcher, "cached_patcher_init", None) is not None
-
-
 def sample(pack: ModuleType, patcher: Any, fps: int = 24, **options: Any) -> torch.Tensor:
     """Three steps of our sampler node's own function."""
     positive, negative = (
@@ -98,10 +93,6 @@ def test_attached_weights_make_cores_video_that_of_our_loader(
 
 def test_auto_takes_the_file_that_the_model_was_loaded_from(pack: ModuleType, file: Path) -> None:
     core, attach = core_model(file), part(pack, "frame_rate").attach_frame_rate
-    if not remembers_its_file(core):
-        with pytest.raises(ValueError, match="does not say which file it is from"):
-            attach(core, None, 16)
-        return
     wanted = sample(pack, part(pack, "loader").load_model(file), 16)
     assert relative_error(sample(pack, attach(core, None, 16)), wanted) < 1e-5
 
@@ -156,7 +147,7 @@ def test_a_gguf_loaders_model_gets_its_frame_rate_from_a_file(pack: ModuleType, 
     ours = part(pack, "loader").load_model(file.parent.parent / "meaning.safetensors")
     wanted = sample(pack, ours, 16, ar_step=ar_step)
     assert relative_error(sample(pack, attach(packed, file, 16), ar_step=ar_step), wanted) < 1e-5
-    with pytest.raises(ValueError, match="does not say which file it is from"):
+    with pytest.raises(ValueError, match=r"doesn.t say which file it is from"):
         attach(packed, None, 16)
 
 

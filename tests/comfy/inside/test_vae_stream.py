@@ -143,5 +143,5 @@ def test_another_kind_of_vae_is_refused(stream: ModuleType) -> None:
     class Other:
         first_stage_model = torch.nn.Identity()
 
-    with pytest.raises(ValueError, match=r"The VAE is Identity, but .* Wan 2.1 VAE: load wan_2.1_vae"):
+    with pytest.raises(ValueError, match=r"The VAE is Identity, but .* the Wan 2\.1 VAE .*: load wan_2\.1_vae"):
         stream.StreamingDecoder(Other())

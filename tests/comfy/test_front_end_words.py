@@ -1,0 +1,112 @@
+"""What the front ends tell of our nodes: the help page, the search, Chinese names, the text that a run returned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.comfy.front_end import CENTRE, EMPTY, OPEN, set_locale
+from tools.node_schemas import CHINESE, page_file, read
+
+LONG = "SkyReelsV2LongVideo"
+ADD = """([kind, x]) => {
+    const node = window.LiteGraph.createNode(kind)
+    node.pos = [x, 200]
+    window.app.graph.add(node)
+    return node.title
+}"""
+SELECT = "(kind) => window.app.canvas.selectItems(window.app.graph.nodes.filter((node) => node.comfyClass === kind))"
+
+
+def add(page: Any, kind: str) -> str:
+    """Put one node into an empty graph, show it and return its title."""
+    page.evaluate(OPEN, EMPTY)
+    title = page.evaluate(ADD, [kind, 200])
+    page.evaluate(CENTRE, kind)
+    page.wait_for_timeout(500)
+    return title
+
+
+def test_the_info_button_shows_our_help_page(page: Any) -> None:
+    heading = page_file(LONG, "en").read_text("utf-8").splitlines()[0].lstrip("# ")
+    add(page, LONG)
+    page.evaluate(SELECT, LONG)
+    page.wait_for_timeout(700)
+    page.get_by_test_id("info-button").first.click()
+    page.locator("h1, h2").filter(has_text=heading).first.wait_for(timeout=30_000)
+    assert page.get_by_text("base_num_frames").count() > 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "title"),
+    [
+        ("skyreels long", "SkyReels-V2 Long Video"),
+        ("SkyReels-V2 Sampler", "SkyReels-V2 Sampler"),
+        ("skyreels jobs", "SkyReels-V2 Jobs"),
+    ],
+)
+def test_the_search_finds_our_nodes(page: Any, typed: str, title: str) -> None:
+    page.evaluate(OPEN, EMPTY)
+    page.mouse.dblclick(1200, 700)
+    page.wait_for_timeout(700)
+    page.keyboard.type(typed, delay=20)
+    page.get_by_text(title, exact=True).first.wait_for(timeout=20_000)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+
+
+def test_the_nodes_have_chinese_names_where_the_front_end_is_chinese(page: Any) -> None:
+    words = read(CHINESE)[LONG]
+    set_locale(page, "zh")
+    try:
+        assert add(page, LONG) == words["display_name"]
+        labels = page.evaluate("window.app.graph.nodes[0].widgets.map((w) => [w.name, w.label])")
+        named = [label for name, label in labels if name in words["inputs"]]
+        assert named == [words["inputs"][name]["name"] for name, _ in labels if name in words["inputs"]]
+        assert len(named) > 5
+    finally:
+        set_locale(page, "en")
+
+
+TEXTS = """() => [...document.querySelectorAll('.skyreels-v2-node-text')].map((shown) => {
+    const box = shown.getBoundingClientRect()
+    const at = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2)
+    return [shown.textContent, shown.contains(at), box.height]
+})"""
+RUN = """async () => {
+    const ended = new Promise((resolve) => {
+        for (const kind of ['execution_success', 'execution_error'])
+            window.app.api.addEventListener(kind, () => resolve(kind), { once: true })
+    })
+    await window.app.queuePrompt(0)
+    return await ended
+}"""
+
+
+def test_jobs_alone_in_a_graph_shows_its_list_on_the_node(page: Any) -> None:
+    add(page, "SkyReelsV2Jobs")
+    for _ in range(2):  # the second run's text stands where the first one's did
+        assert page.evaluate(RUN) == "execution_success"
+        page.wait_for_timeout(1000)
+        ((text, atop, height),) = page.evaluate(TEXTS)
+        assert "jobs, " in text and atop and height == pytest.approx(150, abs=1)
+    assert "node_text" not in page.evaluate("JSON.stringify(window.app.graph.serialize())")
+
+
+def test_model_info_shows_what_the_model_is_on_the_node(page: Any) -> None:
+    page.evaluate(OPEN, EMPTY)
+    page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
+    page.evaluate(ADD, ["SkyReelsV2ModelInfo", 600])
+    page.evaluate(
+        """() => {
+            const [loader, info] = window.app.graph.nodes
+            loader.widgets.find((widget) => widget.name === 'model_name').value = 'tiny_df.safetensors'
+            loader.connect(0, info, 0)
+        }"""
+    )
+    page.evaluate(CENTRE, "SkyReelsV2ModelInfo")
+    assert page.evaluate(RUN) == "execution_success"
+    page.wait_for_timeout(1000)
+    ((text, atop, _),) = page.evaluate(TEXTS)
+    assert "DF" in text and atop

@@ -1,0 +1,126 @@
+"""Prompts and workflows of the released nodes, whose inputs have moved since: they run and open as they did.
+
+The files of tests/released are as the released version wrote them: three of its templates, and a graph as front ends
+save it, with a socket for every widget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfy.host import REPO, Host, PromptRefused
+from tests.comfy.scene import Scene, refusal, tensors
+from tests.comfy.test_long_video import LONG, text_of
+from tools.browser import NO_BROWSER, browser_path, open_page
+from tools.node_schemas import MOVED, read
+from tools.workflow_prompt import load_workflow
+
+TABLE = read(MOVED)
+WORKFLOWS = sorted(path for path in (REPO / "tests" / "released").glob("*.json") if path.stem != "contracts")
+PRESET = "540P landscape (960x544)"
+CUSTOM = {"size": "custom", "size.width": 96, "size.height": 64}
+RELEASED = {"size": "custom", "width": 96, "height": 64}
+
+
+def test_a_prompt_of_the_released_nodes_makes_what_it_made(host: Host) -> None:
+    scene, rest = Scene(), {"frames": 9, "batch_size": 2}
+    number = scene.add("SkyReelsV2ModelInfo", model=scene.model, variant="DF-14B-540P", mode="auto")
+    sizes: dict[str, dict[str, Any]] = {
+        "custom": RELEASED, "preset": {"size": PRESET, "width": 96, "height": 64},
+        "linked": {"size": "custom", "width": number[1], "height": number[2]},
+    }  # fmt: skip
+    for name, size in sizes.items():
+        scene.dump(name, scene.add("SkyReelsV2EmptyLatent", **size, **rest))
+    scene.dump("now", scene.add("SkyReelsV2EmptyLatent", **CUSTOM, **rest))
+    found = {name: tuple(latent.shape) for name, latent in tensors(host, scene).items()}
+    large = (2, 16, 3, 68, 120)
+    assert found == {"custom": (2, 16, 3, 8, 12), "now": (2, 16, 3, 8, 12), "preset": large, "linked": large}
+
+
+def test_a_plan_is_the_same_by_the_released_names_and_by_todays(host: Host) -> None:
+    names = ("total_frames", "base_num_frames", "overlap_history", "steps", "shift")
+    rest = {name: LONG[name] for name in names} | {"ar_step": 0, "causal_block_size": 1, "causal_attention": False}
+    texts = []
+    for size in (RELEASED, CUSTOM, {"size": PRESET, "width": 96, "height": 64}):
+        scene = Scene()
+        texts.append(text_of(host, scene, scene.add("SkyReelsV2Plan", **size, **rest, loop=False)[0]))
+    assert texts[0] == texts[1] and "144 tokens" in texts[0] and "144 tokens" not in texts[2]
+
+
+@pytest.mark.parametrize("size", [{"size": "4K"}, {}], ids=["unknown", "missing"])
+def test_a_size_that_is_none_is_refused(host: Host, size: dict[str, str]) -> None:
+    scene = Scene()
+    scene.dump("latent", scene.add("SkyReelsV2EmptyLatent", **size, frames=9, batch_size=1))
+    assert f"to one of {PRESET}, " in refusal(host, scene, "SkyReelsV2EmptyLatent").message
+
+
+def test_a_custom_size_needs_its_sides(host: Host) -> None:
+    scene = Scene()
+    scene.dump("latent", scene.add("SkyReelsV2EmptyLatent", size="custom", frames=9, batch_size=1))
+    with pytest.raises(PromptRefused, match=r"size\.width"):
+        host.run(scene.prompt)
+
+
+@pytest.fixture(scope="module")
+def page(host: Host) -> Iterator[Any]:
+    """The front end of a running host."""
+    pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
+    if browser_path() is None:
+        pytest.skip(f"{NO_BROWSER}, to open workflows in the frontend")
+    with open_page(host.url) as page:
+        yield page
+
+
+OPEN = """async (workflow) => {
+    await window.app.loadGraphData(workflow, true, true)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const graph = window.app.graph
+    return {
+        prompt: (await window.app.graphToPrompt()).output,
+        saved: JSON.parse(JSON.stringify(graph.serialize())),
+        links: [...graph.links.values()].map((link) =>
+            [link.id, graph.getNodeById(link.target_id).inputs[link.target_slot]?.name]),
+    }
+}"""
+VUE = "(on) => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+
+
+def inputs_as_they_were(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]:
+    """The inputs of a node of ours in a saved workflow, by the released names."""
+    values = dict(zip(TABLE[node["type"]]["widgets"], node["widgets_values"], strict=True))
+    linked = {
+        slot["name"]: [str(links[slot["link"]][1]), links[slot["link"]][2]]
+        for slot in node["inputs"]
+        if slot.get("link") is not None
+    }
+    return {name: value for name, value in (values | linked).items() if name != "control_after_generate"}
+
+
+def todays(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same by today's names."""
+    width, height = inputs.pop("width"), inputs.pop("height")
+    return inputs | ({"size.width": width, "size.height": height} if inputs["size"] == "custom" else {})
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes 2.0"])
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_of_the_released_nodes_opens_and_makes_the_same_prompt(page: Any, path: Path, vue: bool) -> None:
+    page.evaluate(VUE, vue)
+    workflow = load_workflow(path)
+    seen = page.evaluate(OPEN, workflow)
+    links = {link[0]: link for link in workflow["links"]}
+    moved = {str(node["id"]): node for node in workflow["nodes"] if node["type"] in TABLE}
+    assert moved
+    for number, node in moved.items():
+        assert seen["prompt"][number]["inputs"] == todays(inputs_as_they_were(node, links)), node["type"]
+    # every link that is left ends in the input it was for
+    slots = {slot["link"]: slot["name"] for node in workflow["nodes"] for slot in node["inputs"] if slot.get("link")}
+    for identity, name in seen["links"]:
+        assert name in (slots[identity], f"size.{slots[identity]}")
+    again = page.evaluate(OPEN, seen["saved"])  # and what is saved now opens as it was
+    assert {number: again["prompt"][number] for number in moved} == {number: seen["prompt"][number] for number in moved}
+    page.evaluate(VUE, False)
