@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.comfy.front_end import CENTRE, EMPTY, OPEN, set_locale
+from tests.comfy.front_end import CENTRE, EMPTY, OPEN, SETTING, set_locale
+from tests.comfy.host import Host
 from tools.node_schemas import CHINESE, page_file, read
 
 LONG = "SkyReelsV2LongVideo"
@@ -110,3 +112,34 @@ def test_model_info_shows_what_the_model_is_on_the_node(page: Any) -> None:
     page.wait_for_timeout(1000)
     ((text, atop, _),) = page.evaluate(TEXTS)
     assert "DF" in text and atop
+
+
+# what is read on the page, wherever the front end puts it: in a dialog, in a panel of errors
+READ = """(part) => [...document.querySelectorAll('body *')].some((shown) =>
+    shown.children.length === 0 && shown.textContent.includes(part) && shown.checkVisibility())"""
+IMPOSSIBLE = """() => {
+    const [loader, info] = window.app.graph.nodes
+    loader.widgets.find((widget) => widget.name === 'model_name').value = 'tiny_df.safetensors'
+    info.widgets.find((widget) => widget.name === 'variant').value = 'I2V-14B-540P'
+    loader.connect(0, info, 0)
+}"""
+
+
+def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:
+    page.evaluate(OPEN, EMPTY)
+    page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
+    page.evaluate(ADD, ["SkyReelsV2ModelInfo", 600])
+    page.evaluate(SETTING, ["Comfy.Locale", "zh"])
+    page.wait_for_timeout(2000)  # the front end opens the graph again
+    page.evaluate(IMPOSSIBLE)
+    printed = host.log_size
+    try:
+        assert page.evaluate(RUN) == "execution_error"
+        page.wait_for_function(READ, arg="所选的模型型号（variant）是 I2V-14B-540P，但这个模型是 2 层", timeout=20_000)
+    finally:
+        page.wait_for_timeout(500)
+        page.screenshot(path=tmp_path / "refused_in_chinese.png")
+        page.evaluate(SETTING, ["Comfy.Locale", "en"])
+        page.keyboard.press("Escape")
+    log = host.log_from(printed)
+    assert "The variant chosen is I2V-14B-540P, but the model has 2 layers" in log and "型号" not in log

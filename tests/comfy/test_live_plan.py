@@ -51,7 +51,7 @@ def open_long_video(page: Any) -> None:
     page.evaluate(OPEN, EMPTY)
     page.evaluate(OPEN, long_video_workflow())
     page.evaluate(CENTRE, LONG)
-    wait_for(page, "9 segments, 540 model calls, 737 frames = 30.7 s")
+    wait_for(page, "9 segments, 540 model calls, 737 video frames = 30.7 s")
 
 
 def long_video_workflow() -> dict[str, Any]:
@@ -67,7 +67,7 @@ def long_video_workflow() -> dict[str, Any]:
 def test_the_plan_shows_what_the_settings_mean_and_what_will_be_refused(page: Any, tmp_path: Path) -> None:
     open_long_video(page)
     page.evaluate(SET, [LONG, "total_frames", 97])
-    wait_for(page, "1 segment, 60 model calls, 97 frames")
+    wait_for(page, "1 segment, 60 model calls, 97 video frames")
     page.evaluate(SET, [LONG, "overlap_history", 97])
     wait_for(page, "overlap_history is 97")
     page.screenshot(path=tmp_path / "refused.png")
@@ -78,7 +78,7 @@ def test_the_plan_shows_what_the_settings_mean_and_what_will_be_refused(page: An
     assert "live_plan" not in page.evaluate("JSON.stringify(window.app.graph.serialize())")
     assert "live_plan" not in str(page.evaluate(PROMPT))
     page.evaluate(LINK, [LONG, "overlap_history"])
-    wait_for(page, "overlap_history: linked, and so not known")
+    wait_for(page, "overlap_history: linked, so not known")
     assert [shown["ok"] for shown in page.evaluate(FACTS)] == [True]
 
 
@@ -134,9 +134,9 @@ def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) 
     open_long_video(page)
     page.evaluate(SETTING, ["Comfy.Locale", "zh"])
     try:
-        wait_for(page, "9 段，540 次模型调用，737 帧 = 30.7 秒")
+        wait_for(page, "9 段，540 次模型调用，737 个视频帧 = 30.7 秒")
         page.evaluate(SET, [LONG, "overlap_history", 97])
-        wait_for(page, "重叠帧数（overlap_history）是 97 帧")
+        wait_for(page, "重叠帧数（overlap_history）是 97 个视频帧")
     finally:
         page.evaluate(SETTING, ["Comfy.Locale", "en"])
     wait_for(page, "9 segments")  # the front end opens the graph again as it was
@@ -182,9 +182,9 @@ def test_a_new_node_and_its_copy_have_a_plan_each_and_a_removed_one_none(page: A
 def test_a_node_inside_a_subgraph_has_its_plan(page: Any) -> None:
     open_long_video(page)
     page.evaluate(SET, [LONG, "total_frames", 97])
-    wait_for(page, "1 segment, 60 model calls, 97 frames")
+    wait_for(page, "1 segment, 60 model calls, 97 video frames")
     page.evaluate(INTO_SUBGRAPH, LONG)
     page.wait_for_timeout(1500)
     page.evaluate(CENTRE.replace("app.graph.nodes", "app.canvas.graph.nodes"), LONG)
-    wait_for(page, "1 segment, 60 model calls, 97 frames")
+    wait_for(page, "1 segment, 60 model calls, 97 video frames")
     assert [shown["atop"] for shown in page.evaluate(FACTS)] == [True]
