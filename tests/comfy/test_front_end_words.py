@@ -126,14 +126,14 @@ IMPOSSIBLE = """() => {
 
 
 def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:
-    page.evaluate(OPEN, EMPTY)
-    page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
-    page.evaluate(ADD, ["SkyReelsV2ModelInfo", 600])
-    page.evaluate(SETTING, ["Comfy.Locale", "zh"])
-    page.wait_for_timeout(2000)  # the front end opens the graph again
-    page.evaluate(IMPOSSIBLE)
     printed = host.log_size
+    page.evaluate(SETTING, ["Comfy.Locale", "zh"])
+    page.wait_for_timeout(3000)  # the front end opens its graph again
     try:
+        page.evaluate(OPEN, EMPTY)
+        page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
+        page.evaluate(ADD, ["SkyReelsV2ModelInfo", 600])
+        page.evaluate(IMPOSSIBLE)
         assert page.evaluate(RUN) == "execution_error"
         page.wait_for_function(READ, arg="所选的模型型号（variant）是 I2V-14B-540P，但这个模型是 2 层", timeout=20_000)
     finally:
