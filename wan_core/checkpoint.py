@@ -184,7 +184,7 @@ def _inspect(path: Path) -> tuple[CheckpointInfo, Naming]:
         _check_tensors(expected, entries, quantization)
         _check_latents(config)
     except CheckpointError as error:
-        raise CheckpointError(f"{error} The file is {path}.") from error
+        raise CheckpointError(f"{str(error).removesuffix('.')} (file: {path}).") from error
     variant, source = guess_variant(config, naming.marker, files[0])
     info = CheckpointInfo(
         path=path,

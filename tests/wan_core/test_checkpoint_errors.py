@@ -28,7 +28,7 @@ def refusal(path: Path) -> str:
         inspect_checkpoint(path)
     message = str(loading.value)
     assert message == str(inspecting.value)
-    assert message.endswith(".") and "\n" not in message
+    assert message.endswith(".") and "\n" not in message and ". " not in message.replace(str(path), "")
     return message
 
 
