@@ -46,7 +46,7 @@ def patched(model: Any, name: str) -> Any:
 
 
 def read_by_core(name: str) -> bool:
-    return f'"{name}"' in inspect.getsource(importlib.import_module("comfy.ldm.wan.model"))
+    return f'"{name}" in patches' in inspect.getsource(importlib.import_module("comfy.ldm.wan.model"))
 
 
 @pytest.mark.parametrize("name", [name for name in PATCHES if read_by_core(name)])
