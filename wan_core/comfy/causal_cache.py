@@ -222,7 +222,8 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
     """
     device, host = latents.device, comfy.model_management
     beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
-    if all(host.get_free_memory(each.load_device) > need.kept + beside for each in patchers_of(guider.model_patcher)):
+    others = [copied.load_device for copied in patchers_of(guider.model_patcher)[1:]]
+    if all(host.get_free_memory(each) > need.kept + beside for each in (device, *others)):
         return device
     cpu, kept = torch.device("cpu"), need.kept * need.devices
     if device != cpu and host.get_free_memory(cpu) > 2 * kept:
