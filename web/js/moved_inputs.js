@@ -43,6 +43,13 @@ function unlink(graph, links) {
     }
 }
 
+// Front end 1.42 shows in Nodes 2.0 what such a choice was when the node was made: its value is set past what is shown.
+function showChoice(widget) {
+    let type = widget && Object.getPrototypeOf(widget)
+    while (type && !Object.hasOwn(type, "value")) type = Object.getPrototypeOf(type)
+    if (type) Object.getOwnPropertyDescriptor(type, "value").set?.call(widget, widget.value)
+}
+
 app.registerExtension({
     name: "SkyReelsV2.MovedInputs",
     beforeRegisterNodeDef(nodeType, nodeData) {
@@ -52,6 +59,7 @@ app.registerExtension({
         nodeType.prototype.configure = function (saved) {
             const [now, links] = migrated(saved, moved)
             const result = configure.call(this, now)
+            for (const name of Object.keys(moved.inside)) showChoice(this.widgets?.find((widget) => widget.name === name))
             if (links.length) queueMicrotask(() => unlink(this.graph, links))
             return result
         }
