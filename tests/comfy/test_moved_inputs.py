@@ -16,6 +16,7 @@ from tests.comfy.host import REPO, Host, PromptRefused
 from tests.comfy.scene import Scene, refusal, tensors
 from tests.comfy.test_long_video import LONG, text_of
 from tools.browser import NO_BROWSER, browser_path, open_page
+from tools.hosts import version_numbers
 from tools.node_schemas import MOVED, read
 from tools.workflow_prompt import load_workflow
 
@@ -131,8 +132,10 @@ SIZES = {"preset": ("720P portrait (720x1280)", 960, 544), "custom": ("custom", 
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_a_released_blueprint_in_a_saved_workflow_keeps_its_values(page: Any, name: str) -> None:
+def test_a_released_blueprint_in_a_saved_workflow_keeps_its_values(host: Host, page: Any, name: str) -> None:
     """It shows size, width and height on its outside; values are saved by place there, so none may go."""
+    if version_numbers(host.version) < (0, 33):
+        pytest.skip("the file is as front end 1.49 saves it: 1.42 keeps such values elsewhere")
     page.evaluate(VUE, False)
     workflow, size = load_workflow(BLUEPRINT), dict(zip(("size", "width", "height"), SIZES[name], strict=True))
     (outside,) = workflow["nodes"]
