@@ -50,11 +50,13 @@ LOOKS = {
     "I2V Model": ("#57534e", "image-to-video model"),
 }
 STYLE = """
-* { margin: 0; box-sizing: border-box; font-family: Helvetica, Arial, 'DejaVu Sans', sans-serif; color: #fff; }
-body { width: 400px; height: 400px; padding: 14px 16px; background: linear-gradient(160deg, ACCENT, #111 130%); }
+* { margin: 0; box-sizing: border-box; font-family: Helvetica, Arial, 'DejaVu Sans', sans-serif; }
+body { width: 400px; height: 400px; padding: 14px 16px; }
+.demo { background: linear-gradient(160deg, ACCENT, #111 130%); color: #fff; }
+.released { background: linear-gradient(160deg, #fff, #d4d4d8 130%); color: ACCENT; }
 .pill { float: right; font-size: 19px; font-weight: bold; padding: 5px 13px; border-radius: 16px; }
-.free { background: #bbf7d0; color: #14532d; }
-.files { background: #0008; border: 2px solid #fff9; padding: 3px 11px; }
+.demo .pill { background: #bbf7d0; color: #14532d; }
+.released .pill { border: 2px solid; padding: 3px 11px; }
 h1 { clear: both; height: 92px; padding-top: 10px; font-size: 39px; line-height: 41px; }
 p { font-size: 21px; margin-top: 6px; }
 .strip { margin: 12px -16px 0; padding: 15px 8px; background: #000; display: grid; position: relative;
@@ -63,7 +65,7 @@ p { font-size: 21px; margin-top: 6px; }
          background: repeating-linear-gradient(90deg, #000 0 7px, #ddd 7px 17px, #000 17px 20px); }
 .strip::before { top: 4px; } .strip::after { bottom: 4px; }
 img { width: 72px; height: 72px; display: block; }
-small { position: absolute; bottom: 6px; right: 14px; font-size: 14px; color: #fffc; }
+small { position: absolute; bottom: 6px; right: 14px; font-size: 14px; color: #52525b; }
 """
 
 
@@ -94,12 +96,12 @@ def card(title: str, frames: Tensor) -> str:
     accent, how = LOOKS[plain]
     shown = [base64.b64encode(jpeg(frame)).decode() for frame in evenly(frames, SHOWN * ROWS)]
     images = "".join(f'<img src="data:image/jpeg;base64,{data}">' for data in shown)
-    pill = '<div class="pill free">DEMO: no download</div>' if demo else '<div class="pill files">needs models</div>'
+    kind, pill = ("demo", "DEMO: no download") if demo else ("released", "needs models")
     source = "" if demo else "<small>strip: made by the demo model</small>"
     style = STYLE.replace("ACCENT", accent)
     return (
-        f'<meta charset="utf-8"><style>{style}</style>{pill}<h1>{escape(plain)}</h1><p>{escape(how)}</p>'
-        f'<div class="strip">{images}</div>{source}'
+        f'<meta charset="utf-8"><style>{style}</style><body class="{kind}"><div class="pill">{pill}</div>'
+        f'<h1>{escape(plain)}</h1><p>{escape(how)}</p><div class="strip">{images}</div>{source}'
     )
 
 
