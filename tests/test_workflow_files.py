@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 from pathlib import Path
 
 import av
 import pytest
 import torch
 
-from demo.shapes import SIZE
 from tools import build_subgraphs
-from tools.build_thumbnails import GAP, SCALE, thumbnail, twins
+from tools.build_thumbnails import EDGE, LOOKS, card, strip_of
 from tools.build_workflows import FOLDER, text_of, workflows
+from tools.node_inputs import in_order
+from tools.templates import DEMO, ORDER, TITLES
 from tools.workflow_files import NEGATIVE_PROMPT
+from tools.workflow_graph import Graph, save_video
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,36 +49,65 @@ def test_every_link_of_a_workflow_joins_two_sockets_that_know_of_it() -> None:
             assert nodes[target]["inputs"][in_slot]["type"] in (kind, "*")
 
 
-def test_every_template_has_a_picture_of_the_size_that_the_builder_makes_and_no_picture_is_left_over() -> None:
-    pictures = {file.stem: file for file in FOLDER.glob("*.jpg")}
-    assert set(pictures) == set(workflows()), "run python -m tools.build_thumbnails"
-    assert sum(file.stat().st_size for file in pictures.values()) < 10**6
-    edge = 2 * SCALE * SIZE + GAP
-    for file in pictures.values():
+def test_every_template_has_a_card_that_no_other_has_and_no_card_is_left_over() -> None:
+    cards = {file.stem: file for file in FOLDER.glob("*.jpg")}
+    assert set(cards) == set(workflows()), "run python -m tools.build_thumbnails"
+    assert sum(file.stat().st_size for file in cards.values()) < 10**6
+    small = {}
+    for name, file in cards.items():
         with av.open(str(file)) as container:
             frame = next(container.decode(video=0))
-        assert (frame.width, frame.height) == (edge, edge)
-        assert frame.to_ndarray(format="rgb24").std() > 5, f"{file.name} shows nothing"
+        assert (frame.width, frame.height) == (EDGE, EDGE)
+        small[name] = torch.from_numpy(frame.to_ndarray(format="rgb24")).float()
+    for (one, a), (other, b) in itertools.combinations(small.items(), 2):
+        assert (a - b).abs().mean() > 5, f"{one} looks like {other}"
 
 
-def test_a_template_shows_the_picture_of_its_demo_twin() -> None:
-    names = set(workflows())
-    shown = {name for demo in names if "_demo_" in demo for name in twins(demo)}
-    assert shown == names
-    for demo in (name for name in names if "_demo_" in name):
-        assert len({(FOLDER / f"{name}.jpg").read_bytes() for name in twins(demo)}) == 1, demo
+def test_a_title_fits_its_card_and_the_demos_come_first() -> None:
+    names, black = list(workflows()), torch.zeros(9, 8, 8, 3, dtype=torch.uint8)
+    assert names == sorted(names) and all(len(name) <= 30 for name in names)
+    demos = [title for title in ORDER if title.startswith(DEMO)]
+    assert list(ORDER[: len(demos)]) == demos and set(LOOKS) == set(TITLES)
+    for title in ORDER:
+        page = card(title, black)
+        assert strip_of(title) in demos and title.removeprefix(DEMO) in page
+        assert ("no download" in page) == (title in demos) == ("made by the demo model" not in page)
 
 
-def test_a_picture_holds_first_and_last_frame_and_two_between(tmp_path: Path) -> None:
-    greys = torch.linspace(40, 220, 7).round().to(torch.uint8)
-    file = tmp_path / "picture.jpg"
-    file.write_bytes(thumbnail(greys[:, None, None, None].expand(7, SIZE, SIZE, 3).contiguous()))
-    with av.open(str(file)) as container:
-        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
-    step = SCALE * SIZE + GAP
-    middles = [pixels[row * step + 90, column * step + 90] for row in (0, 1) for column in (0, 1)]
-    for middle, at in zip(middles, (0, 2, 4, 6), strict=True):
-        assert abs(middle - int(greys[at])).max() <= 3
+def test_a_template_names_its_values_and_the_pack_that_its_nodes_are_of() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert version is not None
+    for graph in workflows().values():
+        for node in graph.nodes:
+            if node["type"] == "MarkdownNote":
+                continue
+            ours = node["type"].startswith("SkyReelsV2")
+            assert node["properties"]["cnr_id"] == ("comfyui-skyreels-v2" if ours else "comfy-core")
+            assert not ours or node["properties"]["ver"] == version[1]
+            assert list(node.get("widgets_values_named", {}).values()) == node.get("widgets_values", [])
+            for entry in node["inputs"]:
+                assert entry["name"] not in node.get("widgets_values_named", {}) or "widget" in entry
+
+
+def test_values_are_put_in_the_order_of_the_inputs_and_none_may_be_missing_or_unknown() -> None:
+    values = {"shift": 5.0, "steps": 3}
+    assert list(in_order("SkyReelsV2Sigmas", values)) == [("steps", 3), ("shift", 5.0)]  # timesteps is left to the node
+    with pytest.raises(ValueError, match="no value for steps"):
+        list(in_order("SkyReelsV2Sigmas", {"shift": 5.0}))
+    with pytest.raises(ValueError, match="no widgets nonsense"):
+        list(in_order("SkyReelsV2Sigmas", {**values, "timesteps": "", "nonsense": 1}))
+
+
+def test_what_grows_with_its_result_has_nothing_below_it() -> None:
+    with pytest.raises(ValueError, match="last of its column"):
+        Graph().column(save_video(), save_video())
+
+
+def test_two_prompts_are_shown_only_where_both_are_used() -> None:
+    for name, graph in workflows().items():
+        for node in graph.nodes:
+            if node["type"] == "SkyReelsV2TextEncode":
+                assert all(output["links"] for output in node["outputs"]), name
 
 
 @pytest.mark.parametrize("name", build_subgraphs.BLUEPRINTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,8 @@ def serve_front_end(page: Any, url: str, folder: Path) -> None:
 
 
 @contextmanager
-def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path | None = None) -> Iterator[Any]:
-    """Open the front end of a server in a browser of its own; yields playwright's page, ready for a workflow.
-
-    Args:
-        url: of the server.
-        width: pixels of the window.
-        height: pixels of the window.
-        front_end: the `static` folder of another front end than the server's own.
+def open_browser() -> Iterator[Any]:
+    """Start a browser and yield playwright's handle on it.
 
     Raises:
         RuntimeError: this machine has no Chromium.
@@ -73,11 +67,48 @@ def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path |
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=QUIET)
         try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            if front_end is not None:
-                serve_front_end(page, url, front_end)
-            page.goto(url, wait_until="load", timeout=120_000)
-            wait_until_ready(page)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path | None = None) -> Iterator[Any]:
+    """Open the front end of a server in a browser of its own; yields playwright's page, ready for a workflow.
+
+    Args:
+        url: of the server.
+        width: pixels of the window.
+        height: pixels of the window.
+        front_end: the `static` folder of another front end than the server's own.
+
+    Raises:
+        RuntimeError: this machine has no Chromium.
+    """
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": width, "height": height})
+        if front_end is not None:
+            serve_front_end(page, url, front_end)
+        page.goto(url, wait_until="load", timeout=120_000)
+        wait_until_ready(page)
+        yield page
+
+
+def render(pages: Mapping[str, str], edge: int, quality: int) -> dict[str, bytes]:
+    """Return what pages of HTML look like, each as a square JPEG.
+
+    Args:
+        pages: HTML by name.
+        edge: pixels of the square.
+        quality: of the JPEG, at most 100.
+
+    Raises:
+        RuntimeError: this machine has no Chromium.
+    """
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": edge, "height": edge})
+        pictures = {}
+        for name, content in pages.items():
+            page.set_content(content, wait_until="load")
+            pictures[name] = page.screenshot(type="jpeg", quality=quality)
+        return pictures

@@ -1,14 +1,17 @@
-"""Write example_workflows/*.jpg: what the template browser shows beside each workflow, four frames of a real run.
+"""Write example_workflows/*.jpg: the cards of the template browser, each with its title and a strip of a real run.
 
-Run `python -m tools.build_thumbnails` after the embedded models change: it starts a ComfyUI (SKYREELS_HOSTS,
-COMFYUI_PATH or ~/ComfyUI), runs every demo workflow and takes its frames; a workflow that needs released models gets
-the picture of its demo twin. The front end asks for NAME.jpg and no other type beside a pack's workflow.
+Run `python -m tools.build_thumbnails` after the embedded models or the names change: it starts a ComfyUI
+(SKYREELS_HOSTS, COMFYUI_PATH or ~/ComfyUI), runs every demo workflow, and draws the cards in headless Chromium. A
+workflow that needs released models shows the strip of the demo that makes a video in the same way, and says so. The
+front end asks for NAME.jpg and no other type beside a pack's workflow.
 """
 
 from __future__ import annotations
 
+import base64
 import sys
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 
 import av
@@ -17,17 +20,53 @@ from av.video.reformatter import ColorRange
 from torch import Tensor
 
 from demo.run import evenly
+from tools.browser import render
 from tools.host import Host
-from tools.host_demo import FOLDER, PREFIX, TIMEOUT, Progress, start, video_file
+from tools.host_demo import TIMEOUT, Progress, start, video_file
 from tools.hosts import find_hosts, why_no_host
+from tools.templates import DEMO, FOLDER, ORDER, name_of, template
 from tools.workflow_prompt import load_workflow, to_prompt
-from wan_core.video import contact_sheet
 from wan_core.video_files import read_frames
 
-SHOWN = 4  # frames in a picture, two by two
-SCALE = 3  # of the 64 x 64 pixels
-GAP = 4  # pixels between frames
-COARSENESS = 3  # of the JPEG, 1 (finest) to 31
+EDGE = 400  # pixels of a card, both ways
+SHOWN = 4  # frames in a row of the strip
+ROWS = 2
+QUALITY = 82  # of the JPEG, at most 100
+COARSENESS = 2  # of the JPEG of a frame, 1 (finest) to 31
+STRIPS = {"T2V Model": "Text to Video", "I2V Model": "Image to Video"}  # whose demo has another title
+# the colour of a card, and how the video is made in a few words
+LOOKS = {
+    "Text to Video": ("#1d4ed8", "prompt → video"),
+    "Image to Video": ("#0f766e", "first frame → video"),
+    "Start End Frames": ("#7c3aed", "first frame → last frame"),
+    "Long Video": ("#b91c1c", "3 prompts, segment by segment"),
+    "Extend Video": ("#a16207", "your video → and on"),
+    "Long Start End Frames": ("#9d174d", "first → many segments → last"),
+    "Loop": ("#15803d", "the end leads to the start"),
+    "Text to Video Async": ("#0369a1", "block after block"),
+    "Moving Window": ("#c2410c", "one long take, no seams"),
+    "Rolling": ("#4d7c0f", "chunk by chunk, any length"),
+    "T2V Model": ("#334155", "text-to-video model"),
+    "I2V Model": ("#57534e", "image-to-video model"),
+}
+STYLE = """
+* { margin: 0; box-sizing: border-box; font-family: Helvetica, Arial, 'DejaVu Sans', sans-serif; }
+body { width: 400px; height: 400px; padding: 14px 16px; }
+.demo { background: linear-gradient(160deg, ACCENT, #111 130%); color: #fff; }
+.released { background: linear-gradient(160deg, #fff, #d4d4d8 130%); color: ACCENT; }
+.pill { float: right; font-size: 19px; font-weight: bold; padding: 5px 13px; border-radius: 16px; }
+.demo .pill { background: #bbf7d0; color: #14532d; }
+.released .pill { border: 2px solid; padding: 3px 11px; }
+h1 { clear: both; height: 92px; padding-top: 10px; font-size: 39px; line-height: 41px; }
+p { font-size: 21px; margin-top: 6px; }
+.strip { margin: 12px -16px 0; padding: 15px 8px; background: #000; display: grid; position: relative;
+         grid-template-columns: repeat(4, 1fr); gap: 5px; justify-items: center; }
+.strip::before, .strip::after { content: ''; position: absolute; left: 0; right: 0; height: 7px;
+         background: repeating-linear-gradient(90deg, #000 0 7px, #ddd 7px 17px, #000 17px 20px); }
+.strip::before { top: 4px; } .strip::after { bottom: 4px; }
+img { width: 72px; height: 72px; display: block; }
+small { position: absolute; bottom: 6px; right: 14px; font-size: 14px; color: #52525b; }
+"""
 
 
 def jpeg(image: Tensor) -> bytes:
@@ -46,46 +85,59 @@ def jpeg(image: Tensor) -> bytes:
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 
-def thumbnail(frames: Tensor) -> bytes:
-    """Return four frames of a video [F, H, W, 3], first to last, as one square JPEG."""
-    shown = evenly(frames, SHOWN).repeat_interleave(SCALE, dim=1).repeat_interleave(SCALE, dim=2)
-    return jpeg(contact_sheet(shown, 2, GAP))
+def card(title: str, frames: Tensor) -> str:
+    """Return a card as a page of HTML.
+
+    Args:
+        title: one of ORDER.
+        frames: the video that it shows [F, H, W, 3], uint8.
+    """
+    demo, plain = title.startswith(DEMO), title.removeprefix(DEMO)
+    accent, how = LOOKS[plain]
+    shown = [base64.b64encode(jpeg(frame)).decode() for frame in evenly(frames, SHOWN * ROWS)]
+    images = "".join(f'<img src="data:image/jpeg;base64,{data}">' for data in shown)
+    kind, pill = ("demo", "DEMO: no download") if demo else ("released", "needs models")
+    source = "" if demo else "<small>strip: made by the demo model</small>"
+    style = STYLE.replace("ACCENT", accent)
+    return (
+        f'<meta charset="utf-8"><style>{style}</style><body class="{kind}"><div class="pill">{pill}</div>'
+        f'<h1>{escape(plain)}</h1><p>{escape(how)}</p><div class="strip">{images}</div>{source}'
+    )
 
 
-# templates of models of a kind that is not embedded
-ALSO = {
-    "skyreels_v2_demo_text_to_video": "skyreels_v2_t2v_model",
-    "skyreels_v2_demo_image_to_video": "skyreels_v2_i2v_model",
-}
+def strip_of(title: str) -> str:
+    """Return the demo whose frames a template shows."""
+    plain = title.removeprefix(DEMO)
+    return DEMO + STRIPS.get(plain, plain)
 
 
-def twins(demo: str) -> list[str]:
-    """Return the names of the templates that show a demo run: its own and those of the released models."""
-    names = [demo, demo.replace("_demo_", "_"), ALSO.get(demo, demo)]
-    return [name for name in dict.fromkeys(names) if (FOLDER / f"{name}.json").is_file()]
-
-
-def main() -> None:
-    """Run the workflows and write the pictures."""
+def run_demos() -> dict[str, Tensor]:
+    """Run every demo workflow and return the frames by title."""
     hosts = find_hosts()
     if not hosts:
         sys.exit(why_no_host())
-    host = Host(hosts[0])
+    host, frames = Host(hosts[0]), {}
     try:
         info = start(host)
-        for workflow in sorted(FOLDER.glob(f"{PREFIX}*.json")):
-            print(workflow.stem)
+        for title in (title for title in ORDER if title.startswith(DEMO)):
+            print(title)
             progress = Progress(host)
-            video = video_file(host.run(to_prompt(load_workflow(workflow), info), TIMEOUT, progress))
+            video = video_file(host.run(to_prompt(load_workflow(template(title)), info), TIMEOUT, progress))
             progress.end()
-            picture = thumbnail(torch.stack([torch.from_numpy(frame) for frame in read_frames(video)]))
-            for name in twins(workflow.stem):
-                (FOLDER / f"{name}.jpg").write_bytes(picture)
+            frames[title] = torch.stack([torch.from_numpy(frame) for frame in read_frames(video)])
     finally:
         host.stop()
-    sizes = [path.stat().st_size for path in Path(FOLDER).glob("*.jpg")]
-    print(f"{len(sizes)} pictures, {sum(sizes) / 1000:.0f} kB")
+    return frames
+
+
+def write_cards(frames: dict[str, Tensor], folder: Path = FOLDER) -> None:
+    """Write the card of every template; `frames` are those of the demos by title."""
+    pages = {name_of(title): card(title, frames[strip_of(title)]) for title in ORDER}
+    for name, picture in render(pages, EDGE, QUALITY).items():
+        (folder / f"{name}.jpg").write_bytes(picture)
 
 
 if __name__ == "__main__":
-    main()
+    write_cards(run_demos())
+    sizes = [path.stat().st_size for path in Path(FOLDER).glob("*.jpg")]
+    print(f"{len(sizes)} pictures, {sum(sizes) / 1000:.0f} kB")

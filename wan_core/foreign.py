@@ -79,7 +79,7 @@ _PARTS = _rows(
     ),
     (r"^redux_(up|down)\.", "a Flux style model", "put it into models/style_models"),
     (
-        r"^(conv_first\.|RRDB_trunk\.|model\.0\.|model\.1\.sub\.|params(_ema)?\.|layers\.\d+\.residual_group\.)",
+        r"^(body\.\d+\.(weight|bias)$|conv_first\.|RRDB_trunk\.|model\.0\.|model\.1\.sub\.|params(_ema)?\.|layers\.\d+\.residual_group\.)",
         "an upscale model",
         "put it into models/upscale_models and load it with Load Upscale Model",
     ),
@@ -189,6 +189,7 @@ _VAES = _rows(
     ),
     (r"\b(decoder|encoder)\.conv_in\.conv\.", "the VAE of another video model, such as Hunyuan Video", WAN_VAE),
     (r"\bvocoder\.|\bdecoder\.layers\.\d+\.layers\.", "a VAE for sound", WAN_VAE),
+    (r"^((first_stage_model|vae)\.)?bn\.running_mean$", "the VAE of Flux 2", WAN_VAE),
     (r"\b(post_)?quant_conv\.", "the VAE of Stable Diffusion or SDXL", WAN_VAE),
     (r"\b(decoder|encoder)\.conv_in\.", "the VAE of SD3 or Flux", WAN_VAE),
     (
@@ -205,9 +206,11 @@ _RELATIVES = tuple(
         (r"vace_(blocks|patch_embedding)\.", "VACE"),
         (r"control_adapter\.", "camera-control"),
         (r"casual_audio_encoder\.|trainable_cond_mask\.", "speech-to-video (S2V)"),
-        (r"audio_proj\.", "HuMo or talking-head"),
+        (r"audio_proj\.|blocks\.\d+\.audio_cross_attn\.", "HuMo or talking-head"),
         (r"face_adapter\.|motion_encoder\.", "Animate"),
-        (r"patch_embedding_pose\.|pose_patch_embedding\.", "SCAIL"),
+        (r"patch_embedding_(pose|mask)\.|pose_patch_embedding\.", "SCAIL"),
+        (r"patch_embedding_global\.", "WanDancer"),
+        (r"blocks\.\d+\.(cam_encoder|projector)\.", "ReCamMaster"),
         (r"ref_conv\.", "Fun Control"),
         (r"img_emb\.emb_pos$", "first-last-frame (FLF2V)"),
     )

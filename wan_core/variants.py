@@ -101,7 +101,7 @@ def check_variant(config: WanConfig, variant: str) -> None:
 
     Sizes that were never released (pruned, distilled or test models) may go by any name of their kind.
     """
-    released = any(_same_size(config, name) for name in MODELS)
+    released = any(_same_size(config, name) for name in PRESETS)
     wrong_size = released and not _same_size(config, variant)
     if wrong_size or config.model_type != MODELS[variant].config.model_type:
         raise InputError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.comfy.host import Host, PromptRefused
 from tests.comfy.scene import Scene, refusal
@@ -103,3 +105,12 @@ def test_values_outside_their_range_are_refused_before_the_prompt_is_queued(host
     with pytest.raises(PromptRefused) as refused:
         host.run(scene.prompt)
     assert sampled.node in refused.value.node_errors
+
+
+def test_a_vae_for_other_latents_is_refused_before_anything_is_sampled(host: Host) -> None:
+    save_file({"taesd_decoder.1.weight": torch.zeros(64, 4, 3, 3)}, host.models / "vae" / "pictures.safetensors")
+    scene = Scene()
+    vae = scene.add("VAELoader", vae_name="pictures.safetensors")
+    images = scene.add("SkyReelsV2VAEDecode", samples=scene.sample(), vae=vae, tiling="auto")
+    scene.save_video(images)
+    assert "TAESD for 4 latent channels and single pictures" in refusal(host, scene, "SkyReelsV2VAEDecode").message

@@ -78,7 +78,7 @@ def test_a_template_runs_and_its_result_plays_in_its_node(host: Host, page: Any,
     page.evaluate(FIT)
     prompt = shrink(page.evaluate(PROMPT), frames=17)  # the same in each front end: the host's cache knows the result
     assert page.evaluate(RUN, prompt) == ["execution_success", ""]
-    page.wait_for_function(f"{SHOWN}.length > 0", timeout=30_000)
+    page.wait_for_function(f"{SHOWN}.length > 0", timeout=60_000)
     played = page.evaluate(PLAY_SHOWN)
     page.screenshot(path=tmp_path / f"{path.stem}.png")
     assert played == [64, 64, "", True]

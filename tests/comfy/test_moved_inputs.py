@@ -16,6 +16,7 @@ from tests.comfy.host import REPO, Host, PromptRefused
 from tests.comfy.scene import Scene, refusal, tensors
 from tests.comfy.test_long_video import LONG, text_of
 from tools.browser import NO_BROWSER, browser_path, open_page
+from tools.hosts import version_numbers
 from tools.node_schemas import MOVED, read
 from tools.workflow_prompt import load_workflow
 
@@ -124,3 +125,29 @@ def test_a_workflow_of_the_released_nodes_opens_and_makes_the_same_prompt(page: 
     again = page.evaluate(OPEN, seen["saved"])  # and what is saved now opens as it was
     assert {number: again["prompt"][number] for number in moved} == {number: seen["prompt"][number] for number in moved}
     page.evaluate(VUE, False)
+
+
+BLUEPRINT = REPO / "tests" / "released" / "blueprint" / "text_to_video.json"
+SIZES = {"preset": ("720P portrait (720x1280)", 960, 544), "custom": ("custom", 320, 192)}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_released_blueprint_in_a_saved_workflow_keeps_its_values(host: Host, page: Any, name: str) -> None:
+    """It shows size, width and height on its outside; values are saved by place there, so none may go."""
+    if version_numbers(host.version) < (0, 33):
+        pytest.skip("the file is as front end 1.49 saves it: 1.42 keeps such values elsewhere")
+    page.evaluate(VUE, False)
+    workflow, size = load_workflow(BLUEPRINT), dict(zip(("size", "width", "height"), SIZES[name], strict=True))
+    (outside,) = workflow["nodes"]
+    inner = next(node for node in workflow["definitions"]["subgraphs"][0]["nodes"] if node["type"] in TABLE)
+    for node in (outside, inner):
+        names = [slot["name"] for slot in node["inputs"] if slot.get("widget")]
+        for key, value in size.items():
+            node["widgets_values"][names.index(key)] = node["widgets_values_named"][key] = value
+    prompt = page.evaluate(OPEN, workflow)["prompt"]
+    (latent,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "SkyReelsV2EmptyLatent"]
+    assert (latent["size"], latent["frames"], latent["batch_size"]) == (size["size"], 97, 1)
+    if name == "custom":
+        assert (latent["size.width"], latent["size.height"]) == (320, 192)
+    (sampler,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "SkyReelsV2Sampler"]
+    assert (sampler["seed"], sampler["steps"], sampler["cfg"], sampler["shift"]) == (42, 30, 6.0, 8.0)

@@ -15,14 +15,48 @@ WHOLE_FILES = ("inside/test_neighbours.py", "inside/test_lora.py", "inside/test_
 NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 
 
+def tables(page: Path) -> list[list[list[str]]]:
+    """The cells of every table of a page, without its head."""
+    found: list[list[list[str]]] = []
+    before = ""
+    for line in page.read_text("utf-8").splitlines():
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                found.append([])
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        before = line
+    return [table[2:] for table in found]
+
+
 def rows(page: Path) -> list[list[str]]:
-    lines = [line for line in page.read_text("utf-8").splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    """The rows of the first table, of neighbours."""
+    return tables(page)[0]
 
 
 def cases_of(file: str) -> set[str]:
     tree = ast.parse((TESTS / file).read_text("utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+# outcomes in tests/comfy/inside/test_conditioning.py, as both languages write them
+OUTCOMES = {
+    "READ": ("Read", "读取"),
+    "KEY_FRAMES": ("Refused: Start/End/Key Frames", "拒绝：改用 SkyReels-V2 首尾帧与关键帧"),
+    "REFERENCE": ("Refused: Start/End/Key Frames", "拒绝：改用 SkyReels-V2 首尾帧与关键帧"),
+    "OTHER_MODEL": ("Refused: the model it is made for", "拒绝：改用该节点对应的模型"),
+    "load a 16-channel model": ("Refused: a 16-channel model", "拒绝：改用 16 通道的模型"),
+}
+IN_STEP = (" in step", "（同步时）")
+
+
+def table_of(file: str, name: str) -> dict[str, tuple[str, ...]]:
+    """A table of tuples in a test, by its keys; names in it stay names."""
+    tree = ast.parse((TESTS / "inside" / file).read_text("utf-8"))
+    found = next(node.value for node in tree.body if isinstance(node, ast.AnnAssign) and node.target.id == name)
+    return {
+        key.value: tuple(getattr(cell, "id", getattr(cell, "value", "")) for cell in row.elts)
+        for key, row in zip(found.keys, found.values, strict=True)
+    }
 
 
 def neighbours_sampled() -> list[str]:
@@ -65,3 +99,28 @@ def test_both_languages_have_the_same_rows() -> None:
     for theirs, ours in zip(english, chinese, strict=True):
         latin = re.findall(r"`[^`]+`|[A-Z]\w+[A-Z]\w*", theirs[0])
         assert all(name in ours[0] or name.startswith(("SkyReels", "MODEL")) for name in latin), ours[0]
+
+
+@pytest.mark.parametrize(("page", "language"), [(ENGLISH, 0), (CHINESE, 1)], ids=["English", "Chinese"])
+def test_the_conditioning_of_cores_nodes_is_listed_with_the_outcomes_that_are_tested(page: Path, language: int) -> None:
+    listed = {row[0]: row[2:] for row in tables(page)[1]}
+    tested = table_of("test_conditioning.py", "NODES")
+    assert list(listed) == list(tested)
+    for node, (_, few, many) in tested.items():
+        beside = IN_STEP[language] if few == "READ" else ""
+        assert listed[node] == [OUTCOMES[few][language] + beside, OUTCOMES[many][language]], node
+
+
+@pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=lambda page: page.name)
+def test_every_key_and_patch_of_the_tables_is_one_that_the_code_knows(page: Path) -> None:
+    source = (ROOT / "wan_core" / "comfy" / "conditioning.py").read_text("utf-8")
+    keys = re.findall(r"`(\w+)`", " ".join(row[1] for row in tables(page)[1]))
+    patches = re.findall(r"`(\w+)`", " ".join(row[0] for row in tables(page)[2]))
+    assert set(patches) == set(table_of("test_patches.py", "PATCHES"))
+    for name in {*keys, *patches}:
+        assert f'"{name}"' in source, name
+
+
+def test_the_keys_are_the_same_in_both_languages() -> None:
+    english, chinese = ([re.findall(r"`(\w+)`", row[1]) for row in tables(page)[1]] for page in (ENGLISH, CHINESE))
+    assert english == chinese and all(english)

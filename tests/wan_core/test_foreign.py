@@ -213,6 +213,12 @@ KNOWN = [
         "umt5",
     ),
     (("latent_tensor", "latent_format_version_0"), "a saved latent", "Load Latent"),
+    (
+        ("bn.running_mean", "decoder.conv_in.weight", "decoder.post_quant_conv.weight"),
+        "the VAE of Flux 2",
+        "wan_2.1_vae",
+    ),
+    (("body.0.weight", "body.0.bias"), "an upscale model", "upscale_models"),
     (("emb_params",), "a textual inversion embedding", "can't use it"),
     (("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"), "an upscale model", "upscale_models"),
 ]

@@ -222,7 +222,8 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
     """
     device = latents.device
     beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
-    if all(spare_memory(each.load_device) > need.kept + beside for each in patchers_of(guider.model_patcher)):
+    others = [copied.load_device for copied in patchers_of(guider.model_patcher)[1:]]
+    if all(spare_memory(each) > need.kept + beside for each in (device, *others)):
         return device
     cpu, kept = torch.device("cpu"), need.kept * need.devices
     if device != cpu and spare_memory(cpu) > 2 * kept:

@@ -35,15 +35,14 @@ class HostWanModel(WanModel):
         super().__init__(config, operations, attention, device, dtype, HOST_ROTARY, host_modulated_norm)
         self.dim = config.dim  # a node of core (WanUni3CControlnetApply) asks for it
 
-    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Any:
+    def to(self, *args: Any, **kwargs: Any) -> Any:
         """Move or convert the model, but not to channels last: torch has that order for pictures alone.
 
         With --force-channels-last ComfyUI asks every model for it, and its own Wan models do not load.
         """
-        if memory_format is torch.channels_last:
-            return super().to(*args, **kwargs) if args or kwargs else self
-        given = {} if memory_format is None else {"memory_format": memory_format}
-        return super().to(*args, **kwargs, **given)  # type: ignore[call-overload]
+        if kwargs.get("memory_format") is torch.channels_last:
+            kwargs.pop("memory_format")
+        return super().to(*args, **kwargs) if args or kwargs else self
 
     def forward(  # type: ignore[override]
         self,

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 ROOTS = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "latent_preview", "nodes")
@@ -129,7 +131,16 @@ def find(name: str) -> Any:
             if found is NOTHING:
                 return None if set_by_a_method(owner, part) else NOTHING
         return found
-    return NOTHING
+    return None if defined(*parts) else NOTHING
+
+
+def defined(module: str, name: str = "", *_: str) -> bool:
+    """Say whether a module that cannot be imported in this process (`server`) has a name, by its source."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return False
+    tree = ast.parse(Path(spec.origin).read_text("utf-8"))
+    return any(getattr(node, "name", None) == name for node in tree.body)
 
 
 @cache

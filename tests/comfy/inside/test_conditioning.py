@@ -1,4 +1,4 @@
-"""What core's own nodes put into CONDITIONING and into a MODEL's patches: read as core's Wan reads it, or refused.
+"""What core's own nodes put into CONDITIONING: read as core's Wan reads it, or refused.
 
 docs/neighbours.md lists the nodes of NODES and their outcomes; ../../docs/test_neighbours.py compares the two.
 """
@@ -9,7 +9,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,16 +16,24 @@ from typing import Any
 
 import comfy.clip_vision
 import comfy.controlnet
-import comfy.model_patcher
-import comfy.samplers
-import comfy.sd
 import pytest
 import torch
+from conditioning_scene import (
+    APART,
+    SHAPE,
+    conditioning,
+    euler,
+    files,
+    forcing,
+    load,
+    no_work,
+    sample,
+)  # fmt: skip
 from long_scene import prompts, settings
 from sampling_scene import module, relative_error
 
-SHAPE = (1, 16, 5, 4, 4)
-SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])  # whole timesteps: core does not round them, we do
+__all__ = ["files", "no_work"]  # fixtures
+
 KEY_FRAMES, REFERENCE = "or load an image-to-video model", "Start/End/Key Frames, or remove the node"
 OTHER_MODEL, REMOVE, READ = "made for with Load Diffusion Model", ": remove the node", "read"
 # node: its module, what is done with what it puts into a CONDITIONING for a 16-channel model, and for one with 36
@@ -50,8 +57,6 @@ NODES: dict[str, tuple[str, str, str]] = {
     "WanSCAILToVideo": ("nodes_scail", REFERENCE, REFERENCE),
     "ReferenceLatent": ("nodes_edit_model", REFERENCE, REFERENCE),
 }
-# of these only some of what they can be given counts: what would be refused first is left away
-LEFT_AWAY = {"WanFirstLastFrameToVideo": ("clip_vision_end_image",), "WanCameraImageToVideo": (), "WanVaceToVideo": ()}
 NUMBERS = {  # that belong to a tensor which is refused, or say how one is read
     "concat_mask_index", "vace_strength", "reference_strength", "pose_strength", "ref_mask_flag", "audio_inject_scale",
     "fps",
@@ -67,10 +72,6 @@ def node_class(name: str, file: str) -> Any:
     if importlib.util.find_spec(f"comfy_extras.{file}") is None:
         return None
     return getattr(importlib.import_module(f"comfy_extras.{file}"), name, None)
-
-
-def conditioning(seed: int, **held: Any) -> list[Any]:
-    return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, held]]
 
 
 def latents(frames: int = 1, seed: int = 9) -> torch.Tensor:
@@ -110,45 +111,8 @@ def given_by(name: str, vae: Any) -> tuple[list[Any], list[Any]]:
     wanted = inspect.signature(node.execute).parameters
     chosen = {key: image if key in images else values[key] for key in wanted if key in values or key in images}
     with torch.inference_mode():
-        made = node.execute(**{key: value for key, value in chosen.items() if key not in LEFT_AWAY.get(name, ())}).args
+        made = node.execute(**chosen).args
     return made[0], made[1] if "negative" in wanted else conditioning(2)
-
-
-@pytest.fixture
-def files(models: Path) -> dict[str, Path]:
-    folder = models / "diffusion_models"
-    return {"16": folder / "tiny_df_nofps.safetensors", "36": folder / "tiny_i2v.safetensors"}
-
-
-def load(files: dict[str, Path], channels: str = "16", ours: bool = True) -> Any:
-    path = files[channels]
-    return module("comfy.loader").load_model(path) if ours else comfy.sd.load_diffusion_model(str(path))
-
-
-def sample(model: Any, sampler: Any, positive: list[Any], negative: list[Any], known: int = 0) -> torch.Tensor:
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, negative)
-    guider.set_cfg(4.0)
-    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(7))
-    mask = torch.ones(1, 1, *SHAPE[2:])
-    mask[:, :, :known] = 0
-    with torch.inference_mode():
-        return guider.sample(
-            noise if isinstance(sampler, forcing_class()) else noise / SIGMAS[0], torch.zeros(SHAPE), sampler, SIGMAS,
-            disable_pbar=True, seed=3, denoise_mask=mask if known else None,
-        )  # fmt: skip
-
-
-def forcing_class() -> Any:
-    return module("comfy.sampler").DiffusionForcingSampler
-
-
-def forcing(**options: Any) -> Any:
-    return forcing_class()(module("comfy.run_plan").ForcingOptions(**{"solver": "euler", **options}))
-
-
-def euler() -> Any:
-    return comfy.samplers.ksampler("euler")
 
 
 def refusals(model: Any, core: Any, positive: list[Any], negative: list[Any], vae: Any) -> list[str]:
@@ -170,17 +134,6 @@ def refusals(model: Any, core: Any, positive: list[Any], negative: list[Any], va
             way()
         said.append(str(refused.value))
     return said
-
-
-@pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> None:
-    """Nothing may be computed."""
-
-    def called(*_: Any, **__: Any) -> None:
-        raise AssertionError("the transformer was called")
-
-    monkeypatch.setattr(module("model").WanModel, "forward", called)
-    monkeypatch.setattr(importlib.import_module("comfy.ldm.wan.model").WanModel, "forward", called)
 
 
 @pytest.mark.parametrize("name", here({name: row for name, row in NODES.items() if row[1] != READ}))
@@ -225,13 +178,6 @@ def test_in_step_what_stands_beside_the_clip_is_read_as_core_reads_it(
     assert relative_error(expected, sample(core, euler(), conditioning(1), conditioning(2))) > 5e-3
     assert relative_error(sample(model, euler(), positive, negative), expected) < 1e-3
     assert relative_error(sample(model, forcing(), positive, negative), expected) < 1e-3
-
-
-APART = {
-    "async": ({"ar_step": 1}, 0, "here each frame has its own"),
-    "known frames": ({}, 1, "here each frame has its own"),
-    "moving window": ({"ar_step": 2, "window_frames": 4}, 0, "a moving window"),
-}
 
 
 @pytest.mark.parametrize("name", here({name: row for name, row in NODES.items() if row[1] == READ}))
@@ -310,73 +256,3 @@ def test_what_weighs_nothing_passes(pack: ModuleType, files: dict[str, Path]) ->
         "attention_mask": torch.ones(1, 12), "reference_latents": None, "strength": 1.0, "start_percent": 0.0,
     }  # fmt: skip
     assert torch.equal(sample(load(files), forcing(), conditioning(1, **held), conditioning(2)), plain)
-
-
-def after_block(args: dict[str, Any]) -> dict[str, Any]:
-    """A patch that uses all that it is shown."""
-    change = args["vec"].mean() + args["x"].mean() + 0.1 * args["block_index"] + args["img_offset"]
-    assert args["x"].shape[1] == 16 and args["vec"].shape[-1] == 256 and "grid_sizes" in args["transformer_options"]
-    return {**args, "img": args["img"] * (1.1 + 0.1 * change)}
-
-
-def after_attention(args: dict[str, Any]) -> torch.Tensor:
-    """A patch that uses queries and keys by head, as MultiTalk's does."""
-    batch, tokens, heads, width = args["q"].shape
-    assert heads * width == args["x"].shape[-1] and args["k"].shape == (batch, tokens, heads, width)
-    return args["x"] * (1 + 0.1 * args["q"].norm(dim=-1).mean())
-
-
-PATCHES: dict[str, tuple[str, Callable[..., Any]]] = {
-    "double_block": ("set_model_double_block_patch", after_block),
-    "attn1_patch": ("set_model_attn1_patch", after_attention),
-    "attn2_patch": ("set_model_attn2_patch", lambda args: args["x"] * 1.1),
-}
-
-
-def patched(model: Any, name: str) -> Any:
-    model, (setter, patch) = model.clone(), PATCHES[name]
-    getattr(model, setter)(patch)
-    return model
-
-
-def read_by_core(name: str) -> bool:
-    return f'"{name}"' in inspect.getsource(importlib.import_module("comfy.ldm.wan.model"))
-
-
-@pytest.mark.parametrize("name", [name for name in PATCHES if read_by_core(name)])
-def test_in_step_patches_do_what_they_do_in_cores_transformer(
-    pack: ModuleType, files: dict[str, Path], name: str
-) -> None:
-    given = conditioning(1), conditioning(2)
-    core = load(files, ours=False)
-    expected = sample(patched(core, name), euler(), *given)
-    assert relative_error(expected, sample(core, euler(), *given)) > 5e-3
-    for model, sampler in ((load(files), euler()), (load(files), forcing()), (core, forcing())):
-        assert relative_error(sample(patched(model, name), sampler, *given), expected) < 1e-3
-
-
-@pytest.mark.parametrize("way", APART)
-def test_patches_after_blocks_are_refused_where_frames_go_apart(
-    pack: ModuleType, files: dict[str, Path], no_work: None, way: str
-) -> None:
-    options, known, words = APART[way]
-    with pytest.raises(ValueError, match="WanUni3CControlnetApply.*" + words):
-        sample(patched(load(files), "double_block"), forcing(**options), conditioning(1), conditioning(2), known)
-
-
-def test_the_uni3c_node_finds_the_width_of_our_transformer(pack: ModuleType, files: dict[str, Path]) -> None:
-    assert load(files).get_model_object("diffusion_model").dim == 256
-
-
-def test_patches_that_no_wan_model_reads_are_named(
-    pack: ModuleType, files: dict[str, Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    model, given = load(files), (conditioning(1), conditioning(2))
-    plain = sample(model, euler(), *given)
-    assert not caplog.records or "don't read these patches" not in caplog.text
-    deaf = model.clone()
-    deaf.set_model_attn1_output_patch(lambda out, options: out * 2)
-    deaf.set_model_attn1_replace(lambda *args, **kwargs: None, "middle", 0)
-    with caplog.at_level(logging.WARNING):
-        assert torch.equal(sample(deaf, euler(), *given), plain)
-    assert "don't read these patches: attn1, attn1_output_patch" in caplog.text

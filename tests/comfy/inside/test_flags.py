@@ -20,7 +20,7 @@ from comfy.cli_args import PerformanceFeature
 from long_scene import conditioning, inputs, settings
 from PIL import Image
 
-pytestmark = pytest.mark.usefixtures("output_folder")
+pytestmark = pytest.mark.usefixtures("output_folder", "pack")
 
 OURS = {"fps": 24, "ar_step": 1, "causal_block_size": 1}
 WORKFLOW = "a secret of the workflow"

@@ -103,14 +103,14 @@ def test_the_cache_lies_on_the_device_where_what_is_made_of_it_has_room_too(
 ) -> None:
     """The device is one that is not the CPU; it is asked for its free memory alone."""
     bridge, device, shape = module("comfy.causal_cache"), torch.device("meta"), (1, 16, FRAMES, 4, 4)
-    need = bridge.cache_need(model.model, {"positive": [None], "negative": [None]}, shape, FRAMES - BLOCK)
+    need = bridge.cache_need(model, {"positive": [None], "negative": [None]}, shape, FRAMES - BLOCK)
     token = (FRAMES - BLOCK) * TOKENS * 256 * 4
     assert (need.kept, need.seen) == (HELD_STREAMS * token, SEEN_STREAMS * token)
     kept_free = comfy.model_management.extra_reserved_memory()  # --reserve-vram
     free = core_asks(model, BLOCK)[0] + need.kept + need.seen + kept_free + (0 if short else 1)
     room = {"meta": free, "cpu": 2 * need.kept + 1}
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: room[device.type])
-    guider = SimpleNamespace(inner_model=model.model)
+    guider = SimpleNamespace(inner_model=model.model, model_patcher=model)
     place = bridge.free_place(guider, need, torch.empty(shape, device=device), BLOCK)
     assert place == torch.device("cpu" if short else "meta")
 
