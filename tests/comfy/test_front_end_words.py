@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.comfy.front_end import CENTRE, EMPTY, OPEN, SETTING, set_locale
+from tests.comfy.front_end import CENTRE, EMPTY, OPEN, set_locale
 from tests.comfy.host import Host
 from tools.node_schemas import CHINESE, page_file, read
 
@@ -127,8 +127,7 @@ IMPOSSIBLE = """() => {
 
 def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:
     printed = host.log_size
-    page.evaluate(SETTING, ["Comfy.Locale", "zh"])
-    page.wait_for_timeout(3000)  # the front end opens its graph again
+    set_locale(page, "zh")
     try:
         page.evaluate(OPEN, EMPTY)
         page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
@@ -139,7 +138,6 @@ def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, pa
     finally:
         page.wait_for_timeout(500)
         page.screenshot(path=tmp_path / "refused_in_chinese.png")
-        page.evaluate(SETTING, ["Comfy.Locale", "en"])
-        page.keyboard.press("Escape")
+        set_locale(page, "en")
     log = host.log_from(printed)
     assert "The variant chosen is I2V-14B-540P, but the model has 2 layers" in log and "型号" not in log
