@@ -23,6 +23,7 @@ from tools.workflow_graph import GAP, RELEASED, Graph
 FOLDER = Path(__file__).resolve().parent.parent / "subgraphs"
 CATEGORY = "SkyReels-V2"
 INPUTS, OUTPUTS = -10, -20  # nodes of the front end
+SHOWN_OUTSIDE = -1  # stands for the inner node of a widget that is an input of the subgraph
 LEFT_OUT = ("MarkdownNote", "SaveVideo", "PreviewAny")
 OPTIONAL = 7  # the shape of a socket that may stay open
 ROW = 20  # pixels between sockets
@@ -187,7 +188,7 @@ def build(name: str, blueprint: Blueprint) -> dict[str, Any]:
         "mode": 0,
         "inputs": [outer_input(entry) for entry in inputs],
         "outputs": [{"name": entry["name"], "type": entry["type"], "links": []} for entry in outputs],
-        "properties": {"proxyWidgets": [["-1", widget] for _, widget in blueprint.widgets]},
+        "properties": {"proxyWidgets": [[str(SHOWN_OUTSIDE), widget] for _, widget in blueprint.widgets]},
         "widgets_values": [],
         "title": name,
     }
