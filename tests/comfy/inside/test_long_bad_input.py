@@ -211,7 +211,7 @@ def test_the_live_plan_refuses_in_the_very_sentence_of_the_node_and_of_the_run(
     ("wrong", "connected"),
     [
         *(({"job_name": name}, []) for name in ("a/b", "", "..", "a\\b", "con", "what?", " ", "a:b")),
-        ({"size": "custom", "width": 100}, []),
+        ({"size": "custom", "size.width": 100, "size.height": 64}, []),
         ({"key_times": "soon"}, ["key_images"]),
         ({"key_times": "2s 3s"}, []),
         ({"key_times": "99s"}, ["key_images"]),
@@ -239,8 +239,17 @@ def test_the_live_plan_refuses_what_the_run_refuses_for_names_times_and_connecte
     words = [word for word in wrong.get("key_times", "").split() if word]
     images = {name: torch.zeros(max(1, len(words)) if name == "key_images" else 1, 32, 32, 3) for name in connected}
     prompt = [[torch.zeros(1, 4, 4096), {}]]
+    size = {name.removeprefix("size."): value for name, value in wrong.items() if name.startswith("size")}
+    given = {name: value for name, value in (values | images).items() if not name.startswith("size")}
     with pytest.raises(ValueError, match=r"\.$") as refused:
-        node.execute(model=model, vae=vae, positive=prompt, negative=prompt, **(values | images))
+        node.execute(
+            model=model,
+            vae=vae,
+            positive=prompt,
+            negative=prompt,
+            size=size or {"size": "540P landscape (960x544)"},
+            **given,
+        )
     live = importlib.import_module("skyreels_v2.nodes.live_plan").answer
     assert live(values | {"connected": connected}) == {"ok": False, "text": str(refused.value)}
 
@@ -283,7 +292,7 @@ SAID = [  # one for every sentence that the live plan can say
     {"codec": "cinepak"},
     {"crf": 60},
     {"job_name": "a/b"},
-    {"width": 100, "height": 64},
+    {"size.width": 100, "size.height": 64},
     {"shift": 0.0},
     {"solver": "euler_a"},
     {"addnoise_condition": 2000},
@@ -316,5 +325,6 @@ def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
         names = rf"\b({kept}|png|shift|solver|euler|unipc|lcm|a/b|x1)\b"
         left = re.sub(names, "", line)
         assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
-    numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", entry["text"])) for entry in (english, chinese)]
+    texts = [entry["text"].replace("SkyReels-V2", "") for entry in (english, chinese)]
+    numbers = [sorted(re.findall(r"\d+(?:\.\d+)?", text)) for text in texts]
     assert numbers[0] == numbers[1]
