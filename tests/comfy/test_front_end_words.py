@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.comfy.front_end import CENTRE, EMPTY, OPEN, SETTING, set_locale
+from tests.comfy.front_end import CENTRE, EMPTY, OPEN, set_locale
 from tests.comfy.host import PACK_FOLDER, Host
 from tools.node_schemas import CHINESE, page_file, read
 
@@ -132,20 +132,18 @@ IMPOSSIBLE = """() => {
 
 
 def test_a_refused_run_says_why_in_chinese_where_the_front_end_is(host: Host, page: Any, tmp_path: Path) -> None:
-    page.evaluate(OPEN, EMPTY)
-    page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
-    page.evaluate(ADD, ["SkyReelsV2ModelInfo", 600])
-    page.evaluate(SETTING, ["Comfy.Locale", "zh"])
-    page.wait_for_timeout(2000)  # the front end opens the graph again
-    page.evaluate(IMPOSSIBLE)
     printed = host.log_size
+    set_locale(page, "zh")
     try:
+        page.evaluate(OPEN, EMPTY)
+        page.evaluate(ADD, ["SkyReelsV2ModelLoader", 100])
+        page.evaluate(ADD, ["SkyReelsV2ModelInfo", 600])
+        page.evaluate(IMPOSSIBLE)
         assert page.evaluate(RUN) == "execution_error"
         page.wait_for_function(READ, arg="所选的模型型号（variant）是 I2V-14B-540P，但这个模型是 2 层", timeout=20_000)
     finally:
         page.wait_for_timeout(500)
         page.screenshot(path=tmp_path / "refused_in_chinese.png")
-        page.evaluate(SETTING, ["Comfy.Locale", "en"])
-        page.keyboard.press("Escape")
+        set_locale(page, "en")
     log = host.log_from(printed)
     assert "The variant chosen is I2V-14B-540P, but the model has 2 layers" in log and "型号" not in log

@@ -81,7 +81,7 @@ def test_a_seed_of_zero_or_for_all_segments_counts_and_brackets_are_no_seed():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[seed -1] a cat", "The seed of '[seed -1] a cat' is '-1', but has to be 0 to 18446744073709551615"),
+        ("[seed -1] a cat", "The seed of '[seed -1] a cat' is '-1', but it has to be 0 to 18446744073709551615"),
         ("[seed] a cat", "The seed of '[seed] a cat' is ''"),
         ("[seed 1.5] a cat", "is '1.5'"),
         (f"[seed {2**64}] a cat", f"is '{2**64}'"),
@@ -107,10 +107,10 @@ def test_seeds_that_cannot_be_followed_are_refused_in_one_sentence(text, message
         ("a\nb", "There are 2 prompts, one per line, but the video has 3 segments: write one for each or one for all"),
         ("0s-4s: a\n3s-: b", "'0s-4s' and '3s-' overlap"),
         ("0s-4s: a\n5s-: b", "gap between '0s-4s' and '5s-'"),
-        ("4s-8s: b\n0s-4s: a", "begins with '4s-8s', but the video at 0s"),
+        ("4s-8s: b\n0s-4s: a", "begins with '4s-8s', but the video begins at 0s"),
         ("0s-4s: a\n4s-12s: b", "'4s-12s' runs past the end of the video at 10.71s (257 frames at 24 fps)"),
         ("0s-4s: a\n4s-10.7s: b\n10.72s-: c", "'10.72s-' runs past the end"),
-        ("0s-4s: a\n4s-8s: b", "ends with '4s-8s', but the video at 10.71s: leave the last end open"),
+        ("0s-4s: a\n4s-8s: b", "ends with '4s-8s', but the video ends at 10.71s: leave the last end open"),
         ("0s-: a\n4s-: b", "'0s-' has no end, but '4s-' follows"),
         ("0s-4s:\n4s-: b", "'0s-4s' has no prompt"),
         ("4s-4s: a", "'4s-4s' ends before it begins"),

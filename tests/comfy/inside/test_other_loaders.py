@@ -155,9 +155,9 @@ def test_what_cannot_be_attached_is_refused(pack: ModuleType, models: Path, file
     attach, load = part(pack, "frame_rate").attach_frame_rate, part(pack, "loader").load_model
     plain = models / "diffusion_models" / "tiny_df_nofps.safetensors"
     core = core_model(file)
-    with pytest.raises(ValueError, match="drops no weights: leave this node out and set fps in the sampler"):
+    with pytest.raises(ValueError, match="drops no weights: remove this node and set fps in the sampler"):
         attach(load(file), None, 16)
-    with pytest.raises(ValueError, match="drops no weights: leave this node out\\."):
+    with pytest.raises(ValueError, match="drops no weights: remove this node\\."):
         attach(load(plain), None, 16)
     with pytest.raises(ValueError, match=r"tiny_df_nofps.safetensors has no frame-rate weights"):
         attach(core, plain, 16)

@@ -91,7 +91,7 @@ def test_a_threshold_saves_work_and_says_so(
     assert sum(computed) < 0.8 * whole
     assert torch.isfinite(made).all() and relative_error(made, expected) < 0.5
     (line,) = (message for message in caplog.messages if "step cache" in message)
-    assert "block-forwards reused" in line and " 0 of" not in line.split(",")[0]
+    assert "block computations reused" in line and " 0 of" not in line.split(",")[0]
 
 
 def test_what_was_saved_is_shown_on_the_sampler(model: Any, shown: list[tuple[str, str]]) -> None:
@@ -100,7 +100,7 @@ def test_what_was_saved_is_shown_on_the_sampler(model: Any, shown: list[tuple[st
     with CurrentNodeContext("a prompt", "7"):
         sample(patched(model, LOOSE), {})
     ((text, node),) = shown
-    assert node == "7" and "block-forwards reused" in text
+    assert node == "7" and "block computations reused" in text
 
 
 def test_under_causal_attention_blocks_are_left_out_one_by_one(model: Any, computed: list[int]) -> None:

@@ -97,7 +97,7 @@ def test_where_memory_ends_it_goes_on_in_tiles_that_know_what_was_before(
     assert [len(frames) for frames in late] == [len(frames) for frames in whole] == [17, 16]
     second = calls >= (3 if stream.StreamingDecoder(vae).frames_at_once == 2 else 5)  # where memory ended
     assert torch.equal(late[0], whole[0] if second else tiled[0]) and torch.equal(late[1], tiled[1])
-    assert "it goes on in tiles of 128: slower" in caplog.text
+    assert "Retrying in tiles of 128 pixels (slower)" in caplog.text
 
 
 def test_tiles_show_the_picture(stream: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_tiles_show_the_picture(stream: ModuleType, monkeypatch: pytest.MonkeyPa
 
 def test_where_no_tile_fits_it_says_so(stream: ModuleType, vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = short_of_memory(monkeypatch, vae, 0)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match="frames of 320x192 pixels were decoded, and no smaller"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="frames of 320x192 pixels, even in the smallest"):
         in_pieces(stream, vae, torch.zeros(1, 16, 3, 24, 40), (3,))
     assert sizes == [(24, 40), (24, 32), (16, 16)]
 
