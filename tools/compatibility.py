@@ -9,6 +9,7 @@ others.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -104,7 +105,8 @@ def run_tests(report: Path, arguments: list[str]) -> int:
     """Run the tests of the front ends into a JUnit report; return pytest's exit code."""
     files = [f"tests/comfy/{name}.py" for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", *files, f"--junitxml={report}", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    whole = {**os.environ, "SKYREELS_WHOLE_MATRIX": "1"}
+    return subprocess.run(command, cwd=ROOT, env=whole, check=False).returncode
 
 
 def outcomes(report: Path) -> Iterator[tuple[Row, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.comfy import tiny_models
 from tests.comfy.front_end import FRONT_ENDS, FrontEnd
 from tests.comfy.host import HERE, REPO, Host, HostInstall, find_hosts, run_in_host, why_no_host
 from tests.comfy.videos import CLIP, CLIP_FPS, CLIP_FRAMES, write_picture
+from tools.hosts import version_numbers
 from tools.workflow_prompt import load_workflow
 from wan_core.video import write_video
 
@@ -24,7 +26,9 @@ NOTES = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for what the run has to say about its hosts."""
+    """Make room for what the run has to say about its hosts, and name the marks."""
+    config.addinivalue_line("markers", "newest_host: says the same on every host, so the newest one suffices")
+    config.addinivalue_line("markers", "one_front_end: takes long; one front end suffices")
     config.stash[NOTES] = []
 
 
@@ -34,6 +38,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"The host tests were skipped: {why_no_host()}.")
     for note in config.stash[NOTES]:
         terminalreporter.write_line(note)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what says nothing new, so that a run ends in time; SKYREELS_WHOLE_MATRIX keeps it all.
+
+    On older hosts: tests marked `newest_host`, and front ends that their users don't have. In all front ends but the
+    newest with Nodes 2.0: tests marked `one_front_end`.
+    """
+    if os.environ.get("SKYREELS_WHOLE_MATRIX"):
+        return
+    newest = max((version_numbers(host.version) for host in HOSTS if host is not None), default=())
+    kept, left_out = [], []
+    for item in items:
+        given = getattr(item, "callspec", None)
+        host, front_end = (given.params.get(name) if given else None for name in ("install", "front_end"))
+        older = host is not None and version_numbers(host.version) < newest
+        foreign = front_end is not None and front_end.newest
+        elsewhere = front_end is not None and not (front_end.newest and front_end.nodes2)
+        surplus = (older and (foreign or item.get_closest_marker("newest_host") is not None)) or (
+            elsewhere and item.get_closest_marker("one_front_end") is not None
+        )
+        (left_out if surplus else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from tests.comfy.host import Host, PromptRefused
 from tests.comfy.scene import Scene, refusal
 
+pytestmark = pytest.mark.newest_host
+
 
 def test_text_of_the_wrong_width_names_both_widths(host: Host) -> None:
     scene = Scene(text_width=512)

@@ -14,7 +14,7 @@ from tools.build_subgraphs import BLUEPRINTS, build
 pytestmark = pytest.mark.usefixtures("shipped_files")
 
 PAIRS = list(combinations_with_replacement(BLUEPRINTS, 2))
-FREE = (1400, 900)  # pixels: nothing is there but the canvas
+FREE = (900, 900)  # pixels: nothing is there but the canvas
 SEEN = """() => window.app.graph.nodes.map((node) => ({
     id: String(node.id),
     title: node.title,

@@ -18,6 +18,8 @@ from tests.comfy.host import Host
 from tools.templates import template
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 
+pytestmark = pytest.mark.newest_host
+
 
 @pytest.fixture(scope="module")
 def models() -> Models:

@@ -12,6 +12,8 @@ import pytest
 from tests.comfy.host import PACK_FOLDER, REPO, Host
 from tools.node_schemas import CHINESE, ENGLISH, PAGES, read
 
+pytestmark = pytest.mark.newest_host
+
 
 def served(host: Host, path: str) -> str:
     """The text at a path of the server."""

@@ -13,6 +13,8 @@ from tools.browser import NO_BROWSER, browser_path, open_page
 from tools.templates import DEMO, ORDER, template
 from tools.workflow_prompt import load_workflow
 
+pytestmark = pytest.mark.newest_host
+
 pytest.importorskip("playwright.sync_api", reason="the layout test needs the package playwright")
 
 DEMOS = [title for title in ORDER if title.startswith(DEMO)]

@@ -14,6 +14,8 @@ import pytest
 from tests.comfy.host import HERE, HostInstall, host_environment
 from tests.comfy.videos import probe
 
+pytestmark = pytest.mark.newest_host
+
 SHORT, LONG = 257, 1457  # video frames: 10 s and 60 s
 
 

@@ -10,6 +10,8 @@ import pytest
 from tests.comfy.host import Host
 from tests.comfy.scene import Scene
 
+pytestmark = pytest.mark.newest_host
+
 READERS = {"chinese tab": "zh", "taiwanese tab": "zh-TW", "french tab": "fr"}
 HAN = re.compile(r"[\u4e00-\u9fff]")
 

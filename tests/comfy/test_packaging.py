@@ -18,6 +18,8 @@ from tools.host_demo import start
 from tools.templates import template
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 
+pytestmark = pytest.mark.newest_host
+
 DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requirements-dev.txt"}
 NEEDED = ("__init__.py", "demo/weights", "example_workflows", "locales", "nodes", "subgraphs", "wan_core", "web")
 IMPORTABLE = {"av", "einops", "numpy", "safetensors"}  # requirements.txt

@@ -23,6 +23,8 @@ from tests.comfy.tiny_models import DIM, FFN, FREQ, LAYERS, TEXT
 from tests.tiny import diffusers_config_json, to_diffusers_names
 from wan_core.config import WanConfig
 
+pytestmark = pytest.mark.newest_host
+
 SEED, STEPS, SIZE, FRAMES = 1, 6, 64, 9
 LATENT = (1, 16, 3, 8, 8)
 
