@@ -294,9 +294,10 @@ def test_finished_jobs_make_room_for_new_ones_and_unfinished_ones_stay(
 
 
 def test_the_waiting_person_is_told_segment_and_time(bridge: ModuleType, model: Any, vae: Any) -> None:
-    said: list[str] = []
+    lines: list[Any] = []
     with torch.inference_mode():
-        bridge.make_long_video(inputs(bridge, model, vae), settings(bridge), bridge.Job("test", say=said.append))
+        bridge.make_long_video(inputs(bridge, model, vae), settings(bridge), bridge.Job("test", say=lines.append))
+    said = [str(line) for line in lines]
     assert said[0] == "Segment 1 of 3" and said[-1].startswith("Segment 3 of 3, about 0 s left")
     assert [line for line in said if line.startswith("Segment 2 of 3, about ")]
 

@@ -279,7 +279,7 @@ def test_a_call_that_a_neighbour_leaves_out_is_noticed(pack_nodes: dict[str, Any
 
     skipping = model.clone()
     skipping.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "lazy", lazy)
-    with pytest.raises(ValueError, match=r"has seen 0 latent frames where 3 are finished: .*EasyCache"):
+    with pytest.raises(ValueError, match=r"holds 0 latent frames, but 3 are finished.*EasyCache"):
         by_node(pack_nodes, skipping, latent(9))
 
 
@@ -292,7 +292,11 @@ def end_known() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "changed", "words"),
     [
-        (latent(9), {"window_frames": 2}, "window is 2 latent frames, but it has to hold a chunk of 3 and 1 sink"),
+        (
+            latent(9),
+            {"window_frames": 2},
+            "window_frames is 2 latent frames, but the window has to hold a chunk of 3 and 1 sink",
+        ),
         (latent(9), {"cfg": 4.0}, "cfg is 4, which needs a negative prompt"),
         (latent(9), {"timesteps": "250, 500"}, "have to fall"),
         (latent(9), {"sigmas": torch.tensor([1.0, 0.5])}, "has to end at 0"),

@@ -90,7 +90,7 @@ def test_a_threshold_saves_work_and_says_so(
         made = sample(patched(model, LOOSE), mode)
     assert sum(computed) < 0.8 * whole
     assert torch.isfinite(made).all() and relative_error(made, expected) < 0.5
-    (line,) = (message for message in caplog.messages if "step cache" in message)
+    (line,) = (message for message in caplog.messages if "Step cache" in message)
     assert "block computations reused" in line and " 0 of" not in line.split(",")[0]
 
 

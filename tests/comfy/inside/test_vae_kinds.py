@@ -75,9 +75,7 @@ def test_every_node_that_takes_a_vae_refuses_another_kind_before_work(
         "model": model,
         "vae": vae,
         "negative": None,  # nothing but the VAE is looked at
-        "size": "custom",
-        "width": 64,
-        "height": 64,
+        "size": {"size": "custom", "width": 64, "height": 64},
         "job_name": "never",
         "keep_gb": 0.0,
         "base_num_frames": 17,
@@ -96,7 +94,7 @@ def test_every_node_that_takes_a_vae_refuses_another_kind_before_work(
         "causal_attention": False,
         "addnoise_condition": 20,
     }
-    extend = {name: value for name, value in long.items() if name not in ("width", "height")} | {"size": "544x960"}
+    extend = long | {"size": "544x960"}
     calls = {
         "SkyReelsV2VAEDecode before the latent is there": lambda node: node.check_lazy_status(vae=vae, tiling="auto"),
         "SkyReelsV2VAEDecode": lambda node: node.execute(latent, vae, "auto"),

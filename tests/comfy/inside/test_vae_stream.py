@@ -95,7 +95,7 @@ def test_where_memory_ends_it_goes_on_in_tiles_that_know_what_was_before(
         short_of_memory(patch, vae, 4 * 16, calls)
         late = in_pieces(stream, vae, samples, (5, 4))
     assert [len(frames) for frames in late] == [len(frames) for frames in whole] == [17, 16]
-    second = calls >= (3 if stream.StreamingDecoder(vae).frames_at_once == 2 else 5)  # where memory ended
+    second = calls >= 3  # where memory ended
     assert torch.equal(late[0], whole[0] if second else tiled[0]) and torch.equal(late[1], tiled[1])
     assert "Retrying in tiles of 128 pixels (slower)" in caplog.text
 
