@@ -1,6 +1,6 @@
 """Take pictures of the pack in ComfyUI's real front end, in headless Chromium, to be looked at by a person.
 
-usage: python -m tools.screenshots FOLDER [--url http://127.0.0.1:8188]
+usage: python -m tools.screenshots [FOLDER] [--url http://127.0.0.1:8188]
 
 Without --url a ComfyUI is started (SKYREELS_HOSTS, COMFYUI_PATH or ~/ComfyUI). The Chinese ones need a font with
 Chinese characters on this machine.
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.browser import open_page, wait_until_ready
+from tools.browser import open_page, set_node_style, wait_until_ready
+from tools.front_ends import ROOT, newest_front_end
 from tools.host import PACK_FOLDER, Host
 from tools.host_demo import start
 from tools.hosts import find_hosts, why_no_host
@@ -84,10 +85,36 @@ def help_page(page: Any) -> None:
     page.wait_for_timeout(2 * SETTLE)
 
 
+RUN = """async () => {
+    const { api } = window.app
+    const ended = new Promise((resolve) => {
+        for (const kind of ['execution_success', 'execution_error'])
+            api.addEventListener(kind, (event) => resolve(event.detail.exception_message ?? ''), { once: true })
+    })
+    await window.app.queuePrompt(0, 1)
+    return await ended
+}"""
+
+
+def finished(page: Any) -> None:
+    """Show a graph after its run, with the video that it made."""
+    open_workflow(page, "Demo Long Video")
+    trouble = page.evaluate(RUN)
+    if trouble:
+        raise RuntimeError(trouble)
+    page.wait_for_timeout(2 * SETTLE)
+    page.evaluate(FIT)
+    page.wait_for_timeout(SETTLE)
+
+
 ENGLISH: dict[str, Callable[[Any], None]] = {
-    "templates": templates, "graph": english_graph, "refused": refused, "help": help_page
+    "templates": templates, "graph": english_graph, "refused": refused, "help": help_page,
+    "finished": finished,
 }  # fmt: skip
-CHINESE: dict[str, Callable[[Any], None]] = {"graph": english_graph, "refused": refused, "help": help_page}
+CHINESE: dict[str, Callable[[Any], None]] = {
+    "graph": english_graph, "refused": refused, "help": help_page, "finished": finished,
+}  # fmt: skip
+README = {"en": ROOT / "docs" / "figures" / "graph.jpg", "zh": ROOT / "docs" / "figures" / "graph.zh-CN.jpg"}
 
 
 def take(url: str, folder: Path) -> None:
@@ -107,14 +134,37 @@ def take(url: str, folder: Path) -> None:
         page.evaluate(LOCALE, "en")
 
 
+def take_for_the_readme(url: str) -> None:
+    """Take the pictures at the top of the READMEs: a graph after its run, in Nodes 2.0 of the newest front end."""
+    with open_page(url, 1500, 850, newest_front_end()) as page:
+        set_node_style(page, True)
+        for language, path in README.items():
+            page.evaluate(LOCALE, language)
+            page.wait_for_timeout(SETTLE)
+            page.reload(wait_until="load")
+            wait_until_ready(page)
+            finished(page)
+            page.screenshot(path=path, type="jpeg", quality=80)
+            print(path)
+        page.evaluate(LOCALE, "en")
+        set_node_style(page, False)
+
+
 def main() -> None:
     """Read the command line and take the pictures."""
     parser = argparse.ArgumentParser(prog="python -m tools.screenshots", description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="where they go; none: those of the READMEs")
     parser.add_argument("--url", help="of a ComfyUI that runs already, with this pack")
     options = parser.parse_args()
+
+    def take_them(url: str) -> None:
+        if options.folder is None:
+            take_for_the_readme(url)
+        else:
+            take(url, options.folder)
+
     if options.url:
-        take(options.url, options.folder)
+        take_them(options.url)
         return
     hosts = find_hosts()
     if not hosts:
@@ -122,7 +172,7 @@ def main() -> None:
     host = Host(hosts[0])
     try:
         start(host)
-        take(host.url, options.folder)
+        take_them(host.url)
     finally:
         host.stop()
 

@@ -28,7 +28,7 @@ NOTES = pytest.StashKey[list[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Make room for what the run has to say about its hosts, and name the marks."""
     config.addinivalue_line("markers", "newest_host: says the same on every host, so the newest one suffices")
-    config.addinivalue_line("markers", "one_front_end: takes long; one front end suffices")
+    config.addinivalue_line("markers", "whole_matrix: only with SKYREELS_WHOLE_MATRIX (tools/compatibility.py)")
     config.stash[NOTES] = []
 
 
@@ -43,8 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what says nothing new, so that a run ends in time; SKYREELS_WHOLE_MATRIX keeps it all.
 
-    On older hosts: tests marked `newest_host`, and front ends that their users don't have. In all front ends but the
-    newest with Nodes 2.0: tests marked `one_front_end`.
+    On older hosts: tests marked `newest_host`, and front ends that their users don't have. Everywhere: tests marked
+    `whole_matrix`.
     """
     if os.environ.get("SKYREELS_WHOLE_MATRIX"):
         return
@@ -55,10 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         host, front_end = (given.params.get(name) if given else None for name in ("install", "front_end"))
         older = host is not None and version_numbers(host.version) < newest
         foreign = front_end is not None and front_end.newest
-        elsewhere = front_end is not None and not (front_end.newest and front_end.nodes2)
-        surplus = (older and (foreign or item.get_closest_marker("newest_host") is not None)) or (
-            elsewhere and item.get_closest_marker("one_front_end") is not None
-        )
+        surplus = older and (foreign or item.get_closest_marker("newest_host") is not None)
+        surplus = surplus or item.get_closest_marker("whole_matrix") is not None
         (left_out if surplus else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

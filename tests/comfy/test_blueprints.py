@@ -11,7 +11,7 @@ from tests.comfy.front_end import EMPTY, OPEN, PROMPT, known_part
 from tests.comfy.host import Host
 from tools.build_subgraphs import BLUEPRINTS, build
 
-pytestmark = pytest.mark.usefixtures("shipped_files")
+pytestmark = [pytest.mark.usefixtures("shipped_files"), pytest.mark.whole_matrix]
 
 PAIRS = list(combinations_with_replacement(BLUEPRINTS, 2))
 FREE = (900, 900)  # pixels: nothing is there but the canvas

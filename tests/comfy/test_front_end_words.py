@@ -11,6 +11,8 @@ from tests.comfy.front_end import CENTRE, EMPTY, OPEN, set_locale
 from tests.comfy.host import PACK_FOLDER, Host
 from tools.node_schemas import CHINESE, page_file, read
 
+pytestmark = pytest.mark.whole_matrix
+
 LONG = "SkyReelsV2LongVideo"
 ADD = """([kind, x]) => {
     const node = window.LiteGraph.createNode(kind)

@@ -72,7 +72,7 @@ PLAY_SHOWN = f"""async () => {{
 }}"""
 
 
-@pytest.mark.one_front_end
+@pytest.mark.whole_matrix
 @every_workflow
 def test_a_template_runs_and_its_result_plays_in_its_node(host: Host, page: Any, path: Path, tmp_path: Path) -> None:
     page.evaluate(OPEN, load_workflow(path))

@@ -14,7 +14,7 @@ import pytest
 from tests.comfy.host import HERE, HostInstall, host_environment
 from tests.comfy.videos import probe
 
-pytestmark = pytest.mark.newest_host
+pytestmark = [pytest.mark.newest_host, pytest.mark.timeout(900)]  # a minute of video, twice
 
 SHORT, LONG = 257, 1457  # video frames: 10 s and 60 s
 
