@@ -257,7 +257,7 @@ def test_a_model_that_is_shown_other_frames_is_noticed(model):
 @pytest.mark.parametrize(
     ("window", "block", "words"),
     [
-        (Window(2), 3, "window is 2 latent frames, but it has to hold a chunk of 3: raise it to 3"),
+        (Window(2), 3, "window_frames is 2 latent frames, but the window has to hold a chunk of 3: raise it to 3"),
         (Window(5, 3), 3, "a chunk of 3 and 3 sink frames: raise it to 6"),
         (Window(5, -1), 3, "sink_frames is -1"),
         (Window(5), 0, "chunk is 0"),
