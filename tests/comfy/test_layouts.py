@@ -13,7 +13,7 @@ from tools.browser import NO_BROWSER, browser_path, open_page
 from tools.templates import DEMO, ORDER, template
 from tools.workflow_prompt import load_workflow
 
-pytestmark = pytest.mark.newest_host
+pytestmark = [pytest.mark.newest_host, pytest.mark.whole_matrix]
 
 pytest.importorskip("playwright.sync_api", reason="the layout test needs the package playwright")
 

@@ -28,7 +28,9 @@ def refusal(path: Path) -> str:
         inspect_checkpoint(path)
     message = str(loading.value)
     assert message == str(inspecting.value)
-    assert message.endswith(".") and "\n" not in message and ". " not in message.replace(str(path), "")
+    assert message.endswith(".") and "\n" not in message
+    sentence = message.removesuffix(f" The file is {path}.")  # the one thing that may come behind the sentence
+    assert ". " not in sentence.replace(str(path), "")
     return message
 
 

@@ -243,7 +243,7 @@ def test_a_model_call_that_was_left_out_is_noticed(model):
         def lazy(x, levels, row):
             return x if row.keep else denoise(x, levels, row)
 
-        with pytest.raises(InputError, match="has seen 0 latent frames where 3 are finished"):
+        with pytest.raises(InputError, match="holds 0 latent frames, but 3 are finished"):
             list(roll_out(lazy, noises(2), SIGMAS, window))
 
 

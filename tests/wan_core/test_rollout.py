@@ -334,5 +334,5 @@ def test_what_does_not_belong_together_is_refused(options, message):
 def test_latents_of_another_shape_and_a_foreign_carry_over_are_refused():
     with pytest.raises(InputError, match=r"Segment 1 has shape \[1, 4, 9, 2, 3\], expected \[1, 4, 10, 2, 3\]"):
         list(roll_out(small_rollout(), lambda task: task.noise[:, :, 1:]))
-    with pytest.raises(InputError, match="re-encoded overlap came back"):
+    with pytest.raises(InputError, match="re-encoded overlap has shape"):
         list(roll_out(small_rollout(), fake_sampler, reencode=lambda window, frames: window))
