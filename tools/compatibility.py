@@ -60,7 +60,7 @@ class Words:
 WORDS = (
     Words(
         file="compatibility.md",
-        title="# Which ComfyUI, which front end",
+        title="# Which ComfyUI, which front end\n\n[中文](compatibility.zh-CN.md)",
         intro="Each row is a ComfyUI with a front end and a node style. A cell shows *tests passed / tests run*. The "
         "tests drive the real front end in a browser, with tiny stand-ins for the released models, so this page says "
         "nothing about the quality or speed of a video.",
@@ -76,7 +76,7 @@ WORDS = (
     ),
     Words(
         file="compatibility.zh-CN.md",
-        title="# 支持的 ComfyUI 和前端版本",
+        title="# 支持的 ComfyUI 和前端版本\n\n[English](compatibility.md)",
         intro="每一行是一个 ComfyUI 版本、一个前端版本和一种节点样式，单元格内是*通过的测试数 / 运行的测试数*。"
         "测试在浏览器中操作真实的前端，用极小的模型代替正式模型，因此本页不反映视频的质量和速度。",
         made="{day} 由 `python -m tools.compatibility` 生成。各项测试的内容见 tests/comfy。",
