@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..wan_core.errors import SkyReelsError
 from ..wan_core.journal import check_name
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
+from .language import running_server
 from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
@@ -111,14 +111,10 @@ def stand_ins(key_times: str, start: Any, fps: float, connected: list[str] | Non
 
 def register() -> None:
     """Let the running server answer; without one there is nobody to ask."""
-    if "server" not in sys.modules:  # comfy without its server: a script or a test
-        return
-    from aiohttp import web
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
+    server = running_server()
     if server is None:
         return
+    from aiohttp import web
 
     @server.routes.post(ROUTE)
     async def plan(request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.comfy.host import Host
-from tools.browser import NO_BROWSER, browser_path, open_page, set_node_style
+from tools.browser import NO_BROWSER, SETTING, browser_path, open_page, set_node_style
 from tools.front_ends import NEWEST, VARIABLE, newest_front_end
 
 
@@ -59,7 +59,6 @@ CENTRE = """(kind) => {
     app.canvas.centerOnNode(app.graph.nodes.find((node) => node.comfyClass === kind))
     app.canvas.setDirty(true, true)
 }"""
-SETTING = "([name, value]) => window.app.extensionManager.setting.set(name, value)"
 SET = """([kind, name, value]) => {
     const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
     const widget = node.widgets.find((widget) => widget.name === name)
