@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wan_core.forcing import forcing_schedule
-from wan_core.kv_cache import CausalRun
-from wan_core.model import WanModel
-from wan_core.sampler import Row, sample
-from wan_core.sampling import flow_sigmas, timesteps_of
+from wan_core.model.kv_cache import CausalRun
+from wan_core.model.wan_model import WanModel
+from wan_core.sampling.forcing import forcing_schedule
+from wan_core.sampling.loop import Row, sample
+from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
 
 from .cases import Case, inputs
 from .contenders import our_model

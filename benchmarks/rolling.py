@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from wan_core.rolling import BlockNoise, RollingRun, Window, block_noise, model_denoise, roll_out
-from wan_core.sampling import warped_sigmas
+from wan_core.long.rolling import BlockNoise, RollingRun, Window, block_noise, model_denoise, roll_out
+from wan_core.sampling.sigmas import warped_sigmas
 
 from .cases import Case, inputs
 from .clip import CountedModel

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from wan_core.forcing import ForcingSchedule, forcing_schedule
-from wan_core.sampler import sample
-from wan_core.sampling import flow_sigmas
+from wan_core.sampling.forcing import ForcingSchedule, forcing_schedule
+from wan_core.sampling.loop import sample
+from wan_core.sampling.sigmas import flow_sigmas
 
 from .cases import SIZES
 

@@ -21,10 +21,10 @@ from demo.measure import psnr
 from demo.models import Models, load_models
 from demo.score import prompts_of
 from demo.vae import decode
-from wan_core.forcing import forcing_schedule
-from wan_core.sampler import Row, sample
-from wan_core.sampling import flow_sigmas, timesteps_of
-from wan_core.step_cache import Moment, StepCache
+from wan_core.sampling.forcing import forcing_schedule
+from wan_core.sampling.loop import Row, sample
+from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
+from wan_core.sampling.step_cache import Moment, StepCache
 
 from .machine import this_machine
 from .report import write_files

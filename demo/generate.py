@@ -1,6 +1,6 @@
 """From prompts to pixels with the embedded models: the pack's sampler, with guidance, over a batch of clips.
 
-It makes one window; a longer video is several, see wan_core.rollout and demo.run.
+It makes one window; a longer video is several, see wan_core.long.rollout and demo.run.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from demo.models import Models
 from demo.vae import decode, encode
-from wan_core.forcing import forcing_schedule, padded_frames
-from wan_core.noise import seeded_noise
-from wan_core.sampler import PinnedFrames, Row, leading_pinned, sample
-from wan_core.sampling import flow_sigmas, timesteps_of
-from wan_core.segments import latent_of_frame
+from wan_core.long.segments import latent_of_frame
+from wan_core.sampling.forcing import forcing_schedule, padded_frames
+from wan_core.sampling.loop import PinnedFrames, Row, leading_pinned, sample
+from wan_core.sampling.noise import seeded_noise
+from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
 
 LATENT_SHAPE = (16, 8, 8)  # channels, rows and columns of a clip's latents
 KNOWN_LEVEL = 0.02  # of known frames: the authors' addnoise_condition of 20

@@ -7,10 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.codecs import available_codecs
-from ..wan_core.comfy.latents import SIZES
+from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError
-from ..wan_core.solvers import SOLVERS
+from ..wan_core.sampling.solvers import SOLVERS
+from ..wan_core.video.codecs import available_codecs
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
 SOLVER_TOOLTIP = (

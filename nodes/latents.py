@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.latents import empty_latent, parse_key_frames
-from ..wan_core.comfy.vae import pin_frames
+from ..wan_core.comfy.vae.frames import pin_frames
+from ..wan_core.comfy.vae.latents import empty_latent, parse_key_frames
 from .aliases import ALIASES
 from .inputs import pixels_of, shown_first, size_input
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import (
+from ..wan_core.comfy.long.settings import (
     GivenImages,
     LongVideoSettings,
     extended_frames,
@@ -16,9 +15,10 @@ from ..wan_core.comfy.long_settings import (
     summary,
     time_words,
 )
-from ..wan_core.comfy.run_plan import ForcingOptions
+from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import SkyReelsError
-from ..wan_core.journal import check_name
+from ..wan_core.long.journal import check_name
+from ..wan_core.sampling.run_plan import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
 from .language import running_server

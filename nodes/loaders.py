@@ -9,8 +9,8 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
-from ..wan_core.comfy.lora import apply_lora
+from ..wan_core.comfy.loading.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
+from ..wan_core.comfy.loading.lora import apply_lora
 from .aliases import ALIASES
 
 SHARD = re.compile(r"-(\d{5})-of-\d{5}(?=\.\w+$)")

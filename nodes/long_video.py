@@ -7,11 +7,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.checks import check_long_model, check_vae
 from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import (
+from ..wan_core.comfy.long.long_video import Job, make_long_video
+from ..wan_core.comfy.long.made_video import MadeVideo
+from ..wan_core.comfy.long.settings import (
     GivenImages,
     Inputs,
     LongVideoSettings,
@@ -19,12 +19,12 @@ from ..wan_core.comfy.long_settings import (
     frames_at,
     prompts_of,
 )
-from ..wan_core.comfy.long_video import Job, make_long_video
-from ..wan_core.comfy.made_video import MadeVideo
+from ..wan_core.comfy.long.source_video import read_source
+from ..wan_core.comfy.model.checks import check_long_model, check_vae
 from ..wan_core.comfy.node_text import node_text
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.comfy.source_video import read_source
-from ..wan_core.journal import check_name
+from ..wan_core.comfy.vae.latents import SIZES
+from ..wan_core.long.journal import check_name
+from ..wan_core.sampling.run_plan import ForcingOptions
 from .aliases import ALIASES
 from .inputs import (
     FILE_RATE,

@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.long_settings import (
+from ..wan_core.comfy.long.long_video import jobs_root
+from ..wan_core.comfy.long.settings import (
     GivenImages,
     LongVideoSettings,
     extended_frames,
@@ -16,12 +17,11 @@ from ..wan_core.comfy.long_settings import (
     show_plan,
     stand_in_for_a_video,
 )
-from ..wan_core.comfy.long_video import jobs_root
-from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.comfy.text import encode_prompt
+from ..wan_core.comfy.model.text import encode_prompt
 from ..wan_core.errors import InputError
-from ..wan_core.journal import show_jobs
+from ..wan_core.long.journal import show_jobs
+from ..wan_core.long.prompts import PromptScript, script_of_prompts
+from ..wan_core.sampling.run_plan import ForcingOptions
 from ..wan_core.words import joined, words
 from .aliases import ALIASES
 from .conditioning import NEGATIVE_PROMPT, negative_prompt_input

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.generate import generate
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.comfy.sampler import DiffusionForcingSampler
-from ..wan_core.sampling import flow_sigmas, parse_timesteps, warped_sigmas
+from ..wan_core.comfy.sampling.generate import generate
+from ..wan_core.comfy.sampling.sampler import DiffusionForcingSampler
+from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.sigmas import flow_sigmas, parse_timesteps, warped_sigmas
 from .aliases import ALIASES
 from .inputs import forcing_inputs, moving_window_input, seed_and_cfg, shown_first, steps_and_shift, timesteps_input
 

@@ -15,12 +15,12 @@ import torch
 from tools.figure_words import WORDS
 from tools.model_shapes import Trace, trace_model
 from tools.svg import INK, SOFT, Page, colour
-from wan_core.config import PRESETS
-from wan_core.forcing import forcing_schedule
-from wan_core.rope import axis_pairs, rotary_table
-from wan_core.sampling import flow_sigmas, noise_levels
-from wan_core.schedule_picture import KNOWN, colour_of
-from wan_core.segments import plan_segments
+from wan_core.long.schedule_picture import KNOWN, colour_of
+from wan_core.long.segments import plan_segments
+from wan_core.model.config import PRESETS
+from wan_core.model.rope import axis_pairs, rotary_table
+from wan_core.sampling.forcing import forcing_schedule
+from wan_core.sampling.sigmas import flow_sigmas, noise_levels
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "figures"
 ICON = FOLDER.parent / "icon.svg"

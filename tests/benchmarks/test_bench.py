@@ -20,8 +20,8 @@ from benchmarks.measure import PRODUCT_SIZES, interleaved, matrix_product_peak, 
 from benchmarks.report import rolling_table
 from benchmarks.rolling import Roll, measure_rolling
 from benchmarks.solver import loop_per_frame, measure_solver
-from wan_core.config import WanConfig
-from wan_core.forcing import forcing_schedule
+from wan_core.model.config import WanConfig
+from wan_core.sampling.forcing import forcing_schedule
 
 TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=2, text_dim=64), (6, 4, 6), 2)
 linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="peak memory is read from Linux's /proc")

@@ -18,7 +18,7 @@ def conditioning(seed: int) -> list[Any]:
 
 
 def settings(bridge: ModuleType, **changes: Any) -> Any:
-    forcing = importlib.import_module("skyreels_v2.wan_core.comfy.run_plan").ForcingOptions(
+    forcing = importlib.import_module("skyreels_v2.wan_core.sampling.run_plan").ForcingOptions(
         **changes.pop("forcing", {})
     )
     small = {
@@ -29,7 +29,7 @@ def settings(bridge: ModuleType, **changes: Any) -> Any:
 
 
 def prompts(positives: list[Any], **where: Any) -> Any:
-    return importlib.import_module("skyreels_v2.wan_core.comfy.prompts").Prompts(positives, **where)
+    return importlib.import_module("skyreels_v2.wan_core.long.prompts").Prompts(positives, **where)
 
 
 def inputs(bridge: ModuleType, model: Any, vae: Any, **changes: Any) -> Any:

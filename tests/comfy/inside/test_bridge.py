@@ -31,7 +31,7 @@ def checkpoint(models: Path) -> Path:
 
 @pytest.fixture
 def model(pack: ModuleType, checkpoint: Path) -> Any:
-    return module(pack, "comfy.loader").load_model(checkpoint)
+    return module(pack, "comfy.loading.loader").load_model(checkpoint)
 
 
 def conditioning(seed: int) -> list[Any]:
@@ -53,7 +53,7 @@ def run(
     callback: Any = None,
     **options: Any,
 ) -> torch.Tensor:
-    bridge = module(pack, "comfy.sampler")
+    bridge = module(pack, "comfy.sampling.sampler")
     sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options))
     return guided(model, sampler, sigmas, cfg, mask, latent, shape, callback)
 
@@ -115,10 +115,12 @@ def without_host(
     causal_block_size: int = 1, causal_attention: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """The same run written with wan_core only: no guider, no patcher, no comfy.ops."""
-    forcing, sampler, sampling = (module(pack, name) for name in ("forcing", "sampler", "sampling"))
-    seeded_noise = module(pack, "noise").seeded_noise
-    state_dict, config, _ = module(pack, "checkpoint").load_checkpoint(checkpoint)
-    transformer = module(pack, "model").WanModel(config).eval()
+    forcing, sampler, sampling = (
+        module(pack, name) for name in ("sampling.forcing", "sampling.loop", "sampling.sigmas")
+    )
+    seeded_noise = module(pack, "sampling.noise").seeded_noise
+    state_dict, config, _ = module(pack, "checkpoint.reader").load_checkpoint(checkpoint)
+    transformer = module(pack, "model.wan_model").WanModel(config).eval()
     transformer.load_state_dict(state_dict)
     frames = SHAPE[2]
     padded = -(-frames // causal_block_size) * causal_block_size

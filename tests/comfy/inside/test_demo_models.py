@@ -51,7 +51,7 @@ def test_the_model_is_the_packs_own_and_predicts_what_wan_core_predicts(
     pack: ModuleType, loaded: tuple[Any, Any, Any], files: ModuleType
 ) -> None:
     core = f"{pack.__name__}.wan_core"
-    checkpoint, model = (importlib.import_module(f"{core}.{name}") for name in ("checkpoint", "model"))
+    checkpoint, model = (importlib.import_module(f"{core}.{name}") for name in ("checkpoint.reader", "model.wan_model"))
     stored, config, _ = checkpoint.load_checkpoint(files.WEIGHTS / files.DIT_FILE)
     alone = model.WanModel(config)
     alone.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
@@ -83,13 +83,13 @@ def test_the_node_paints_the_frames_that_wan_core_paints_alone(
         clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a blue square moving left", "")
     )
     core = f"{pack.__name__}.wan_core"
-    options = importlib.import_module(f"{core}.comfy.run_plan").ForcingOptions(
+    options = importlib.import_module(f"{core}.sampling.run_plan").ForcingOptions(
         fps=24, ar_step=ar_step, causal_block_size=block, causal_attention=causal
     )
-    generate = importlib.import_module(f"{core}.comfy.generate").generate
+    generate = importlib.import_module(f"{core}.comfy.sampling.generate").generate
     hosted = generate(model, asked, plain, {"samples": torch.zeros(shape)}, seed, steps, cfg, shift, options)["samples"]
 
-    parts = ("checkpoint", "model", "forcing", "sampler", "sampling")
+    parts = ("checkpoint.reader", "model.wan_model", "sampling.forcing", "sampling.loop", "sampling.sigmas")
     checkpoint, transformer, forcing, sampler, sampling = (importlib.import_module(f"{core}.{name}") for name in parts)
     stored, config, _ = checkpoint.load_checkpoint(files.WEIGHTS / files.DIT_FILE)
     alone = transformer.WanModel(config)

@@ -46,7 +46,7 @@ def tensors() -> Tensors:
 
 
 def load(pack: ModuleType, path: Path, *options: Any) -> Any:
-    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loader").load_model(path, *options)
+    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader").load_model(path, *options)
 
 
 def predict(patcher: Any, **inputs: Any) -> torch.Tensor:

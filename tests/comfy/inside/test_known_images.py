@@ -21,7 +21,7 @@ def vae(models: Path) -> Any:
 @pytest.fixture
 def images(pack: ModuleType) -> ModuleType:
     assert pack
-    return importlib.import_module("skyreels_v2.wan_core.comfy.vae")
+    return importlib.import_module("skyreels_v2.wan_core.comfy.vae.frames")
 
 
 def empty(frames: int = 3) -> dict[str, Any]:

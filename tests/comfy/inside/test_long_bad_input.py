@@ -43,7 +43,7 @@ def test_a_batch_of_no_images_is_refused_first(
 
 
 def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any, vae: Any) -> None:
-    given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    given = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
     images = given.GivenImages(end=torch.rand(1, 32, 32, 3))
     with pytest.raises(ValueError, match="disconnect it or turn loop off"):
         make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
@@ -52,7 +52,7 @@ def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any,
 def test_a_key_image_for_the_frame_that_a_loop_does_not_write_is_refused_first(
     bridge: ModuleType, model: Any, vae: Any
 ) -> None:
-    given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    given = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
     images = given.GivenImages(keys=torch.rand(1, 32, 32, 3), key_frames=(44,))
     with pytest.raises(ValueError, match="for frame 44, but the video has frames 0 to 43"):
         make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))

@@ -136,7 +136,7 @@ def test_a_model_of_cores_loader_makes_the_same_video_and_finds_its_job_again(
     bridge: ModuleType, model: Any, models: Path, vae: Any
 ) -> None:
     file = str(models / "diffusion_models" / "tiny_df_nofps.safetensors")
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loading.loader")
     theirs = make(bridge, inputs(bridge, comfy.sd.load_diffusion_model(file), vae), settings(bridge), "core")
     ours = make(bridge, inputs(bridge, loader.load_model(Path(file)), vae), settings(bridge), "ours")
     torch.testing.assert_close(theirs.latents, ours.latents, rtol=1e-3, atol=1e-3)
@@ -145,7 +145,7 @@ def test_a_model_of_cores_loader_makes_the_same_video_and_finds_its_job_again(
 
 
 def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae: Any) -> None:
-    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.long.identity").model_identity
     patched = model.clone()
     patched.add_patches({"diffusion_model.head.head.weight": ("diff", (torch.ones(64, 256),))}, 0.5)
     stronger = model.clone()
@@ -179,7 +179,7 @@ def test_hooks_and_ranges_of_a_conditioning_make_another_job(bridge: ModuleType,
 
 
 def test_a_part_of_the_model_that_is_replaced_makes_another_job(bridge: ModuleType, model: Any) -> None:
-    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.long.identity").model_identity
     shifted = []
     for shift in (3.0, 5.0, 5.0):
         sampling = comfy.model_sampling.ModelSamplingDiscreteFlow(model.model.model_config)
@@ -193,7 +193,7 @@ def test_a_part_of_the_model_that_is_replaced_makes_another_job(bridge: ModuleTy
 def test_an_image_to_video_model_is_refused_before_any_work(
     bridge: ModuleType, models: Path, vae: Any, output_folder: Path
 ) -> None:
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loading.loader")
     model = loader.load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
     told = conditioning(1)
     told[0][1]["concat_latent_image"] = torch.zeros(1, 16, 6, 4, 4)  # as long as the first window
@@ -205,7 +205,7 @@ def test_an_image_to_video_model_is_refused_before_any_work(
 
 
 def test_a_lora_that_is_loaded_is_the_job_it_was_before(bridge: ModuleType, model: Any) -> None:
-    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.long.identity").model_identity
     plain, patched = identity(model), model.clone()
     bias = model.model.diffusion_model.text_embedding[2].bias
     patched.add_patches({"diffusion_model.text_embedding.2.bias": ("diff", (torch.ones_like(bias),))}, 0.5)

@@ -44,11 +44,11 @@ KNOWN_TO_CORE = ("ComfyUI's own", "kohya")
 
 
 def lora_module(pack: ModuleType) -> Any:
-    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.lora")
+    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.lora")
 
 
 def load(pack: ModuleType, file: Path) -> Any:
-    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loader").load_model(file)
+    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader").load_model(file)
 
 
 @pytest.fixture

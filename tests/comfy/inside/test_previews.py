@@ -39,7 +39,8 @@ def pictures() -> Iterator[list[np.ndarray]]:
 
 def sample(pack: ModuleType, models: Path, ar_step: int) -> None:
     loader, generate, sampler = (
-        importlib.import_module(f"{pack.__name__}.wan_core.comfy.{name}") for name in ("loader", "generate", "sampler")
+        importlib.import_module(f"{pack.__name__}.wan_core.comfy.{name}")
+        for name in ("loading.loader", "sampling.generate", "sampling.sampler")
     )
     model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
     text = [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(1)) * 0.3, {}]]

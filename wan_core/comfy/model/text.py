@@ -1,0 +1,37 @@
+"""Prompts through ComfyUI's umt5 text encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import InputError
+
+UMT5 = "umt5xxl"  # the name under which ComfyUI's Wan text encoder takes its tokens
+
+
+def encode_prompt(clip: Any, text: str) -> list[Any]:
+    """Encode a prompt.
+
+    Args:
+        clip: CLIP of type wan.
+        text: the prompt.
+
+    Returns:
+        CONDITIONING, one entry of [1, 512 or more, 4096].
+
+    Raises:
+        InputError: the CLIP is missing or of another type.
+    """
+    if clip is None:
+        raise InputError(
+            "There is no text encoder: the checkpoint that the CLIP comes from has none, so load umt5_xxl with "
+            'CLIPLoader, type "wan".'
+        )
+    tokens = clip.tokenize(text)
+    if UMT5 not in tokens:
+        raise InputError(
+            "The text encoder reads {tokens} tokens, but SkyReels-V2 needs umt5_xxl: load it with "
+            'CLIPLoader and set its type to "wan".',
+            tokens=", ".join(tokens),
+        )
+    return clip.encode_from_tokens_scheduled(tokens)

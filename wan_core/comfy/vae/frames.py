@@ -1,0 +1,197 @@
+"""Pixels to latents and back through ComfyUI's VAE: known frames pinned in time, decoding that fits the memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import torch
+
+from ...errors import InputError
+from ...long.segments import SPATIAL, latent_frames, latent_of_frame, video_frames, whole_frames
+from ..host_flags import spare_memory
+from ..model.checks import check_latent, check_vae
+
+TILE = 256 // SPATIAL
+WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
+
+
+def latent_index(frame: int, frames: int) -> int:
+    """Return the latent frame that holds a video frame.
+
+    Args:
+        frame: video frame, 0-based; negative counts from the end, -1 is the last.
+        frames: latent frames of the clip.
+
+    Raises:
+        InputError: the frame lies outside the clip.
+    """
+    length = video_frames(frames)
+    index = frame + length if frame < 0 else frame
+    if not 0 <= index < length:
+        raise InputError(
+            "Key frame {frame} lies outside the clip of {length} frames: use 0 to {last}, or -1 to "
+            "{first} to count from the end.",
+            frame=frame,
+            length=length,
+            last=length - 1,
+            first=-length,
+        )
+    return latent_of_frame(index)
+
+
+def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    """Encode a start of a clip, scaled and cropped about the centre to the size of a latent.
+
+    Args:
+        vae: a VAE of Wan 2.1 kind.
+        images: [n, H, W, 3 or 4] in 0..1; 1 image, or the 4k + 1 first frames of a video.
+        samples: the latent video [B, 16, F, H / 8, W / 8] they are for.
+
+    Returns:
+        [1, 16, (n - 1) // 4 + 1, H / 8, W / 8].
+
+    Raises:
+        InputError: the VAE is of another kind.
+    """
+    height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
+    pixels = images[..., :3]
+    if tuple(pixels.shape[1:3]) != (height, width):  # core's lanczos cuts to 8 bits even where nothing is scaled
+        pixels = comfy.utils.common_upscale(pixels.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
+    latents = vae.encode(pixels)
+    if latents.ndim != 5 or latents.shape[1] != samples.shape[1] or latents.shape[-2:] != samples.shape[-2:]:
+        raise InputError(
+            "The VAE makes latents of shape {shape}, but a Wan 2.1 VAE makes [1, {channels}, frames, "
+            "{height}, {width}] here: load wan_2.1_vae with VAELoader.",
+            shape=list(latents.shape),
+            channels=samples.shape[1],
+            height=samples.shape[-2],
+            width=samples.shape[-1],
+        )
+    return latents.float()  # with --fp16-intermediates they come in half precision
+
+
+def pin_frames(
+    vae: Any,
+    latent: dict[str, Any],
+    start_images: torch.Tensor | None,
+    end_image: torch.Tensor | None,
+    key_images: torch.Tensor | None,
+    key_frames: list[int],
+) -> dict[str, Any]:
+    """Put images into a LATENT as known frames: their samples are set and their noise_mask is 0.
+
+    Args:
+        vae: a VAE of Wan 2.1 kind.
+        latent: samples [B, 16, F, H / 8, W / 8]; frames it already pins stay pinned.
+        start_images: [n, H, W, 3], one image or the beginning of a video (n is cut to 4k + 1).
+        end_image: [1, H, W, 3], the last latent frame.
+        key_images: [m, H, W, 3].
+        key_frames: m video frames, 0-based, negative from the end.
+
+    Returns:
+        A new LATENT.
+
+    Raises:
+        InputError: counts that do not match, a frame outside the clip or named twice, more start frames than the clip.
+    """
+    check_vae(vae)
+    samples = check_latent(latent).clone()
+    frames = samples.shape[2]
+    mask = latent.get("noise_mask")
+    if mask is None:
+        mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
+    else:  # masks of other nodes come in many shapes
+        mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
+    check_not_empty(start_images=start_images, end_image=end_image)
+    check_key_frames(key_images, key_frames)
+    pieces: list[tuple[int, torch.Tensor]] = []
+    if start_images is not None:
+        whole = whole_frames(len(start_images))
+        if latent_frames(whole) > frames:
+            raise InputError(
+                "There are {given} start frames, but the clip has only {frames}: give fewer "
+                "start frames or a longer latent.",
+                given=len(start_images),
+                frames=video_frames(frames),
+            )
+        pieces.append((0, start_images[:whole]))
+    for number, frame in enumerate(key_frames):
+        pieces.append((latent_index(frame, frames), key_images[number : number + 1]))  # type: ignore[index]
+    if end_image is not None:
+        pieces.append((frames - 1, end_image[:1]))
+    check_no_overlap(pieces)
+    for index, images in pieces:
+        known = encode_images(vae, images, samples)
+        samples[:, :, index : index + known.shape[2]] = known.to(samples)
+        mask[:, :, index : index + known.shape[2]] = 0
+    return {**latent, "samples": samples, "noise_mask": mask}
+
+
+def check_not_empty(**images: torch.Tensor | None) -> None:
+    """Refuse a batch of no images, as a splitting node may give one; `Raises: InputError`."""
+    for name, batch in images.items():
+        if batch is not None and len(batch) == 0:
+            raise InputError(
+                "The input {name} holds 0 images, but 1 is needed: check the node before it, or disconnect it.",
+                name=name,
+            )
+
+
+def check_key_frames(key_images: torch.Tensor | None, key_frames: list[int]) -> None:
+    """Refuse key images without a frame each; `Raises: InputError`."""
+    images = 0 if key_images is None else len(key_images)
+    if images != len(key_frames):
+        raise InputError(
+            "There are {images} key images but {times} key frames: give one frame number per "
+            'image in key_frames, for example "24, 48".',
+            images=images,
+            times=len(key_frames),
+        )
+
+
+def check_no_overlap(pieces: list[tuple[int, torch.Tensor]]) -> None:
+    """Refuse two images for one latent frame; `Raises: InputError`."""
+    taken: set[int] = set()
+    for index, images in pieces:
+        wanted = set(range(index, index + latent_frames(len(images))))
+        if wanted & taken:
+            raise InputError(
+                "Two images fall on latent frame {frame} (4 video frames share one): move a key frame by 4 "
+                "frames or more.",
+                frame=min(wanted & taken),
+            )
+        taken |= wanted
+
+
+def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
+    """Decode a LATENT to images.
+
+    Args:
+        vae: a VAE of Wan 2.1 kind.
+        latent: samples [B, 16, F, H / 8, W / 8].
+        tiling: "never", "always", or "auto": in tiles when ComfyUI's estimate does not fit the free memory. Tiles are
+            in space only.
+
+    Returns:
+        [B * frames, H, W, 3] in 0..1.
+
+    Raises:
+        InputError: a VAE or a latent of another kind.
+    """
+    check_vae(vae)
+    samples = check_latent(latent)
+    if tiling == "always" or (tiling == "auto" and not fits_memory(vae, samples)):
+        overlap = TILE // 4
+        images = vae.decode_tiled(samples, tile_x=TILE, tile_y=TILE, overlap=overlap, tile_t=WHOLE_CLIP, overlap_t=1)
+    else:
+        images = vae.decode(samples)  # retries in tiles by itself when the memory runs out all the same
+    return images.flatten(0, 1) if images.ndim == 5 else images
+
+
+def fits_memory(vae: Any, samples: torch.Tensor) -> bool:
+    """Whether decoding the whole frame at once fits, by ComfyUI's own estimate, once other models have made room."""
+    needed = vae.memory_used_decode(samples.shape, vae.vae_dtype)
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
+    return needed <= spare_memory(vae.device)

@@ -1,0 +1,218 @@
+"""Finished video files: reading one frame by frame, and joining parts without encoding them again."""
+
+from __future__ import annotations
+
+import heapq
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..words import Words, words
+from .writer import CONTAINERS, replacing
+
+WHOLE_SHARE = 0.95  # of the promised frames; edit lists hide a few in files that are whole
+OWN_TEXTS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))  # that a container writes
+
+Source = str | os.PathLike[str] | bytes
+Sound = Callable[[av.container.OutputContainer], Iterator[av.Packet]]  # adds its stream before its first packet
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """What a video file says about its pictures.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        rate: frames per second.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+
+
+def describe_video(source: Source) -> VideoStream:
+    """Return size and rate of a video, from a file or its bytes; `Raises: InputError` for what is no video."""
+    with opened(source) as container:
+        stream = container.streams.video[0]
+        if not stream.average_rate or not stream.width:
+            raise InputError(
+                "{source} does not say its size and frame rate: convert it to mp4 first.", source=_name(source)
+            )
+        return VideoStream(stream.width, stream.height, stream.average_rate)
+
+
+def read_frames(source: Source) -> Iterator[np.ndarray]:
+    """Yield the frames of a video one after the other, uint8 [H, W, 3].
+
+    Raises:
+        InputError: what is no video, is broken, or ends long before the number of frames it promises.
+    """
+    with opened(source) as container:
+        stream, count = container.streams.video[0], 0
+        stream.thread_type = "AUTO"
+        try:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+                count += 1
+        except av.FFmpegError as error:
+            raise InputError(
+                "{source} is broken ({error}): make or download it again.", source=_name(source), error=error.strerror
+            ) from error
+        if count < WHOLE_SHARE * stream.frames:
+            raise InputError(
+                "{source} is broken: it ends after {count} of {frames} frames; make it again.",
+                source=_name(source),
+                count=count,
+                frames=stream.frames,
+            )
+
+
+def read_tail(source: Source, most: int) -> tuple[torch.Tensor, int]:
+    """Return the last frames of a video of any length, in the memory of these frames.
+
+    Args:
+        source: a file or its bytes.
+        most: how many frames at most.
+
+    Returns:
+        float32 [n, H, W, 3] in 0..1, and the number of frames of the whole video.
+
+    Raises:
+        InputError: what is no video, or one without frames.
+    """
+    count = 0
+    tail: deque[np.ndarray] = deque(maxlen=most)
+    for frame in read_frames(source):
+        tail.append(frame)
+        count += 1
+    if not tail:
+        raise InputError("{source} has no frames: choose another video.", source=_name(source))
+    return torch.from_numpy(np.stack(tail)).float() / 255, count
+
+
+def join_videos(
+    path: str | os.PathLike[str],
+    parts: Sequence[str | os.PathLike[str]],
+    metadata: Mapping[str, str] | None = None,
+    sound: Sound | None = None,
+) -> int:
+    """Put video files of one kind behind one another, without encoding them again.
+
+    Args:
+        path: the file to write, with the parts' suffix; its folder is made, an older file is replaced.
+        parts: files that `write_video` wrote with the same settings, in order.
+        metadata: texts to keep in the file, by name.
+        sound: what is heard from the first frame on; None = nothing.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        InputError: no part, or parts of different sizes or rates.
+    """
+    if not parts:
+        raise InputError("There are no parts to join, but a video needs at least one.")
+    kinds = [describe_video(part) for part in parts]
+    for part, kind in zip(parts, kinds, strict=True):
+        if kind != kinds[0]:
+            raise InputError(
+                "{part} is {kind}, but {first} is {first_kind}: remove it and make it again.",
+                part=part,
+                kind=kind,
+                first=parts[0],
+                first_kind=kinds[0],
+            )
+    rate = kinds[0].rate
+    delay = max(_reorder_delay(part, rate) for part in parts)
+    count = 0
+    with replacing(Path(path)) as unfinished, _writable(unfinished, Path(path).suffix) as container:
+        container.metadata.update(metadata or {})
+        with av.open(str(parts[0])) as source:
+            target = container.add_stream_from_template(source.streams.video[0], opaque=True)
+        pictures = _packets_behind_one_another(parts, target, rate, delay)
+        heard = sound(container) if sound else iter(())
+        # in the order of time: or the container would hold one of the two in memory
+        for packet in heapq.merge(pictures, heard, key=_decoding_time):
+            count += packet.stream is target
+            container.mux(packet)
+    return count
+
+
+def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the texts in a file that `join_videos` was given, by name in lower case; not the container's own."""
+    with av.open(str(path)) as container:
+        found = {name.lower(): text for name, text in container.metadata.items()}
+    return {name: text for name, text in found.items() if name not in OWN_TEXTS}
+
+
+def _packets_behind_one_another(
+    parts: Sequence[str | os.PathLike[str]], target: av.VideoStream, rate: Fraction, delay: int
+) -> Iterator[av.Packet]:
+    """Yield the packets of all parts for one stream; `delay`: frames that are decoded before the first is shown."""
+    count = 0
+    for part in parts:
+        begins = count
+        with av.open(str(part)) as source:
+            base = Fraction(source.streams.video[0].time_base or 1)
+            for packet, number in _packets(source, rate):
+                # decoding times run on over all parts, each of which would begin before the one before it ends
+                packet.pts, packet.dts = (round(at / rate / base) for at in (begins + number, count - delay))
+                packet.stream = target
+                count += 1
+                yield packet
+
+
+def _decoding_time(packet: av.Packet) -> Fraction:
+    return (packet.dts or 0) * Fraction(packet.time_base or 1)
+
+
+def _writable(path: Path, suffix: str) -> av.container.OutputContainer:
+    """Open a file for writing, its kind by the suffix it will have."""
+    options = {} if suffix == ".mkv" else {"movflags": "faststart+use_metadata_tags"}  # or unknown names are dropped
+    return av.open(str(path), "w", format=CONTAINERS[suffix], options=options)
+
+
+def opened(source: Source) -> av.container.InputContainer:
+    """Open a file or its bytes for reading; `Raises: InputError` for what holds no pictures."""
+    try:
+        container = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(
+            "{source} cannot be read as a video ({error}): choose another.", source=_name(source), error=error.strerror
+        ) from error
+    if not container.streams.video:
+        container.close()
+        raise InputError("{source} has no pictures, only sound or text: choose a video.", source=_name(source))
+    return container
+
+
+def _name(source: Source) -> Words:
+    if isinstance(source, bytes):
+        return words("The video")
+    return words("The video {name}", name=Path(source).name)
+
+
+def _packets(source: av.container.InputContainer, rate: Fraction) -> Iterator[tuple[av.Packet, int]]:
+    """Yield the packets of a file's frames in decoding order, and as which frame of the file each is shown."""
+    stream = source.streams.video[0]
+    base = Fraction(stream.time_base or 1)
+    for packet in source.demux(stream):
+        if packet.pts is not None:
+            yield packet, round(packet.pts * base * rate)
+
+
+def _reorder_delay(path: str | os.PathLike[str], rate: Fraction) -> int:
+    """Return how many frames have to be decoded before the first one can be shown."""
+    with av.open(str(path)) as container:
+        return max(at - number for at, (_, number) in enumerate(_packets(container, rate)))
