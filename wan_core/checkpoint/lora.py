@@ -25,13 +25,14 @@ from .report import LeftOut, Report, listed
 Shape = tuple[int, ...]
 
 UNKNOWN = words("this model has no such part")
-STRANGE = words("because this part of an adapter is not known, so the rest of its adapter isn't used either")
+STRANGE = words("because part of the adapter is not known, and the rest would be wrong without it")
 DOUBLE = words("because the file has this part twice, so it doesn't say which one is meant")
 HALF = words("because other parts of the adapter are missing")
-MIXED = words("because parts of several kinds of adapter stand together")
+MIXED = words("because parts of different kinds of adapter are mixed")
 NO_MAGNITUDE = words("because the file is a DoRA by its settings, and the magnitudes are missing")
 NOT_FINITE = words("because they hold NaN or infinite numbers")
 NO_NUMBERS = words("because they are integers without a scale")
+BOFT = words("because BOFT is not supported")
 EMPTY = words("because they change nothing (all zero)")
 
 
@@ -141,11 +142,12 @@ class Fitting:
             self.leave(UNKNOWN, names)
             return False
         parts, shape = self.parts_of(keys), self.shapes[target]
-        misfit = misfit_of(kind, parts, shape, target)
-        self.misfit = self.misfit or misfit
-        flaw = flaw_of(parts) if misfit is None else words("because {misfit}", misfit=misfit)
-        if flaw is not None:
+        if (flaw := flaw_of(parts)) is not None:
             self.leave(flaw, names)
+            return False
+        if (misfit := misfit_of(kind, parts, shape, target)) is not None:
+            self.misfit = self.misfit or misfit
+            self.leave(words("because {misfit}", misfit=misfit), names)
             return False
         if kind.rank:
             parts.pop("alpha", None)  # it is in the scale
@@ -168,7 +170,7 @@ class Fitting:
         if len(known) < len(self.norms):
             count = len(self.norms) - len(known)
             notes.append(
-                words("{count} of them get new lengths or directions (DoRA, OFT): not in the norm", count=count)
+                words("{count} of them are rescaled or rotated (DoRA, OFT), which the norm leaves out", count=count)
             )
         return Report(
             name,
@@ -269,7 +271,9 @@ def misfit_of(kind: Kind, parts: Mapping[str, Tensor], shape: Shape, target: str
 
 def flaw_of(parts: Mapping[str, Tensor]) -> Words | None:
     """Return what is wrong with an adapter's numbers, None if nothing is."""
-    for part in parts.values():
+    for name, part in parts.items():
+        if name == "oft_blocks" and part.ndim == 4:
+            return BOFT
         if not part.is_floating_point() and part.numel() > 1:
             return NO_NUMBERS
         if not part.float().isfinite().all():

@@ -88,15 +88,15 @@ class LoraSettings:
         begun = str(self.values.get("init_lora_weights") or "").lower()
         if kind not in KINDS:
             raise InputError(
-                "The LoRA is an adapter of the kind {kind} by its {source}, but only {known} are known: use a LoRA.",
+                "By its {source}, this is an adapter of the kind {kind}, but only {known} are supported: use a LoRA.",
                 kind=kind,
                 source=self.source,
                 known=", ".join(KINDS),
             )
         if begun.startswith(CHANGED_BASE):
             raise InputError(
-                "The LoRA was begun with {begun} by its {source}, so it belongs to a base model that was changed with "
-                "it: convert it to a plain LoRA with PEFT (path_initial_model_for_weight_conversion).",
+                "By its {source}, this LoRA was initialised with {begun}, which changes the base model too: convert it "
+                "to a plain LoRA with PEFT (path_initial_model_for_weight_conversion).",
                 begun=begun,
                 source=self.source,
             )
