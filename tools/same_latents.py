@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ class Ways:
         cached = self.ask("StepCache", model=self.model, threshold=0.3)[0]
         ranged = self.ask("CFGRange", model=self.model, start_percent=0.2, end_percent=0.7)[0]
         return {
-            **{name: lambda forcing=forcing: self.sampled(**forcing) for name, forcing in SAMPLED.items()},
+            **{name: partial(self.sampled, **forcing) for name, forcing in SAMPLED.items()},
             "key frames": self.key_frames,
             "key frames async": lambda: self.key_frames(**ASYNC),
             "step cache": lambda: self.sampled(cached),

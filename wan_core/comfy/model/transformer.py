@@ -17,10 +17,10 @@ from .rotary import HOST_ROTARY
 
 CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
 CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # keys in transformer_options
-CAUSAL_RUN = "skyreels_causal_run"
+CACHED_CALLS = "skyreels_causal_run"
 PIECES = "skyreels_pieces"
-FORCING_ROW = "skyreels_forcing_row"  # the wan_core.sampling.loop.Row that a call belongs to
-WANTED_FRAMES = "skyreels_wanted_frames"  # the frame behind the last one whose velocity is asked for
+FORCING_ROW = "skyreels_forcing_row"  # the wan_core.sampling.run.Row that a call belongs to
+WANTED_FRAMES = "skyreels_wanted_frames"  # one past the last frame whose velocity is asked for
 
 
 class HostWanModel(WanModel):
@@ -74,7 +74,7 @@ class HostWanModel(WanModel):
         **unused: Any,
     ) -> torch.Tensor:
         options = {} if transformer_options is None else transformer_options
-        run, pieces = options.get(CAUSAL_RUN), options.get(PIECES, 1)
+        run, pieces = options.get(CACHED_CALLS), options.get(PIECES, 1)
         if run is not None and run.takes(x, options):
             inputs = {"context": context, "clip_fea": clip_fea, "fps": fps, "pieces": pieces}
             return run(x, timestep, options, model=self.predict, **inputs)
