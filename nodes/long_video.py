@@ -24,7 +24,7 @@ from ..wan_core.comfy.model.checks import check_long_model, check_vae
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.journal import check_name
-from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.run import ForcingOptions
 from .aliases import ALIASES
 from .inputs import (
     FILE_RATE,

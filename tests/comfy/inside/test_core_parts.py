@@ -154,9 +154,10 @@ IN_STEP = {
 }
 
 
+@pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("place", IN_STEP)
-def test_in_step_a_packs_function_does_what_it_does_with_cores_euler(load: Any, place: str) -> None:
-    ours = load("ours")
+def test_in_step_a_packs_function_does_what_it_does_with_cores_euler(load: Any, place: str, loader: str) -> None:
+    ours = load(loader)
     plain = forcing(ours)
     got, expected = forcing(IN_STEP[place](ours)), core_euler(IN_STEP[place](load("core's")))
     assert relative_error(got, expected) < 1e-4
@@ -194,6 +195,11 @@ def test_a_forward_for_cores_model_is_refused_where_it_would_leave_something_out
         pytest.skip("this host knows no references")
     with pytest.raises(ValueError, match=f"TeaCache, MagCache .* {reason}.* SkyReels-V2 Step Cache"):
         forcing(own_forward(load("ours")), conditioning, **options)
+
+
+def test_a_forward_for_cores_model_is_refused_out_of_step_on_cores_model_too(load: Any) -> None:
+    with pytest.raises(ValueError, match=r"TeaCache, MagCache .* noise levels of their own.* Step Cache"):
+        forcing(own_forward(load("core's")), **ASYNC)
 
 
 @pytest.mark.parametrize("fps", [16, 24])

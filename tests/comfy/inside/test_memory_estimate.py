@@ -47,7 +47,7 @@ def test_frames_that_are_padded_count(model: Any, asked: list[Any]) -> None:
 def test_with_a_cache_it_is_the_work_of_a_call_and_the_cache(
     model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, held, computed = module("model.kv_cache").CausalRun, [], []
+    kind, held, computed = module("sampling.cached_calls").CausalCalls, [], []
     call = kind.__call__
 
     def watched(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -6,7 +6,7 @@ find what core's parts have; see docs/neighbours.md.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -14,6 +14,7 @@ from ...errors import InputError
 from ...model.blocks import BlockInputs, Head, Layers, WanAttentionBlock, WanSelfAttention
 from ...model.config import WanConfig
 from ...model.rope import rotation_matrices
+from ...words import Words, words
 
 
 def is_replaced(part: Any, method: str = "forward") -> bool:
@@ -27,6 +28,22 @@ def is_replaced(part: Any, method: str = "forward") -> bool:
 def core_freqs(table: Any) -> torch.Tensor:
     """Return a rotary table in the form of core's model, rotation matrices [1, L, 1, D / 2, 2, 2]."""
     return table if isinstance(table, torch.Tensor) else rotation_matrices(table)
+
+
+def refuse_own_forward(reason: Words) -> NoReturn:
+    """Refuse what a pack's `forward_orig`, written for core's model, would leave out; `Raises: InputError`."""
+    raise InputError(
+        "A node (TeaCache, MagCache or one like it) put its own forward into the model, which knows one noise level "
+        "for the whole clip and sees nothing else, but {reason}, or use SkyReels-V2 Step Cache instead.",
+        reason=reason,
+    )
+
+
+def one_noise_level(t: torch.Tensor) -> torch.Tensor:
+    """Return the one level [B] of frames in step [B, F] or [B], for a pack's forward; `Raises: InputError`."""
+    if t.ndim == 2 and bool((t != t[:, :1]).any()):
+        refuse_own_forward(words("frames have noise levels of their own: set ar_step to 0, without known frames"))
+    return t[:, 0] if t.ndim == 2 else t
 
 
 class HostSelfAttention(WanSelfAttention):

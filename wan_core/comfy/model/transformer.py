@@ -13,21 +13,20 @@ import comfy.patcher_extension
 import torch
 from comfy.ldm.flux.layers import EmbedND
 
-from ...errors import InputError
 from ...model.config import WanConfig
 from ...model.wan_model import WanModel
 from ...words import words
-from .core_parts import HostBlock, HostHead, core_freqs, is_replaced
+from .core_parts import HostBlock, HostHead, core_freqs, is_replaced, one_noise_level, refuse_own_forward
 from .kernels import host_modulated_norm
 from .rotary import HOST_ROTARY
 
 CONFIG_FIELDS = {field.name for field in fields(WanConfig)}
 CAUSAL_BLOCK_SIZE = "skyreels_causal_block_size"  # keys in transformer_options
-CAUSAL_RUN = "skyreels_causal_run"
+CACHED_CALLS = "skyreels_causal_run"
 PIECES = "skyreels_pieces"
 GIVEN_FREQS = "skyreels_freqs"  # in rope_options: a table that a caller of forward_orig brings
-FORCING_ROW = "skyreels_forcing_row"  # the wan_core.sampling.loop.Row that a call belongs to
-WANTED_FRAMES = "skyreels_wanted_frames"  # the frame behind the last one whose velocity is asked for
+FORCING_ROW = "skyreels_forcing_row"  # the wan_core.sampling.run.Row that a call belongs to
+WANTED_FRAMES = "skyreels_wanted_frames"  # one past the last frame whose velocity is asked for
 
 
 class HostWanModel(WanModel):
@@ -95,9 +94,13 @@ class HostWanModel(WanModel):
     ) -> torch.Tensor:
         options = {} if transformer_options is None else transformer_options
         if is_replaced(self, "forward_orig"):
-            self.refuse_for_neighbours(timestep, options, context_latents)
-            return self.by_neighbour(x, timestep, context, clip_fea, time_dim_concat, options, fps, **unused)
-        run, pieces = options.get(CAUSAL_RUN), options.get(PIECES, 1)
+            if options.get(CAUSAL_BLOCK_SIZE, 0):
+                refuse_own_forward(words("causal attention is on: turn causal_attention off"))
+            if context_latents:
+                refuse_own_forward(words("there are reference videos or images: remove the node that adds them"))
+            t = one_noise_level(timestep)
+            return self.by_neighbour(x, t, context, clip_fea, time_dim_concat, options, fps, **unused)
+        run, pieces = options.get(CACHED_CALLS), options.get(PIECES, 1)
         if run is not None and run.takes(x, options):
             inputs = {"context": context, "clip_fea": clip_fea, "fps": fps, "pieces": pieces}
             return run(x, timestep, options, model=self.predict, **inputs)
@@ -154,27 +157,10 @@ class HostWanModel(WanModel):
                 shift = self.frame_rate_shift(fps, len(x), x)
                 added = self.time_projection.register_forward_hook(lambda module, given, made: made + shift)
                 until_done.callback(added.remove)
-            t = t[:, 0] if t.ndim == 2 else t
             out = self.forward_orig(
                 x, t, context, clip_fea=clip_fea, freqs=freqs, transformer_options=options, **inputs
             )
         return out[:, :, : shape[2], : shape[3], : shape[4]]
-
-    def refuse_for_neighbours(self, t: torch.Tensor, options: dict[str, Any], references: Any) -> None:
-        """Refuse what a pack's `forward_orig`, written for core's model, would leave out; `Raises: InputError`."""
-        if options.get(CAUSAL_BLOCK_SIZE, 0):
-            reason = words("causal attention is on: turn causal_attention off")
-        elif t.ndim == 2 and bool((t != t[:, :1]).any()):
-            reason = words("here frames have noise levels of their own: set ar_step to 0, without known frames")
-        elif references:
-            reason = words("there are reference videos or images in the conditioning: remove the node that adds them")
-        else:
-            return
-        raise InputError(
-            "A node (TeaCache, MagCache or one like it) put its own forward into the model, which knows one noise "
-            "level for the whole clip and sees nothing else, but {reason}, or use SkyReels-V2 Step Cache instead.",
-            reason=reason,
-        )
 
     def rotary(
         self,
