@@ -9,7 +9,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.loading.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
+from ..wan_core.comfy.loading.loader import CHECKPOINT, WEIGHT_DTYPES, load_model
 from ..wan_core.comfy.loading.lora import apply_lora
 from .aliases import ALIASES
 
@@ -62,7 +62,8 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
         """Load the file."""
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
-        return io.NodeOutput(load_model(path, weight_dtype), say(describe_checkpoint(path).describe()))
+        model = load_model(path, weight_dtype)
+        return io.NodeOutput(model, say(model.get_attachment(CHECKPOINT).describe()))
 
 
 class SkyReelsV2LoraLoader(io.ComfyNode):

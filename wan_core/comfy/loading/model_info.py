@@ -93,11 +93,10 @@ def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[Joi
 def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -> tuple[str, str | None]:
     """Return which released model a MODEL is, and what that rests on; `Raises: InputError` where nothing tells."""
     name, source = variant_by_shape(config) if info is None else (info.variant, info.variant_source)
-    if name is not None:
+    if name in MODELS:
         return name, source
-    file_name = "" if info is None else info.files[0].name
     read_by_others = info is None and not isinstance(patcher.model, SkyReelsV2)
-    what = describe_model(config if info is None else info.config, None, None, file_name, read_by_others)[0]
+    what = describe_model(config if info is None else info.config, name, source, read_by_others)[0]
     raise InputError("The model's file does not tell which it is: {what}; choose its name under variant.", what=what)
 
 
