@@ -72,7 +72,10 @@ def load_checkpoint(
     renamed = rename_all(state_dict, naming)
     for key in info.ignored:
         renamed.pop(key, None)
-    check_numbers(renamed, info.stored)
+    try:
+        check_numbers(renamed, info.stored)
+    except CheckpointError as error:
+        raise _in_file(error, info.path) from error
     return renamed, info.config, info
 
 
@@ -161,7 +164,7 @@ def _inspect(path: Path, part: str) -> tuple[CheckpointInfo, Naming]:
         expected = config.parameter_shapes()
         matrices = understand(entries, expected, statements)
     except CheckpointError as error:
-        raise CheckpointError("{error} The file is {path}.", error=error, path=path) from error
+        raise _in_file(error, path) from error
     variant, source = guess_variant(config, naming.marker, files[0])
     stored = {name: each for name, each in matrices.items() if not each.is_plain}
     info = CheckpointInfo(
@@ -181,6 +184,10 @@ def _inspect(path: Path, part: str) -> tuple[CheckpointInfo, Naming]:
         others=naming.others,
     )
     return info, naming
+
+
+def _in_file(error: CheckpointError, path: Path) -> CheckpointError:
+    return CheckpointError("{error} The file is {path}.", error=error, path=path)
 
 
 def _refuse_relatives(entries: Iterable[str]) -> None:

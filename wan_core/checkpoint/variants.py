@@ -243,12 +243,9 @@ def _unknown(config: WanConfig, read_by_others: bool) -> Words:
     if config.model_type == "t2v" and config.in_dim == PRESETS["I2V-14B-540P"].config.in_dim:
         return words("Wan 2.2 I2V 14B, high or low noise (an image-to-video model that reads no CLIP vision)")
     if _same_size(config, "I2V-14B-540P"):
-        return words("an image-to-video 14B model: SkyReels-V2 I2V or Wan 2.1 (neither names nor shape tell which)")
+        return words("an image-to-video 14B model, which could be SkyReels-V2 I2V or Wan 2.1")
     if _same_size(config, "DF-14B-540P"):
-        return words(
-            "a text-to-video 14B model: SkyReels-V2 DF, SkyReels-V2 T2V, Wan 2.1 or Wan 2.2 (neither names nor shape "
-            "tell which)"
-        )
+        return words("a text-to-video 14B model, which could be SkyReels-V2 DF, SkyReels-V2 T2V, Wan 2.1 or Wan 2.2")
     if _same_size(config, "DF-1.3B-540P"):
         if read_by_others:
             return words("Wan 2.1 T2V 1.3B (SkyReels-V2 DF-1.3B looks the same once another loader has read it)")

@@ -65,13 +65,14 @@ def test_only_the_frame_rate_weights_are_read(tmp_path, monkeypatch):
             self.file = real(*args, **kwargs)
 
         def __enter__(self):
+            self.file.__enter__()
             return self
 
         def __exit__(self, *_):
             return None
 
-        def keys(self):
-            return self.file.keys()
+        def __getattr__(self, name):
+            return getattr(self.file, name)
 
         def get_tensor(self, key):
             read.append(key)
@@ -97,7 +98,5 @@ def test_packed_weights_are_read_as_the_numbers_that_they_stand_for(tmp_path):
     other = write_single(tmp_path / "packed.safetensors", CONFIG, packed)
     torch.testing.assert_close(frame_rate_shift(other, 24), frame_rate_shift(path, 24), rtol=0.05, atol=0.05)
     weights[key] = torch.zeros(6 * CONFIG.dim, CONFIG.dim // 2, dtype=torch.uint8)
-    with pytest.raises(
-        CheckpointError, match=r"fps_projection.2 is \[384, 64\] in the model and stored as weight uint8"
-    ):
+    with pytest.raises(CheckpointError, match=r"fps_projection.2 is \[384, 64\] in the model and stored as"):
         frame_rate_shift(write_single(tmp_path / "four_bits.safetensors", CONFIG, weights), 24)

@@ -297,9 +297,9 @@ def test_the_folder_of_a_download_cache_names_the_variant(tmp_path):
     [
         (
             WanConfig.preset("DF-14B-540P"),
-            "a text-to-video 14B model: SkyReels-V2 DF, SkyReels-V2 T2V, Wan 2.1 or Wan 2.2",
+            "a text-to-video 14B model, which could be SkyReels-V2 DF",
         ),
-        (WanConfig.preset("I2V-14B-540P"), "an image-to-video 14B model: SkyReels-V2 I2V or Wan 2.1"),
+        (WanConfig.preset("I2V-14B-540P"), "an image-to-video 14B model, which could be SkyReels-V2 I2V or Wan 2.1"),
         (WanConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30), "Wan 2.1 T2V 1.3B"),
         (WanConfig(), "a Wan t2v model of a size that SkyReels-V2 was not released in"),
     ],

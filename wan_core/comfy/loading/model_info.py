@@ -97,7 +97,7 @@ def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -
         return name, source
     read_by_others = info is None and not isinstance(patcher.model, SkyReelsV2)
     what = describe_model(config if info is None else info.config, name, source, read_by_others)[0]
-    raise InputError("The model's file does not tell which it is: {what}; choose its name under variant.", what=what)
+    raise InputError("The model's file does not tell which it is ({what}); choose its name under variant.", what=what)
 
 
 def file_line(info: CheckpointInfo) -> Words:
