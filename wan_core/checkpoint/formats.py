@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..words import Words, words
 from . import decode
 from .matrices import BESIDE, FLOATS, FP8, SMOOTHING, Matrix
 
@@ -32,23 +33,39 @@ class Format:
     Attributes:
         name: as people call it.
         matches: whether a matrix is stored like that.
-        read: its parts -> float32 numbers [rows, columns]; None: they are numbers already.
         error: largest error of a weight, as a part of itself (floats) or of the largest under the same scale.
+        scales: its parts -> numbers [rows, columns], and scales of any granularity to multiply them by.
+        read: where there is no such pair: its parts -> float32 numbers [rows, columns].
         host: the name under which ComfyUI can keep it as it is; None: it cannot.
         for_host: its parts -> those that ComfyUI wants, without the statement.
     """
 
     name: str
     matches: Callable[[Matrix], bool]
-    read: Callable[[Parts, Matrix], Tensor] | None
     error: float
+    scales: Callable[[Parts, Matrix], tuple[Tensor, Tensor]] | None = None
+    read: Callable[[Parts, Matrix], Tensor] | None = None
     host: str | None = None
     for_host: Callable[[Parts, Matrix], dict[str, Tensor]] | None = None
+
+    @property
+    def said(self) -> Words | str:
+        """Return the name as it is said to a person."""
+        numbers, _, by = self.name.partition(" with a scale for each ")
+        return words("{numbers} with {scales}", numbers=numbers, scales=SAID[by]) if by else self.name
 
 
 def find_format(matrix: Matrix) -> Format | None:
     """Find how a matrix is stored; None where nothing known matches."""
     return next((row for row in FORMATS if row.matches(matrix)), None)
+
+
+SAID = {
+    decode.TENSOR: words("one scale"),
+    decode.ROW: words("a scale for each row"),
+    decode.GROUP: words("a scale for each group of columns"),
+    decode.BLOCK: words("a scale for each block"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,12 +78,15 @@ class Stored:
     @property
     def is_plain(self) -> bool:
         """Whether the numbers are those of the model, with nothing to be done."""
-        return self.format.read is None and SMOOTHING not in self.matrix.parts
+        return self.format.scales is None and self.format.read is None and SMOOTHING not in self.matrix.parts
 
     def numbers(self, parts: Parts) -> Tensor:
         """Read the float32 numbers of the weight, in its shape, from its parts."""
-        read = self.format.read
-        found = parts["weight"].float() if read is None else read(parts, self.matrix)
+        scales, read = self.format.scales, self.format.read
+        if scales is not None:
+            found = decode.scaled(*scales(parts, self.matrix))
+        else:
+            found = parts["weight"].float() if read is None else read(parts, self.matrix)
         smoothing = parts.get(SMOOTHING)
         if smoothing is not None:
             found = found.flatten(1) * smoothing.float().reshape(1, -1)
@@ -95,14 +115,13 @@ def _scaled(dtypes: tuple[str, ...], by: str) -> Callable[[Matrix], bool]:
     return matches
 
 
-def _read_scaled(parts: Parts, matrix: Matrix) -> Tensor:
-    return decode.scaled(parts[matrix.numbers or ""].flatten(1), parts[matrix.scale or ""])
+def _scales(parts: Parts, matrix: Matrix) -> tuple[Tensor, Tensor]:
+    return parts[matrix.numbers or ""].flatten(1), parts[matrix.scale or ""]
 
 
 def _keep_scaled(parts: Parts, matrix: Matrix) -> dict[str, Tensor]:
-    scale = parts[matrix.scale or ""].float()
-    shape = () if matrix.granularity() == decode.TENSOR else (-1, 1)
-    return {"weight": parts[matrix.numbers or ""], "weight_scale": scale.reshape(shape)}
+    numbers, scale = _scales(parts, matrix)
+    return {"weight": numbers, "weight_scale": scale.float().reshape(() if scale.numel() == 1 else (-1, 1))}
 
 
 def _bitsandbytes_int8(matrix: Matrix) -> bool:
@@ -110,12 +129,8 @@ def _bitsandbytes_int8(matrix: Matrix) -> bool:
     return row and matrix.is_stored(("int8",)) and matrix.has_only("weight", "SCB", beside=(*BESIDE, "weight_format"))
 
 
-def _read_bitsandbytes_int8(parts: Parts, matrix: Matrix) -> Tensor:
-    return decode.scaled(parts["weight"], parts["SCB"].float() / 127)
-
-
-def _keep_bitsandbytes_int8(parts: Parts, matrix: Matrix) -> dict[str, Tensor]:
-    return {"weight": parts["weight"], "weight_scale": (parts["SCB"].float() / 127).reshape(-1, 1)}
+def _bitsandbytes_scales(parts: Parts, matrix: Matrix) -> tuple[Tensor, Tensor]:
+    return parts["weight"], (parts["SCB"].float() / 127)[:, None]
 
 
 # 4 and 8 bit floats whose block scales lie in NVIDIA's order
@@ -159,8 +174,8 @@ def _nvfp4(stated: str | None, *parts: str) -> Callable[[Matrix], bool]:
     return matches
 
 
-def _read_mxfp8(parts: Parts, matrix: Matrix) -> Tensor:
-    return decode.scaled(parts["weight"].view(torch.float8_e4m3fn), _exponents(parts, matrix))
+def _mxfp8_scales(parts: Parts, matrix: Matrix) -> tuple[Tensor, Tensor]:
+    return parts["weight"].view(torch.float8_e4m3fn), _exponents(parts, matrix)
 
 
 def _read_mxfp4(parts: Parts, matrix: Matrix) -> Tensor:
@@ -237,7 +252,7 @@ def _w4a8(matrix: Matrix) -> bool:
 
 
 def _read_rotated_int8(parts: Parts, matrix: Matrix) -> Tensor:
-    return decode.turned_back(_read_scaled(parts, matrix), _rotation(matrix))
+    return decode.turned_back(decode.scaled(*_scales(parts, matrix)), _rotation(matrix))
 
 
 def _read_w4a4(parts: Parts, matrix: Matrix) -> Tensor:
@@ -277,27 +292,42 @@ WITH_SCALE = (  # dtypes, error, name at the host, scales that the host can keep
 )
 
 FORMATS = (
-    *(Format(dtype, _plain(dtype), None, error) for dtype, error in PLAIN.items()),
+    *(Format(dtype, _plain(dtype), error) for dtype, error in PLAIN.items()),
     *(
         Format(
             f"{dtypes[0] if len(dtypes) == 1 else 'floats'} with a scale for each {by}",
             _scaled(dtypes, by),
-            _read_scaled,
             error,
-            *((host, _keep_scaled) if by in kept else ()),
+            scales=_scales,
+            host=host if by in kept else None,
+            for_host=_keep_scaled if by in kept else None,
         )
         for dtypes, error, host, kept in WITH_SCALE
         for by in (decode.TENSOR, decode.ROW, decode.GROUP, decode.BLOCK)
     ),
-    Format("bitsandbytes int8", _bitsandbytes_int8, _read_bitsandbytes_int8, INT8, HOST_INT8, _keep_bitsandbytes_int8),
-    Format("mxfp8", _mxfp8, _read_mxfp8, E4M3, "mxfp8", _keep_mxfp8),
-    Format("mxfp4", _mxfp4, _read_mxfp4, 0.25),
-    Format("nvfp4", _nvfp4("nvfp4", "weight_scale_2"), _read_nvfp4(True), NVFP4, "nvfp4", _keep_nvfp4(True)),
+    Format("bitsandbytes int8", _bitsandbytes_int8, INT8, scales=_bitsandbytes_scales),
+    Format("mxfp8", _mxfp8, E4M3, scales=_mxfp8_scales, host="mxfp8", for_host=_keep_mxfp8),
+    Format("mxfp4", _mxfp4, 0.25, read=_read_mxfp4),
+    Format(
+        "nvfp4",
+        _nvfp4("nvfp4", "weight_scale_2"),
+        NVFP4,
+        read=_read_nvfp4(True),
+        host="nvfp4",
+        for_host=_keep_nvfp4(True),
+    ),
     *(
-        Format("LightX2V nvfp4", _nvfp4(None, *parts), _read_nvfp4(False), NVFP4, "nvfp4", _keep_nvfp4(False))
+        Format(
+            "LightX2V nvfp4",
+            _nvfp4(None, *parts),
+            NVFP4,
+            read=_read_nvfp4(False),
+            host="nvfp4",
+            for_host=_keep_nvfp4(False),
+        )
         for parts in (("weight_global_scale",), ("alpha", "input_global_scale"))
     ),
-    Format("rotated int8", _rotated_int8, _read_rotated_int8, INT8, HOST_INT8, _keep_scaled),
-    Format("rotated int4 (convrot_w4a4)", _w4a4, _read_w4a4, 1 / 14, "convrot_w4a4", _keep_all),
-    Format("rotated int4 (asym_w4a8_int8)", _w4a8, _read_w4a8, 0.15, "asym_w4a8_int8", _keep_all),
+    Format("rotated int8", _rotated_int8, INT8, read=_read_rotated_int8, host=HOST_INT8, for_host=_keep_scaled),
+    Format("rotated int4 (convrot_w4a4)", _w4a4, 1 / 7, read=_read_w4a4, host="convrot_w4a4", for_host=_keep_all),
+    Format("rotated int4 (asym_w4a8_int8)", _w4a8, 1 / 7, read=_read_w4a8, host="asym_w4a8_int8", for_host=_keep_all),
 )

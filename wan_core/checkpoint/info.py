@@ -51,9 +51,10 @@ class CheckpointInfo:
     unpacked: Words | None = None
 
     @property
-    def weights(self) -> str:
+    def weights(self) -> Joined:
         """What the weights are, such as "bfloat16" or "int8 with a scale for each row"."""
-        return self.quantization or self.dtype
+        formats = {each.format.name: each.format.said for each in self.stored.values()}
+        return joined(formats.values() if formats else [self.dtype])
 
     def describe(self) -> Joined:
         """Say in a few lines what was detected and which settings its authors recommend."""

@@ -27,7 +27,7 @@ from .pickled import read_pickled
 from .shapes import config_of, named_heads
 from .shards import find_files
 from .stored import check_numbers, logical_entries, take_parts, understand
-from .variants import guess_variant
+from .variants import OTHER_CAUSAL, guess_variant
 
 ReadFile = Callable[[str], dict[str, Tensor]]
 
@@ -166,6 +166,8 @@ def _inspect(path: Path, part: str) -> tuple[CheckpointInfo, Naming]:
     except CheckpointError as error:
         raise _in_file(error, path) from error
     variant, source = guess_variant(config, naming.marker, files[0])
+    if variant is None and any('"causal_ar"' in value for value in header.metadata.values()):  # ComfyUI's own mark
+        variant, source = OTHER_CAUSAL, "marker"
     stored = {name: each for name, each in matrices.items() if not each.is_plain}
     info = CheckpointInfo(
         path=path,

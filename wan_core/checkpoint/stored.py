@@ -24,19 +24,16 @@ Entries = Mapping[str, TensorEntry]
 LARGEST = 1000.0  # no trained weight comes near; a scale that is a reciprocal, or is not applied, goes beyond
 LARGEST_UNSCALED = 100.0  # fp8 numbers without a scale: with their scale taken away they reach 448 or 57344
 # Packings of other programs, told by how keys end: what they are
-PACKINGS = tuple(
-    (re.compile(pattern), words(what))
-    for pattern, what in (
-        (r"\.weight\.(absmax|quant_state\.\w+)$", "4 bit numbers of bitsandbytes (nf4 or fp4)"),
-        (r"\.(wscales|smooth_factor|proj_down)$", "SVDQuant, as Nunchaku has it"),
-        (r"\.(qzeros|g_idx)$", "GPTQ or AWQ"),
-        (r"\.qweight$", "packed integers, as GPTQ, AWQ or SVDQuant have them"),
-        (r"[._:]qdata$|\.weight:(scale|zero_point)$|\._weight_\w+$", "a torchao tensor"),
-        (r"\.W_q$", "HQQ"),
-        (r"\.weight_packed$", "compressed-tensors"),
-        (r"\.weight\._(shift|data\._data|zeropoint)$", "4 bit numbers of optimum-quanto"),
-        (r"\.(zero_point|svd_up|svd_down)$", "SDNQ"),
-    )
+PACKINGS = (
+    (r"\.weight\.(absmax|quant_state\.\w+)$", words("4 bit numbers of bitsandbytes (nf4 or fp4)")),
+    (r"\.(wscales|smooth_factor|proj_down)$", words("SVDQuant, as Nunchaku has it")),
+    (r"\.(qzeros|g_idx)$", words("GPTQ or AWQ")),
+    (r"\.qweight$", words("packed integers, as GPTQ, AWQ or SVDQuant have them")),
+    (r"[._:]qdata$|\.weight:(scale|zero_point)$|\._weight_\w+$", words("a torchao tensor")),
+    (r"\.W_q$", words("HQQ")),
+    (r"\.weight_packed$", words("compressed-tensors")),
+    (r"\.weight\._(shift|data\._data|zeropoint)$", words("4 bit numbers of optimum-quanto")),
+    (r"\.(zero_point|svd_up|svd_down)$", words("SDNQ")),
 )
 PACKED_FOR_SURE = ("weight_scale_2", "weight_global_scale", "alpha")  # next to two 4 bit numbers in a byte
 
@@ -47,7 +44,7 @@ def logical_entries(entries: Entries) -> dict[str, TensorEntry]:
     Raises:
         CheckpointError: another program packed them.
     """
-    for key, what in ((key, what) for key in entries for pattern, what in PACKINGS if pattern.search(key)):
+    for key, what in ((key, what) for key in entries for pattern, what in PACKINGS if re.search(pattern, key)):
         raise CheckpointError(
             "The weights are packed by another program: {key} is part of {what}, which only its own nodes read; choose "
             "a bf16, fp8, int8 or GGUF file of the model.",

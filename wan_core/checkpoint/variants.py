@@ -24,6 +24,7 @@ _SOURCES = {
     "marker": words("named by its marker key"),
     "name": words("by the name of its file or folder"),
     "shape": words("by its shape"),
+    "chosen": words("chosen in the loader"),
 }
 
 TEXT, IMAGE, ASYNC = "text to video", "image to video", "async"
@@ -40,6 +41,8 @@ MODELS: dict[str, ReleasedModel] = {
     **PRESETS,
     DEMO: ReleasedModel(_TINY, base_num_frames=37, width=64, height=64, shift=5.0, guidance=4.0, steps=25),
 }
+OTHER_CAUSAL = "causal few-step model"
+CHOICES = (*PRESETS, OTHER_CAUSAL)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,24 @@ def check_variant(config: WanConfig, variant: str) -> None:
         )
 
 
+def as_variant(config: WanConfig, choice: str) -> tuple[str, str]:
+    """Take a checkpoint for what a person says that it is.
+
+    Args:
+        config: its architecture.
+        choice: one of CHOICES.
+
+    Returns:
+        As `guess_variant` returns.
+
+    Raises:
+        InputError: its shape is another.
+    """
+    if choice in MODELS:
+        check_variant(config, choice)
+    return choice, "chosen"
+
+
 def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[str | None, str | None]:
     """Guess which released model a checkpoint is.
 
@@ -193,8 +214,12 @@ def describe_model(
     if variant is None:
         return _unknown(config, read_by_others), None
     if variant not in MODELS:
-        form = "{name}, a causal few-step model ({source})" if kind_of(variant) == CAUSAL else "{name} ({source})"
-        return words(form, name=variant, source=_SOURCES[source or "name"]), None
+        told: Words | str = variant
+        if variant == OTHER_CAUSAL:
+            told = words("a causal few-step model")
+        elif kind_of(variant) == CAUSAL:
+            told = words("{name}, a causal few-step model", name=variant)
+        return words("{name} ({source})", name=told, source=_SOURCES[source or "name"]), None
     model = MODELS[variant]
     settings = words(
         "Recommended: {width}x{height}, {frames} video frames, shift {shift:g}, guidance {guidance:g}, {steps} steps",

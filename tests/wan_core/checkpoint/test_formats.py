@@ -111,5 +111,5 @@ def test_a_smoothing_factor_of_another_length_is_refused(tmp_path):
 def test_formats_are_described_with_their_names(tmp_path):
     form = FORMATS["LightX2V int8"].write(TENSORS)
     info = inspect_checkpoint(write(tmp_path / "a.safetensors", form.stored))[1]
-    assert info.weights == "int8 with a scale for each row"
+    assert str(info.weights) == "int8 with a scale for each row"
     assert "int8 with a scale for each row" in str(replace(info, unpacked=None).describe())

@@ -18,12 +18,14 @@ import torch
 from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.key_names import AUTO
 from ...checkpoint.reader import inspect_checkpoint, load_checkpoint
+from ...checkpoint.variants import as_variant
 from ..model.base_model import model_config
+from ..model.origin import CHECKPOINT
 from ..sampling.conditioning import check_every_run
 from ..sampling.memory_estimate import estimate_memory
+from .packed import hold_packed
 from .quantization import for_host
 
-CHECKPOINT = "skyreels_v2_checkpoint"  # the attachment under which a MODEL of ours keeps its CheckpointInfo
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
     "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
@@ -37,13 +39,20 @@ def describe_checkpoint(path: str | Path, part: str = AUTO) -> CheckpointInfo:
     return inspect_checkpoint(path, part)[1]
 
 
-def load_model(path: str | Path, weight_dtype: str = "default", part: str = AUTO, disable_dynamic: bool = False) -> Any:
+def load_model(
+    path: str | Path,
+    weight_dtype: str = "default",
+    part: str = AUTO,
+    variant: str = AUTO,
+    disable_dynamic: bool = False,
+) -> Any:
     """Load a Wan or SkyReels-V2 checkpoint as a ComfyUI MODEL.
 
     Args:
         path: a safetensors or PyTorch file, one shard of several, an index json or a folder.
         weight_dtype: a key of WEIGHT_DTYPES; "default" keeps the file's dtype as core's loader does.
         part: which model of a file with several; see `wan_core.checkpoint.key_names.detect_naming`.
+        variant: which model it is, one of `wan_core.checkpoint.variants.CHOICES`; "auto" takes what the file says.
         disable_dynamic: ask for the plain ModelPatcher, as core does when it needs a second copy for LoRA hooks.
 
     Returns:
@@ -51,16 +60,22 @@ def load_model(path: str | Path, weight_dtype: str = "default", part: str = AUTO
 
     Raises:
         CheckpointError: the file is missing, damaged, incomplete or no Wan transformer.
+        InputError: it has another shape than the variant.
     """
+    if variant != AUTO:
+        as_variant(inspect_checkpoint(path, part)[0], variant)
     state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file, part=part)
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
     model_cfg = model_config(config)
     supported = list(model_cfg.supported_inference_dtypes)
     parameters = sum(math.prod(shape) for shape in config.parameter_shapes().values())
-    state_dict, unpacked = for_host(state_dict, info.stored, compute_dtype(parameters, load_device, supported))
+    compute = compute_dtype(parameters, load_device, supported)
+    prepared = for_host(state_dict, info.stored, compute)
     file_dtype = comfy.utils.weight_dtype(state_dict)
     quantization = comfy.utils.detect_layer_quantization(state_dict, "")
+    if prepared.packed:
+        quantization = {"mixed_ops": True}
     if quantization:
         model_cfg.quant_config = quantization
         file_dtype = None
@@ -79,12 +94,13 @@ def load_model(path: str | Path, weight_dtype: str = "default", part: str = AUTO
     if not comfy.model_management.is_device_cpu(offload_device):
         model.to(offload_device)
     model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
+    hold_packed(model.diffusion_model, prepared.packed, compute)
     estimate_memory(patcher)
     check_every_run(patcher)
-    patcher.set_attachments(
-        CHECKPOINT, replace(info, unpacked=unpacked)
-    )  # clones, and so LoRAs and every other patch, hand it on
-    patcher.cached_patcher_init = (load_model, (str(path), weight_dtype, part))
+    told = (info.variant, info.variant_source) if variant == AUTO else as_variant(config, variant)
+    found = replace(info, variant=told[0], variant_source=told[1], unpacked=prepared.said(compute))
+    patcher.set_attachments(CHECKPOINT, found)
+    patcher.cached_patcher_init = (load_model, (str(path), weight_dtype, part, variant))
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, forget_tables)
     return patcher
 

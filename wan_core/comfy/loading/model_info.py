@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ...checkpoint.reader import CheckpointInfo, inspect_checkpoint
+from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.variants import (
     DEMO,
     MODELS,
@@ -16,29 +16,17 @@ from ...checkpoint.variants import (
     recommended,
     variant_by_shape,
 )
-from ...errors import CheckpointError, InputError
+from ...errors import InputError
 from ...model.config import PRESETS, WanConfig
 from ...words import Joined, Words, lines, words
 from ..model.base_model import SkyReelsV2
 from ..model.checks import check_model
+from ..model.origin import checkpoint_of
 from ..model.transformer import CONFIG_FIELDS
-from .frame_rate import FRAME_RATE, model_file
-from .loader import CHECKPOINT
+from .frame_rate import FRAME_RATE
 
 AUTO = "auto"
 VARIANTS = (AUTO, *PRESETS)
-
-
-def checkpoint_of(patcher: Any) -> CheckpointInfo | None:
-    """Return what was found in a MODEL's file; None where the MODEL does not say which file, or it cannot be read."""
-    info = patcher.get_attachment(CHECKPOINT)
-    path = model_file(patcher)
-    if info is not None or path is None:
-        return info
-    try:
-        return inspect_checkpoint(path)[1]
-    except CheckpointError:  # core reads forms that we do not; what its model looks like is known without the file
-        return None
 
 
 def config_of(patcher: Any) -> WanConfig:

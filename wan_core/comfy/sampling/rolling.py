@@ -37,6 +37,7 @@ from ...sampling.sigmas import exact_timesteps
 from ...words import words
 from ..host_flags import handed_on
 from ..model.checks import check_latent, check_rolling_model
+from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_RUN
 from .causal_cache import by_condition, cache_need, free_place, kept_on
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -298,6 +299,7 @@ def roll(
     """
     samples = check_latent(latent).float()  # with --fp16-intermediates they come in half precision
     check_rolling_model(model.model)
+    check_forcing(model, words("the Rolling Sampler"), causal_too=True)
     if model.model_options.get("context_handler") is not None:
         raise InputError("The model has Context Windows, but rolling has a window of its own: remove that node.")
     guided = not math.isclose(cfg, 1.0)

@@ -21,6 +21,7 @@ from ...sampling.run_plan import ForcingOptions, RunPlan, plan_run
 from ...sampling.sigmas import FULL_NOISE, row_sigmas
 from ...words import words
 from ..model.checks import check_model
+from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
 from .causal_cache import HostCausalRun, causal_cache
 from .cfg_range import FRAME_PROGRESS
@@ -83,6 +84,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         if plan is None:
             return latent_image
         known, schedule = plan.known, plan.schedule
+        refuse_without_forcing(guider.model_patcher, options, plan)
         padded = schedule.num_frames
         refuse_unread_conditions(guider)
         refuse_apart(guider.conds, extra_args["model_options"], options, plan)
@@ -118,6 +120,19 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
                 fresh = fresh_noise(tuple(noise.shape), seed, len(sigmas) - 1, self.first_frame)
             x = sample(run.denoise, x, sigmas, schedule, options.solver, pinned, report, fresh)
         return x[:, :, :frames]
+
+
+def refuse_without_forcing(patcher: Any, options: ForcingOptions, plan: RunPlan) -> None:
+    """Refuse a MODEL known to have learned one noise level for a whole clip where this run has several."""
+    needs = (
+        (options.ar_step > 0, words("async sampling (ar_step above 0)")),
+        (options.causal_attention, words("causal attention")),
+        (plan.moves, words("a moving window (window_frames)")),
+        (bool(plan.known.any()), words("a latent with known frames (start, end or key images)")),
+    )
+    for asked, need in needs:
+        if asked:
+            check_forcing(patcher, need)
 
 
 def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: ForcingOptions, plan: RunPlan) -> None:
