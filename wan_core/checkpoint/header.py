@@ -43,10 +43,13 @@ _SIGNATURES = (
         words("a GGUF file"),
         words("load it with a GGUF loader node, whose MODEL works with the SkyReels-V2 samplers"),
     ),
-    (
-        b"\x80\x02",
-        words("a pickled file of Python or of a PyTorch before 1.6"),
-        words("choose the safetensors version of the model, or save it again with torch.save"),
+    *(
+        (
+            b"\x80" + bytes([protocol]),
+            words("a pickled file of Python or of a PyTorch before 1.6"),
+            words("choose the safetensors version of the model, or save it again with torch.save"),
+        )
+        for protocol in (2, 3, 4, 5)
     ),
     (
         b"version https://git-lfs",
