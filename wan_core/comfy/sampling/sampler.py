@@ -125,9 +125,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
 def refuse_without_forcing(patcher: Any, options: ForcingOptions, plan: RunPlan) -> None:
     """Refuse a MODEL known to have learned one noise level for a whole clip where this run has several."""
     needs = (
+        (plan.moves, words("a moving window (window_frames)")),
         (options.ar_step > 0, words("async sampling (ar_step above 0)")),
         (options.causal_attention, words("causal attention")),
-        (plan.moves, words("a moving window (window_frames)")),
         (bool(plan.known.any()), words("a latent with known frames (start, end or key images)")),
     )
     for asked, need in needs:
