@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
+from torch import Tensor
 
 from . import decode
-from .header import TensorEntry
+from .header import TensorEntry, is_pickled
 from .key_names import Naming, original_name
+from .pickled import read_pickled
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 FP8 = ("float8_e4m3fn", "float8_e5m2")
@@ -36,6 +39,7 @@ BESIDE = ("comfy_quant", "input_scale", "scale_input", "output_scale", "input_ab
 SMOOTHING = "pre_quant_scale"  # one factor for each column of the weight
 STATEMENT = "comfy_quant"
 STATEMENTS = "_quantization_metadata"
+MAX_STATEMENT_BYTES = 10_000
 MARK = "scaled_fp8"  # a key of older files of ComfyUI's
 
 Statements = dict[str, dict[str, Any]]
@@ -155,7 +159,7 @@ def read_statements(
     """Read what a file states of its layers' formats, in its metadata and in `comfy_quant` keys of some bytes each.
 
     Args:
-        files: safetensors files.
+        files: of a checkpoint.
         keys: of all the files.
         metadata: of all the files.
         naming: of the keys.
@@ -168,14 +172,24 @@ def read_statements(
     stated = {original_name(name, naming) or name: value for name, value in found.items() if isinstance(value, dict)}
     if not any(key.endswith("." + STATEMENT) for key in keys):
         return stated
+    for key, tensor in _statement_tensors(files):
+        name = original_name(key, naming)
+        if name is not None and tensor.dtype == torch.uint8 and tensor.numel() <= MAX_STATEMENT_BYTES:
+            said = json_object(bytes(tensor.flatten().tolist()).decode(errors="replace"))
+            stated.setdefault(name.removesuffix("." + STATEMENT), said)
+    return stated
+
+
+def _statement_tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
     for file in files:
+        if is_pickled(file):
+            yield from ((key, tensor) for key, tensor in read_pickled(file).items() if key.endswith("." + STATEMENT))
+            continue
         with safetensors.safe_open(str(file), framework="np") as stored:
             for key in (key for key in stored.keys() if key.endswith("." + STATEMENT)):  # noqa: SIM118
-                name = original_name(key, naming)
-                if name is not None and stored.get_slice(key).get_dtype() == "U8":
-                    said = json_object(stored.get_tensor(key).tobytes().decode(errors="replace"))
-                    stated.setdefault(name.removesuffix("." + STATEMENT), said)
-    return stated
+                part = stored.get_slice(key)
+                if part.get_dtype() == "U8" and math.prod(part.get_shape()) <= MAX_STATEMENT_BYTES:
+                    yield key, torch.from_numpy(stored.get_tensor(key))
 
 
 def json_object(text: str) -> dict[str, Any]:
