@@ -131,7 +131,7 @@ class Head:
 
     def __init__(self, line: str, text: str, at: int):
         self.line, self.text, self.at = line, text, at
-        self.opened = self.closed = self.marks = 0
+        self.opened = self.closed = self.marks = self.marks_after = 0
         self.quoted = False
 
     def read(self) -> tuple[Span, str, str, bool] | None:
@@ -146,7 +146,7 @@ class Head:
         if span is None:
             return None
         after, separator = self.skip_closers(end)
-        colon = (separator != "" and separator in COLONS) or (0 < self.opened <= self.closed) or after >= len(self.text)
+        colon = (separator != "" and separator in COLONS) or self.is_enclosed or after >= len(self.text)
         if length > begin:
             if not (colon and span.has_unit):
                 return None
@@ -162,6 +162,11 @@ class Head:
             rest = self.line[end:].lstrip("0123456789:：%-–—~～ " + CLOSE)
             raise unreadable(self.line, f"0s-4s: {rest[:NEAR] or '...'}")
         return span, self.line[begin:end].strip(), self.prompt(after), verdict == "firm"
+
+    @property
+    def is_enclosed(self) -> bool:
+        """Whether brackets or marks stand on both sides of the time."""
+        return 0 < self.opened <= self.closed or 0 < self.marks <= self.marks_after
 
     def skip_openers(self) -> int:
         """Return where the time itself begins, after brackets, marks and words."""
@@ -189,7 +194,7 @@ class Head:
             if letter and letter in CLOSE and letter not in ">" and self.closed < self.opened:
                 self.closed += 1
             elif letter and letter in MARKS and (letter != "|" or separator):
-                self.marks += 1
+                self.marks_after += 1
             elif letter and letter == ">" and self.closed < self.opened:
                 self.closed += 1
             elif self.text.startswith("=>", place) and not separator:
@@ -263,8 +268,8 @@ class Head:
             prompt = prompt[:-1].rstrip()
         if self.line.startswith("|") and prompt.endswith("|"):
             prompt = prompt[:-1].rstrip()
-        if self.marks % 2 or self.marks == 2:
-            prompt = prompt.removesuffix("**").rstrip() if self.line.startswith("**") else prompt
+        if self.marks > self.marks_after:
+            prompt = prompt.removesuffix("*").removesuffix("*").rstrip()
         return prompt
 
     def refusal(self, span: Span, after: int) -> InputError:
