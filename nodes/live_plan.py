@@ -35,7 +35,8 @@ SIZE = frozenset(("size", "size.width", "size.height"))
 LONGEST_LANGUAGE = 16
 MOST_DIGITS = 15
 MOST_BYTES = 1 << 18
-OTHERS = ("size", "new_frames", "job_name", "key_times")  # widgets that a refusal may be about as well
+TEXTS = ("size", "job_name", "key_times")
+OTHERS = (*TEXTS, "new_frames")  # widgets that a refusal may be about as well
 
 
 def answer(values: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
         sized: whether the picture's size is the widgets' own.
     """
     try:
+        if not all(isinstance(values[name], str) for name in TEXTS if name in values):
+            return True, None
         if "job_name" in values:
             check_name(values["job_name"])
         connected = names_in(values, "connected")
@@ -87,7 +90,7 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
             settings |= {"width": whole(width), "height": whole(height)}
         chosen = LongVideoSettings(**typed(LongVideoSettings, settings), forcing=forcing)
         total = chosen.check().total_frames
-        images = stand_ins(str(values.get("key_times", "")), start, forcing.fps, connected)
+        images = stand_ins(values.get("key_times", ""), start, forcing.fps, connected)
         images.check(chosen.loop)
         known = known_frames(images.placed(total))
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
