@@ -53,7 +53,7 @@ def sample(model: Any, known: int = 0, **options: Any) -> torch.Tensor:
     if known:
         latent["noise_mask"] = torch.ones(1, 1, *SHAPE[2:])
         latent["noise_mask"][:, :, :known] = 0
-    forcing = part("sampling.run_plan").ForcingOptions(**options)
+    forcing = part("sampling.run").ForcingOptions(**options)
     with torch.inference_mode():
         generate = part("comfy.sampling.generate").generate
         return generate(model, conditioning(1), conditioning(2), latent, 5, 2, 3.0, 5.0, forcing)["samples"]
