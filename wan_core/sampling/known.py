@@ -75,9 +75,9 @@ def known_mask(denoise_mask: torch.Tensor | None, frames: int) -> torch.Tensor:
             "set the mask of each frame to 0 (known) or 1 everywhere.",
             frame=mixed[0],
         )
-    between = torch.nonzero((high - high.round()).abs() > SHARE_ERROR).flatten().tolist()
-    if between or not bool(((high > -0.5) & (high < 1.5)).all()):
-        frame = between[0] if between else int(torch.nonzero((high <= -0.5) | (high >= 1.5))[0])
+    clear = torch.minimum(high.abs(), (high - 1).abs()) <= SHARE_ERROR  # False for nan too
+    if not bool(clear.all()):
+        frame = int(torch.nonzero(~clear)[0])
         raise InputError(
             "The noise mask is {value:.3g} on latent frame {frame}, but diffusion forcing keeps a frame (0) or makes "
             "it (1): use 0 or 1; addnoise_condition sets how much noise the model sees on kept frames.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,10 @@ from sampling_scene import generated
 import nodes
 
 Tensors = dict[str, torch.Tensor]
-formats = load_module("file_formats", TESTS / "file_formats.py")
+sys.modules["written"] = ModuleType("written")  # the folder as a package, under a name that no host has
+sys.modules["written"].__path__ = [str(TESTS)]
+formats = importlib.import_module("written.file_formats")
+FORMATS = importlib.import_module("written.format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 SHAPE = (1, 16, 3, 4, 4)
@@ -117,7 +121,7 @@ def test_the_frame_rate_weights_may_lie_in_a_quantised_file(
     read = part(pack, "comfy.loading.frame_rate").frame_rate_shift
     tensors = comfy.utils.load_torch_file(str(file))
     moved = {name.replace("fps_projection", "blocks.9"): tensor for name, tensor in tensors.items()}
-    made = formats.FORMATS[form](moved)  # so that the matrices of the frame rate are quantised, too
+    made = FORMATS[form].write(moved)  # so that the matrices of the frame rate are quantised, too
     stored, meaning = (
         {name.replace("blocks.9", "fps_projection"): tensor for name, tensor in found.items()}
         for found in (made.stored, made.meaning)

@@ -36,6 +36,7 @@ from ...sampling.sigmas import exact_timesteps
 from ...words import words
 from ..host_flags import handed_on
 from ..model.checks import check_latent, check_rolling_model
+from ..model.origin import check_forcing
 from .causal_cache import cache_need, free_place, kept_on
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
 from .frame_noise import WRAPPER_KEY, add_frame_noise
@@ -241,6 +242,7 @@ def check_guidance(guidance: Guidance) -> dict[str, list[Any]]:
     """Return the conditions that are computed, by name; `Raises: InputError` for what rolling cannot follow."""
     model, cfg = guidance.model, guidance.cfg
     check_rolling_model(model.model)
+    check_forcing(model, words("the Rolling Sampler"), causal_too=True)
     if model.model_options.get("context_handler") is not None:
         raise InputError("The model has Context Windows, but rolling has a window of its own: remove that node.")
     conditions = {"positive": guidance.positive}

@@ -21,6 +21,7 @@ from ...sampling.sigmas import FULL_NOISE
 from ...sampling.solvers import adds_noise
 from ...words import words
 from ..model.checks import check_model
+from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
 from .causal_cache import causal_cache
 from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -97,6 +98,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         run = self.plan(model_options, frames, sigmas, denoise_mask)
         if not run.rows:
             return latents
+        refuse_without_forcing(guider.model_patcher, run)
         refuse_unread_conditions(guider)
         refuse_apart(guider.conds, model_options, options, run)
         noise = pad_noise(noise, run.num_frames, seed)
@@ -154,6 +156,19 @@ def preview(row: Row, x0: torch.Tensor) -> torch.Tensor:
     """
     last = row.index == row.num_rows - 1
     return x0 if last else torch.roll(x0, -row.runs[0][0], dims=2)
+
+
+def refuse_without_forcing(patcher: Any, run: Run) -> None:
+    """Refuse a MODEL known to have learned one noise level for a whole clip where this run has several."""
+    needs = (
+        (run.moves, words("a moving window (window_frames)")),
+        (run.options.ar_step > 0, words("async sampling (ar_step above 0)")),
+        (run.options.causal_attention, words("causal attention")),
+        (bool(run.known.any()), words("a latent with known frames (start, end or key images)")),
+    )
+    for asked, need in needs:
+        if asked:
+            check_forcing(patcher, need)
 
 
 def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: ForcingOptions, run: Run) -> None:
