@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from .key_names import diffusers_name
+from .key_names import bare, diffusers_name
 
 # what a key ends with -> the part of an adapter that it is; an adapter's own name may stand in the middle (PEFT)
 _PARTS = tuple(
@@ -95,7 +95,7 @@ def split_key(key: str) -> tuple[str, str]:
 
 def flat(name: str) -> str:
     """Return a module's name with underscores for dots, without what wraps its parts."""
-    return _WRAPPERS.sub("", "_" + name.replace(".", "_"))[1:]
+    return _WRAPPERS.sub("", "_" + bare(name).replace(".", "_"))[1:]
 
 
 def find_module(name: str, table: dict[str, str]) -> str | None:

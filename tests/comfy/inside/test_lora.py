@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
+import types
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import comfy.lora
@@ -22,7 +23,10 @@ from conftest import TESTS, load_module
 from safetensors.torch import save_file
 
 formats = load_module("lora_formats", TESTS / "lora_formats.py")
-file_formats = load_module("file_formats", TESTS / "file_formats.py")
+sys.modules["written"] = types.ModuleType("written")  # the folder as a package, under a name that no host has
+sys.modules["written"].__path__ = [str(TESTS)]
+file_formats = importlib.import_module("written.file_formats")
+FILES = importlib.import_module("written.format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 
@@ -34,13 +38,13 @@ BOUND = 1e-5  # error of a change in float32, of what it is in float64
 NORM_UNKNOWN = {"PEFT DoRA", "LyCORIS DoRA, rows", "LyCORIS DoRA, columns", "OFT", "norms"}
 
 
-def apply_lora(pack: ModuleType, model: Any, file: Path, strength: float = 1.0) -> tuple[Any, str]:
+def apply_lora(pack: types.ModuleType, model: Any, file: Path, strength: float = 1.0) -> tuple[Any, str]:
     module = importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.lora")
     patched, report = module.apply_lora(model, file, strength)
     return patched, str(report.describe())
 
 
-def load(pack: ModuleType, file: Path) -> Any:
+def load(pack: types.ModuleType, file: Path) -> Any:
     return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader").load_model(file)
 
 
@@ -53,7 +57,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(pack: ModuleType, checkpoint: Path) -> Any:
+def model(pack: types.ModuleType, checkpoint: Path) -> Any:
     return load(pack, checkpoint)
 
 
@@ -90,7 +94,7 @@ def error_of_the_change(got: Tensors, merged: Tensors, before: Tensors, strength
 
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_every_form_makes_the_weights_that_its_maker_meant(
-    pack: ModuleType, model: Any, tmp_path: Path, name: str
+    pack: types.ModuleType, model: Any, tmp_path: Path, name: str
 ) -> None:
     file, merged = written(name, tmp_path / "lora")
     before = weights(model)
@@ -107,7 +111,9 @@ def test_every_form_makes_the_weights_that_its_maker_meant(
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
-def test_the_norm_in_the_report_is_that_of_the_change(pack: ModuleType, model: Any, tmp_path: Path, name: str) -> None:
+def test_the_norm_in_the_report_is_that_of_the_change(
+    pack: types.ModuleType, model: Any, tmp_path: Path, name: str
+) -> None:
     file, merged = written(name, tmp_path / "lora")
     first = apply_lora(pack, model, file, -0.5)[1].splitlines()[0]
     norm = sum((merged[key] - WEIGHTS[key]).norm() ** 2 for key in merged) ** 0.5 / 2
@@ -131,14 +137,18 @@ def test_cores_own_loader_applies_four_of_the_forms_whole(model: Any, tmp_path: 
     assert right == KNOWN_TO_CORE
 
 
-@pytest.mark.parametrize("form", ["comfy_quant nvfp4", "comfy_quant mxfp8", "scaled fp8_e4m3fn", "fp8_e4m3fn"])
+@pytest.mark.parametrize(
+    "form", ["comfy_quant nvfp4", "comfy_quant mxfp8", "scaled fp8_e4m3fn", "fp8_e4m3fn", "LightX2V int8"]
+)
 @pytest.mark.parametrize("loader", ["ours", "core's"])
 def test_packed_weights_are_changed_as_cores_loader_changes_them(
-    pack: ModuleType, tmp_path: Path, form: str, loader: str
+    pack: types.ModuleType, tmp_path: Path, form: str, loader: str
 ) -> None:
-    made = file_formats.FORMATS[form](WEIGHTS)
+    made = FILES[form].write(WEIGHTS)
     path = tmp_path / "packed.safetensors"
     save_file(made.stored, path, metadata=made.metadata or None)
+    if loader == "core's" and form.startswith("LightX2V"):
+        pytest.skip("which core's loader takes for bare numbers")
     model = load(pack, path) if loader == "ours" else comfy.sd.load_diffusion_model(str(path))
     file, _ = written("ComfyUI, diffusion-pipe", tmp_path / "lora")
     patched, report = apply_lora(pack, model, file)
@@ -155,7 +165,7 @@ def predict(patcher: Any) -> torch.Tensor:
         return patcher.model.diffusion_model(x, torch.tensor([700.0]), text, transformer_options={}).float()
 
 
-def test_a_gguf_model_takes_a_lora_though_its_weights_are_bytes(pack: ModuleType, tmp_path: Path) -> None:
+def test_a_gguf_model_takes_a_lora_though_its_weights_are_bytes(pack: types.ModuleType, tmp_path: Path) -> None:
     packed = {
         name: q8.PackedTensor(file_formats.pack_q8_0(value), value.shape)
         if file_formats.is_quantised(name, value) else value
@@ -179,7 +189,9 @@ def test_a_model_from_cores_loader_takes_the_node_too(pack_nodes: dict[str, Any]
     assert len(patched.patches) == 20 and "40 of 40 keys used" in report
 
 
-def test_changes_of_several_files_add_up_also_for_modulations(pack: ModuleType, model: Any, tmp_path: Path) -> None:
+def test_changes_of_several_files_add_up_also_for_modulations(
+    pack: types.ModuleType, model: Any, tmp_path: Path
+) -> None:
     file, merged = written("LightX2V", tmp_path / "lora")
     once, _ = apply_lora(pack, model, file, 0.5)
     twice, _ = apply_lora(pack, once, file, 0.5)
@@ -215,7 +227,7 @@ LEFT_OUT: dict[str, tuple[Tensors, str]] = {
 
 @pytest.mark.parametrize("case", LEFT_OUT)
 def test_what_cannot_be_used_is_named_with_the_reason_and_the_rest_used(
-    pack: ModuleType, model: Any, tmp_path: Path, case: str
+    pack: types.ModuleType, model: Any, tmp_path: Path, case: str
 ) -> None:
     bad, reason = LEFT_OUT[case]
     file = tmp_path / "mixed.safetensors"
@@ -245,7 +257,9 @@ SETTINGS: dict[str, tuple[dict[str, Any] | str, str]] = {
 
 
 @pytest.mark.parametrize("case", SETTINGS)
-def test_settings_that_cannot_be_followed_are_refused(pack: ModuleType, model: Any, tmp_path: Path, case: str) -> None:
+def test_settings_that_cannot_be_followed_are_refused(
+    pack: types.ModuleType, model: Any, tmp_path: Path, case: str
+) -> None:
     settings, reason = SETTINGS[case]
     save_file(GOOD, tmp_path / "a.safetensors")
     text = settings if isinstance(settings, str) else json.dumps(settings)
@@ -270,7 +284,7 @@ def test_settings_that_cannot_be_followed_are_refused(pack: ModuleType, model: A
     ids=["for 14B", "for another model", "a text encoder", "a checkpoint", "a VACE module", "of no kind"],
 )  # fmt: skip
 def test_a_file_of_which_nothing_fits_is_refused(
-    pack: ModuleType, model: Any, tmp_path: Path, tensors: dict[str, tuple[int, ...]], words: tuple[str, ...]
+    pack: types.ModuleType, model: Any, tmp_path: Path, tensors: dict[str, tuple[int, ...]], words: tuple[str, ...]
 ) -> None:
     file = tmp_path / "wrong.safetensors"
     save_file({key: torch.ones(shape) for key, shape in tensors.items()}, file)

@@ -18,7 +18,7 @@ from wan_core.checkpoint.lora import fit_lora
 from wan_core.checkpoint.lora_file import read_lora
 from wan_core.checkpoint.lora_math import change_of
 from wan_core.checkpoint.lora_settings import LoraSettings, find_settings
-from wan_core.errors import InputError
+from wan_core.errors import CheckpointError, InputError
 
 Tensors = dict[str, torch.Tensor]
 RANK = formats.RANK
@@ -179,25 +179,17 @@ def test_a_pickled_file_of_more_than_tensors_is_refused_unread(tmp_path: Path, n
             return ran.append, (1,)
 
     torch.save({"generator_lora": {"a.lora_A.weight": torch.ones(2)}, "trap": Trap()}, tmp_path / name)
-    with pytest.raises(InputError, match="Python objects"):
+    with pytest.raises(CheckpointError, match="tensors alone"):
         read_lora(tmp_path / name)
     assert not ran
 
 
-@pytest.mark.parametrize(
-    ("content", "seen"),
-    [({"generator": {}, "critic": {}}, "generator, critic"), ([1], "list"), ({"step": 3}, "step"), ({}, "nothing")],
-)
-def test_a_pickled_file_without_a_table_of_tensors_is_refused(tmp_path: Path, content: Any, seen: str) -> None:
-    torch.save(content, tmp_path / "lora.pt")
-    with pytest.raises(InputError, match=f"^lora.pt holds {seen}, where"):
-        read_lora(tmp_path / "lora.pt")
-
-
-def test_the_generator_of_a_training_file_is_read_and_not_its_critic(tmp_path: Path) -> None:
-    table = {"a.lora_A.weight": torch.ones(2)}
-    torch.save(
-        {"critic_lora": {"a.lora_A.weight": torch.zeros(2)}, "generator_lora": table, "step": 3}, tmp_path / "x.pt"
-    )
-    tensors, _ = read_lora(tmp_path / "x.pt")
-    assert tensors["a.lora_A.weight"].equal(torch.ones(2))
+def test_the_generator_of_a_training_file_is_used_and_its_critic_named(tmp_path: Path) -> None:
+    module = "base_model.model.model.blocks.0.self_attn.q"
+    generator = {f"{module}.lora_A.weight": torch.ones(4, 32), f"{module}.lora_B.weight": torch.ones(16, 4)}
+    critic = {key: -value for key, value in generator.items()}
+    torch.save({"critic_lora": critic, "generator_lora": generator, "step": 3}, tmp_path / "lora.pt")
+    tensors, told = read_lora(tmp_path / "lora.pt")
+    (adapter,), report = fit_lora("lora.pt", tensors, told, SHAPES)
+    assert adapter.parts["up"].equal(torch.ones(16, 4)) and report.used == 2
+    assert [each.keys for each in report.left_out] == [tuple(f"critic_lora.{key}" for key in critic)]
