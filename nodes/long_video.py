@@ -23,7 +23,7 @@ from ..wan_core.comfy.long.source_video import read_source
 from ..wan_core.comfy.model.checks import check_long_model, check_vae
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
-from ..wan_core.long.journal import check_name
+from ..wan_core.long.jobs import check_name
 from ..wan_core.sampling.run_plan import ForcingOptions
 from .aliases import ALIASES
 from .inputs import (
@@ -55,7 +55,7 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     """Make the video, or go on with it, and hand it out."""
     texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
     made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments")))
-    return io.NodeOutput(MadeVideo(made.path), {"samples": handed_on(made.latents)}, say(made.text))
+    return io.NodeOutput(MadeVideo(made.path, made.noted), {"samples": handed_on(made.latents)}, say(made.text))
 
 
 def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str) -> None:

@@ -19,7 +19,7 @@ from ..wan_core.comfy.long.settings import (
 )
 from ..wan_core.comfy.model.text import encode_prompt
 from ..wan_core.errors import InputError
-from ..wan_core.long.journal import show_jobs
+from ..wan_core.long.jobs import show_jobs
 from ..wan_core.long.prompts import PromptScript, script_of_prompts
 from ..wan_core.sampling.run_plan import ForcingOptions
 from ..wan_core.words import joined, words

@@ -9,7 +9,9 @@ import comfy.utils
 import torch
 
 from ...errors import InputError
+from ...finite import VAE_ADVICE, check_finite
 from ...long.segments import SPATIAL, latent_frames, latent_of_frame, video_frames, whole_frames
+from ...words import words
 from ..host_flags import spare_memory
 from ..model.checks import check_latent, check_vae
 
@@ -54,7 +56,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
 
     Raises:
         InputError: the VAE is of another kind.
+        NotFiniteError: the images or the latents made of them hold NaN or infinity.
     """
+    check_finite(images, words("The images"), words("check the node that made them"))
     height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
     pixels = images[..., :3]
     if tuple(pixels.shape[1:3]) != (height, width):  # core's lanczos cuts to 8 bits even where nothing is scaled
@@ -69,7 +73,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
             height=samples.shape[-2],
             width=samples.shape[-1],
         )
-    return latents.float()  # with --fp16-intermediates they come in half precision
+    return check_finite(
+        latents.float(), words("What the VAE made of the images"), VAE_ADVICE
+    )  # with --fp16-intermediates they come in half precision
 
 
 def pin_frames(
@@ -97,7 +103,7 @@ def pin_frames(
         InputError: counts that do not match, a frame outside the clip or named twice, more start frames than the clip.
     """
     check_vae(vae)
-    samples = check_latent(latent).clone()
+    samples = check_finite(check_latent(latent), words("The latent"), words("check the node that made it")).clone()
     frames = samples.shape[2]
     mask = latent.get("noise_mask")
     if mask is None:
@@ -179,14 +185,16 @@ def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
 
     Raises:
         InputError: a VAE or a latent of another kind.
+        NotFiniteError: the latent or the images hold NaN or infinity.
     """
     check_vae(vae)
-    samples = check_latent(latent)
+    samples = check_finite(check_latent(latent), words("The latent"), words("check the sampler that made it"))
     if tiling == "always" or (tiling == "auto" and not fits_memory(vae, samples)):
         overlap = TILE // 4
         images = vae.decode_tiled(samples, tile_x=TILE, tile_y=TILE, overlap=overlap, tile_t=WHOLE_CLIP, overlap_t=1)
     else:
         images = vae.decode(samples)  # retries in tiles by itself when the memory runs out all the same
+    check_finite(images, words("What the VAE made of the latents"), VAE_ADVICE)
     return images.flatten(0, 1) if images.ndim == 5 else images
 
 
