@@ -6,13 +6,14 @@ model answered is looked at there, and the finding is read every few calls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .errors import SkyReelsError
+from .errors import InputError, SkyReelsError
 from .words import Words, joined, words
 
 # the first byte that is no number any more, of either sign
@@ -70,6 +71,12 @@ def check_all_finite(tensors: Mapping[str, Any], what: Words, advice: Words) -> 
             names=joined([*bad[:SHOWN], *["..."] * (len(bad) > SHOWN)]),
             advice=advice,
         )
+
+
+def check_number(number: float, name: str) -> None:
+    """Refuse a setting that is NaN or infinite; `Raises: InputError`."""
+    if not math.isfinite(number):
+        raise InputError("{name} is {number}, but it has to be a finite number.", name=name, number=number)
 
 
 def check_weights(weights: Mapping[str, Any], file: str) -> None:

@@ -14,6 +14,7 @@ import comfy.utils
 import torch
 
 from ...checkpoint.reader import CheckpointInfo, inspect_checkpoint, load_checkpoint
+from ...finite import check_weights
 from ..model.base_model import model_config
 from ..sampling.conditioning import check_every_run
 from ..sampling.memory_estimate import estimate_memory
@@ -46,8 +47,10 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
 
     Raises:
         CheckpointError: the file is missing, damaged, incomplete or no Wan transformer.
+        NotFiniteError: a weight is NaN or infinite.
     """
     state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file)
+    check_weights(state_dict, str(path))
     state_dict = with_stated_formats(state_dict, info.metadata)
     parameters = comfy.utils.calculate_parameters(state_dict)
     file_dtype = comfy.utils.weight_dtype(state_dict)

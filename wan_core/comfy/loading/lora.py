@@ -13,6 +13,7 @@ from ...checkpoint.foreign import LORA_FOR_WAN, foreign_kind
 from ...checkpoint.key_names import detect_naming
 from ...checkpoint.lora_names import HOST_PREFIX, LoraNames, convert_names
 from ...errors import InputError
+from ...finite import check_weights
 from ...words import Joined, lines, words
 
 SHOWN = 3  # keys named in a report
@@ -31,9 +32,11 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Join
 
     Raises:
         InputError: nothing in the file fits the model.
+        NotFiniteError: a weight is NaN or infinite.
     """
     name = Path(path).name
     tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    check_weights(tensors, name)
     state = model.model.state_dict()
     weights = {key.removeprefix(HOST_PREFIX): tuple(state[key].shape) for key in state if key.startswith(HOST_PREFIX)}
     names = convert_names({key: tuple(tensor.shape) for key, tensor in tensors.items()}, weights)

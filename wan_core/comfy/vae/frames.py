@@ -109,6 +109,7 @@ def pin_frames(
     if mask is None:
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
+        check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
     check_key_frames(key_images, key_frames)
