@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -89,3 +90,23 @@ def something_else(path: Path, outside: Path, numbers: Random) -> None:
     else:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as made:  # a path may be too long for one
             made.bind(str(path))
+
+
+def damaged_safetensors(data: bytes, numbers: Random) -> bytes:
+    """Return a safetensors file with one thing wrong: a byte, its header's length, or a value in its header."""
+    length = int.from_bytes(data[:8], "little")
+    way = numbers.randrange(4)
+    if way == 0:
+        return damaged(data, numbers)
+    if way == 1:
+        lengths = [0, 1, length - 1, length + 1, len(data), 2**31, 2**63, 2**64 - 1, numbers.randrange(2**40)]
+        wrong = numbers.choice(lengths)
+        return wrong.to_bytes(8, "little") + data[8:]
+    header = damaged(data[8 : 8 + length], numbers)
+    if way == 2:
+        changed = json.loads(data[8 : 8 + length])
+        for _ in range(numbers.randint(1, 3)):
+            changed = odd_json(changed, numbers)
+        header = json.dumps(changed).encode()
+        header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]

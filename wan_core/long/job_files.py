@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import socket
+import platform
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -214,7 +214,7 @@ class Lock:
                 return False
             self.lock = lock
             with suppress(OSError):  # it is only for the other one's message
-                write_whole(self.held_by, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                write_whole(self.held_by, f"process {os.getpid()} on {platform.node()}\n".encode())
             return True
         return False
 
