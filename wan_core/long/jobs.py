@@ -57,19 +57,27 @@ def list_jobs(root: str | os.PathLike[str]) -> list[JobInfo]:
     """Return the jobs in a folder, the longest untouched first."""
     jobs = []
     for folder in Path(root).glob("*-" + "[0-9a-f]" * SHORT):
-        if not is_folder(folder):
-            continue
-        about = read_job(folder / JOB_FILE) or {}
-        records = list(folder.glob("segment-*.json"))
-        times = [os.lstat(folder).st_mtime, *(os.lstat(path).st_mtime for path in records)]
-        jobs.append(
-            JobInfo(
-                folder, about.get("name", folder.name[: -SHORT - 1]), about.get("segments", 0), len(records),
-                about.get("complete", False), folder_bytes(folder), max(times[1:] or times),
-                about.get("removable") is True,
-            )
-        )  # fmt: skip
+        if is_folder(folder):
+            with suppress(OSError):  # it is being removed
+                jobs.append(info_of(folder))
     return sorted(jobs, key=lambda job: job.changed)
+
+
+def info_of(folder: Path) -> JobInfo:
+    """Return what a job's folder says about it; `Raises: OSError` where it vanishes meanwhile."""
+    about = read_job(folder / JOB_FILE) or {}
+    records = list(folder.glob("segment-*.json"))
+    times = [os.lstat(folder).st_mtime, *(os.lstat(path).st_mtime for path in records)]
+    return JobInfo(
+        folder,
+        about.get("name", folder.name[: -SHORT - 1]),
+        about.get("segments", 0),
+        len(records),
+        about.get("complete", False),
+        folder_bytes(folder),
+        max(times[1:] or times),
+        about.get("removable") is True,
+    )
 
 
 def remove_job(folder: str | os.PathLike[str]) -> None:
@@ -77,19 +85,29 @@ def remove_job(folder: str | os.PathLike[str]) -> None:
 
     Raises:
         InputError: the folder holds no job.
-        JournalError: a run works on it, or it is a link.
+        JournalError: a run works on it, it is a link, or the system does not let it be removed.
     """
     folder = Path(folder)
     check_in_place(folder)
     is_job = is_file(folder / LOCK_FILE) or is_file(folder / JOB_FILE)
     if not is_job or not re.fullmatch(rf".+-[0-9a-f]{{{SHORT}}}", folder.name):
         raise InputError("{folder} is not the folder of a job: choose one from the list of jobs.", folder=folder)
-    with held(folder / LOCK_FILE) as got:
-        if not got:
-            raise JournalError("A run works on the job in {folder}: stop it before removing the job.", folder=folder)
-        for path in folder.glob("segment-*.json"):  # first: of a removal that is cut short nothing counts
-            path.unlink()
-    shutil.rmtree(folder)
+    try:
+        with held(folder / LOCK_FILE) as got:
+            if not got:
+                raise JournalError(
+                    "A run works on the job in {folder}: stop it before removing the job.", folder=folder
+                )
+            for path in folder.glob("segment-*.json"):  # first: of a removal that is cut short nothing counts
+                if not is_folder(path):
+                    path.unlink()
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise JournalError(
+            "{folder} cannot be removed ({cause}): close what uses it, or remove it by hand.",
+            folder=folder,
+            cause=error.strerror or error,
+        ) from error
 
 
 def limit_size(root: str | os.PathLike[str], most_bytes: float, untouched_for: float = 0.0) -> list[Path]:
@@ -111,7 +129,7 @@ def limit_size(root: str | os.PathLike[str], most_bytes: float, untouched_for: f
     for job in jobs:
         unused = job.complete and job.removable and time.time() - job.changed >= untouched_for
         if total > most_bytes and unused:
-            with suppress(JournalError, OSError):  # one that is being looked at stays
+            with suppress(JournalError):  # one that is being looked at stays
                 remove_job(job.folder)
                 removed.append(job.folder)
                 total -= job.size
