@@ -223,8 +223,8 @@ def job_inputs() -> list[Any]:
             min=0.0,
             max=100000.0,
             step=1.0,
-            tooltip="Gigabytes (GB) that all jobs may take; 0 = no limit. Beyond it finished jobs made with a limit are "
-            "removed, the oldest first, if you allow it in skyreels_v2_jobs/keep_gb.txt.",
+            tooltip="Gigabytes (GB) that all jobs may take; 0 = no limit. Beyond it finished jobs made with a limit "
+            "are removed, the oldest first, if you allow it in skyreels_v2_jobs/keep_gb.txt.",
         ),
     ]
 
