@@ -10,8 +10,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-import comfy.model_management
-
 from ..words import Words
 from .language import say
 
@@ -46,29 +44,6 @@ def tell(speaker: str, line: Words, level: int = logging.INFO) -> None:
     """Write a line into ComfyUI's log and, as a speaker's last one, onto the node that is being run."""
     logging.log(level, "SkyReels-V2: %s", line)
     node_text(speaker)(line)
-
-
-class Harmless:
-    """What only shows something to the person who waits: where it fails, that is logged once and the run goes on.
-
-    Args:
-        show: a preview, a progress bar, a callback; it may still interrupt the run, as the host's bar does.
-    """
-
-    def __init__(self, show: Callable[..., Any]):
-        self.show, self.failed = show, False
-
-    def __call__(self, *args: Any) -> Any:
-        """Return what `show` gives, or None where it fails."""
-        try:
-            return self.show(*args)
-        except comfy.model_management.InterruptProcessingException:
-            raise
-        except Exception:
-            if not self.failed:
-                logging.exception("SkyReels-V2: a preview or progress display failed; the run continues without it.")
-            self.failed = True
-            return None
 
 
 def node_text(speaker: str) -> Callable[[Words], None]:

@@ -12,7 +12,7 @@ import torch
 
 from ...long.segments import Plan, Segment
 from ...words import Words, words
-from ..node_text import Harmless
+from ..harmless import Harmless
 
 
 class JobProgress:
