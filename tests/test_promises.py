@@ -17,7 +17,9 @@ FILES = [
     *(path for name in ("nodes", "wan_core", "demo") for path in (ROOT / name).rglob("*.py")),
 ]
 
-BUILTINS = set(["eval", "exec", "compile", "__import__", "breakpoint", "input"])
+BUILTINS = {
+    "eval", "exec", "compile", "__import__", "breakpoint", "input",
+}  # fmt: skip
 CODE_OF_DATA = (
     "pickle _pickle cPickle dill cloudpickle joblib marshal shelve yaml ruamel runpy code codeop torch.package"
 )
@@ -27,27 +29,13 @@ NETWORK = (
     "huggingface_hub torch.hub torch.distributed"
 )
 MODULES = set(f"{CODE_OF_DATA} {PROGRAMS} {NETWORK}".split())
-CALLS = set(
-    [
-        "os.system",
-        "os.popen",
-        "os.startfile",
-        "os.fork",
-        "os.forkpty",
-        "os.kill",
-        "os.symlink",
-        "os.link",
-        "torch.jit.load",
-        "numpy.load",
-        "np.load",
-        "importlib.import_module",
-        "importlib.reload",
-        "asyncio.create_subprocess_exec",
-        "asyncio.create_subprocess_shell",
-        "asyncio.open_connection",
-    ]
-)
+CALLS = {
+    "os.system", "os.popen", "os.startfile", "os.fork", "os.forkpty", "os.kill", "os.symlink", "os.link",
+    "torch.jit.load", "numpy.load", "np.load", "importlib.import_module", "importlib.reload",
+    "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "asyncio.open_connection",
+}  # fmt: skip
 STARTS = ("os.exec", "os.spawn", "os.posix_spawn", "torch.hub.")
+ERRORS = {"pickle": {"UnpicklingError", "PickleError"}}  # of a module whose errors alone may be named
 ANSWERS = {"nodes/live_plan.py", "nodes/language.py", "nodes/moved_inputs.py"}  # to the host's own server
 # which files of the pack may write, and with what; all of them into a job's folder or a path that the caller names
 WRITERS = {
@@ -57,49 +45,15 @@ WRITERS = {
     "wan_core/video/reader.py": {"av.open"},
     "wan_core/video/writer.py": {"av.open", "mkdir", "unlink", "os.open", "os.replace", "write_bytes"},
 }
-METHODS = set(
-    [
-        "unlink",
-        "rmdir",
-        "mkdir",
-        "makedirs",
-        "rename",
-        "write_text",
-        "write_bytes",
-        "touch",
-        "symlink_to",
-        "hardlink_to",
-        "chmod",
-        "save_file",
-        "tofile",
-        "savez",
-        "removedirs",
-    ]
-)
-WRITING = set(
-    [
-        "os.open",
-        "os.replace",
-        "os.rename",
-        "os.remove",
-        "os.unlink",
-        "os.mkdir",
-        "os.makedirs",
-        "os.truncate",
-        "os.chmod",
-        "shutil.rmtree",
-        "shutil.move",
-        "shutil.copy",
-        "shutil.copyfile",
-        "shutil.copytree",
-        "torch.save",
-        "np.save",
-        "tempfile.mkdtemp",
-        "tempfile.mkstemp",
-        "tempfile.NamedTemporaryFile",
-        "tempfile.TemporaryDirectory",
-    ]
-)
+METHODS = {
+    "unlink", "rmdir", "mkdir", "makedirs", "rename", "write_text", "write_bytes", "touch", "symlink_to",
+    "hardlink_to", "chmod", "save_file", "tofile", "savez", "removedirs",
+}  # fmt: skip
+WRITING = {
+    "os.open", "os.replace", "os.rename", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.truncate",
+    "os.chmod", "shutil.rmtree", "shutil.move", "shutil.copy", "shutil.copyfile", "shutil.copytree", "torch.save",
+    "np.save", "tempfile.mkdtemp", "tempfile.mkstemp", "tempfile.NamedTemporaryFile", "tempfile.TemporaryDirectory",
+}  # fmt: skip
 SECOND = {"open", "io.open", "av.open", "os.open"}  # whose second argument says how; a path's own `open` has none
 
 
@@ -113,6 +67,9 @@ def name_of(node: ast.expr) -> str:
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
+            # under another name its use could not be seen
+            renamed = {each.name for each in node.names if each.asname} & ERRORS.keys()
+            yield from ((node.lineno, f"{name}.renamed") for name in renamed)
             yield from ((node.lineno, each.name) for each in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield node.lineno, node.module or ""
@@ -138,9 +95,15 @@ def broken_promises(source: str, file: str) -> Iterator[str]:
     tree = ast.parse(source)
     for line, module in imports(tree):
         parts = module.split(".")
+        if module in ERRORS:
+            continue  # what is used of it is looked at below
         banned = any(".".join(parts[:n]) in MODULES for n in range(1, len(parts) + 1))
         if banned or (parts[0] == "aiohttp" and (file not in ANSWERS or module not in ("aiohttp", "aiohttp.web"))):
             yield f"{file}:{line}: imports {module}"
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.Attribute)):
+        name, _, last = name_of(node).rpartition(".")
+        if name in ERRORS and last not in ERRORS[name]:
+            yield f"{file}:{node.lineno}: uses {name}.{last}"
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = name_of(call.func)
         last = call.func.attr if isinstance(call.func, ast.Attribute) else name
@@ -166,7 +129,9 @@ eval(x)
 exec('1')
 compile(x, '', 'exec')
 __import__('os')
-import pickle
+import pickle as p
+import pickle; pickle.loads(x)
+load = pickle.load
 from pickle import loads
 import yaml
 import subprocess as s
@@ -198,6 +163,7 @@ path.unlink()
 os.open(x, flags)
 """.strip().splitlines()
 FINE = """
+import pickle; pickle.UnpicklingError
 re.compile('x')
 models[0].eval()
 open(x)

@@ -12,7 +12,7 @@ import comfy.utils
 from ...checkpoint.foreign import LORA_FOR_WAN, foreign_kind
 from ...checkpoint.key_names import detect_naming
 from ...checkpoint.lora_names import HOST_PREFIX, LoraNames, convert_names
-from ...errors import InputError
+from ...errors import CheckpointError, InputError
 from ...finite import check_weights
 from ...words import Joined, lines, words
 
@@ -31,10 +31,13 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Join
         The patched copy, and what was found in the file as text.
 
     Raises:
+        CheckpointError: there is no such file.
         InputError: nothing in the file fits the model.
         NotFiniteError: a weight is NaN or infinite.
     """
     name = Path(path).name
+    if not Path(path).is_file():  # a pipe would never end
+        raise CheckpointError("{path} is not a file: choose a LoRA from the list.", path=path)
     tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
     check_weights(tensors, name)
     state = model.model.state_dict()

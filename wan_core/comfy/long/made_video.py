@@ -24,7 +24,8 @@ class MadeVideo(InputImpl.VideoFromFile):
 
     def __init__(self, path: Path, noted: list[int | str]):
         super().__init__(str(path))
-        self.path, self.noted, self.seen = path, noted, self.state()
+        self.path, self.noted = path, noted
+        self.seen = self.state()
 
     def state(self) -> tuple[int, ...]:
         """Return what changes with a file, without reading it; () where it is gone."""
