@@ -42,8 +42,8 @@ WRITERS = {
     "wan_core/long/job_files.py": {"open", "os.open", "os.replace", "unlink"},
     "wan_core/long/journal.py": {"mkdir", "unlink"},
     "wan_core/long/jobs.py": {"unlink", "shutil.rmtree"},
-    "wan_core/video/reader.py": {"av.open"},
-    "wan_core/video/writer.py": {"av.open", "mkdir", "unlink", "os.open", "os.replace", "write_bytes"},
+    "wan_core/video/reader.py": {"open", "av.open"},
+    "wan_core/video/writer.py": {"open", "av.open", "mkdir", "unlink", "os.open", "os.replace", "write_bytes"},
 }
 METHODS = {
     "unlink", "rmdir", "mkdir", "makedirs", "rename", "write_text", "write_bytes", "touch", "symlink_to",

@@ -76,7 +76,11 @@ def write_video(
     first = next(pictures, None)
     if first is None:
         raise InputError("there are no frames to write: a video needs at least one")
-    with replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format=CONTAINERS[how.suffix]) as container:
+    with (
+        replacing(Path(path)) as unfinished,
+        open(unfinished, "rb+") as file,  # of ours: FFmpeg leaves its own open where the disk is full
+        av.open(file, "w", format=CONTAINERS[how.suffix]) as container,
+    ):
         if how.suffix != ".mkv":  # the index goes to the front, so that a browser can play before it has the whole file
             container.options["movflags"] = "faststart"
         rate = Fraction(fps).limit_denominator(1001)
