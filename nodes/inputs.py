@@ -121,7 +121,8 @@ def key_times_input() -> Any:
     return io.String.Input(
         "key_times",
         default="",
-        tooltip="A time for each key image: seconds like 2s, 4.5s, or video frames like 48, 108.",
+        tooltip="Where each key image lies: times like 2s, 4.5s, or video frames like 48, 108, counted from 0 (-1 is "
+        "the last).",
     )
 
 

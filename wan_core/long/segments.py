@@ -10,11 +10,12 @@ wherever those hold whole blocks. An overlap that is no whole number of blocks l
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ..errors import ScheduleError
-from ..sampling.forcing import padded_frames
+from ..sampling.schedule import padded_frames
 from ..words import Joined, Words, counted, lines, words
 
 TEMPORAL = 4  # video frames per latent frame after the first, which stands alone
@@ -22,6 +23,8 @@ SPATIAL = 8  # pixels per latent pixel
 PATCH = 2  # latent pixels per token, each way
 FLOAT32 = 4  # bytes
 MEGABYTE = 10**6
+MOST_SEGMENTS = 50_000  # of a plan
+MOST_LINES = 200  # of its table
 SAMPLER_TENSORS = 9  # latents that a run holds: noise, known, its noise, x, x0, one prediction and the solver's three
 
 
@@ -110,9 +113,14 @@ class Plan:
         return self.rows * (2 if guided else 1)
 
     def table(self, guided: bool = True) -> Joined:
-        """Return the plan as text for a person; `guided`: every row calls the model twice."""
+        """Return the plan as text for a person, a long one without its middle; `guided`: every row calls it twice."""
         shown: list[Words | str] = [words("segment  video frames  carried  new  padding  rows")]
+        left_out = max(len(self.segments) - MOST_LINES, 0)
         for segment in self.segments:
+            if left_out and segment.index >= MOST_LINES // 2 and segment.index < MOST_LINES // 2 + left_out:
+                if segment.index == MOST_LINES // 2:
+                    shown.append(words("... {count} more segments", count=left_out))
+                continue
             frames = f"{segment.frames[0]}-{segment.frames[1] - 1}"
             padding = segment.closing + segment.padding
             shown.append(
@@ -228,17 +236,31 @@ def plan_segments(
     total = latent_frames(total_frames + TEMPORAL - 1)
     wanted = total_frames - 1 if loop else total_frames
     counts = [total] if total <= base and not loop else split(total, window, overlap, closing)
-    segments, done = [], 0
+    if len(counts) > MOST_SEGMENTS:
+        raise ScheduleError(
+            "{total_frames} video frames take {count} segments of {new} new latent frames, but at most {most} can be "
+            "planned: raise base_num_frames, lower overlap_history or ask for fewer frames.",
+            total_frames=total_frames,
+            count=len(counts),
+            new=counts[1],
+            most=MOST_SEGMENTS,
+        )
+    given, segments, done = sorted(known), [], 0
+    rows: dict[tuple[int, int, int], int] = {}  # of segments without given images, most of which are alike
     for index, new in enumerate(counts):
         carried = overlap if index else 0
         after = closing if index == len(counts) - 1 else 0
         padding = padded_frames(carried + new + after, block) - carried - new - after
         frames = (first_frame(done), min(first_frame(done + new), wanted))
         segment = Segment(index, done - carried, carried, new, after, padding, 0, frames)
-        mask = segment.known(known)
-        if not all(mask[: carried + new]):  # otherwise there is nothing to make
-            segment = replace(segment, rows=count_rows(mask, block, ar_step, steps))
-        segments.append(segment)
+        inside = given[bisect_left(given, done) : bisect_left(given, done + new)]
+        kind = (carried, new, after)
+        if inside or kind not in rows:
+            mask = segment.known(set(inside))
+            made = not all(mask[: carried + new])  # otherwise there is nothing to make
+            count = count_rows(mask, block, ar_step, steps) if made else 0
+            rows |= {} if inside else {kind: count}
+        segments.append(replace(segment, rows=count if inside else rows[kind]))
         done += new
     return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments))
 
@@ -267,20 +289,22 @@ def estimate(plan: Plan, height: int, width: int, batch: int = 1, channels: int 
 
 
 def check_counts(total: int, base: int, overlap: int, block: int, ar_step: int, steps: int) -> None:
-    """Refuse numbers that are too small by themselves; `Raises: ScheduleError`."""
-    for name, value, least, usual in (
-        (words("The number of frames"), total, 1, words("97 or more")),
-        (words("base_num_frames"), base, 1, words("97 or 121")),
-        (words("overlap_history"), overlap, 1, words("17 or 37")),
-        (words("causal_block_size"), block, 1, words("1 or 5")),
-        (words("ar_step"), ar_step, 0, words("0 or 5")), (words("steps"), steps, 1, words("30 to 50")),
-    ):  # fmt: skip
-        if value < least:
+    """Refuse numbers that are too small or too large by themselves; `Raises: ScheduleError`."""
+    for name, value, least, most, usual in (
+        (words("The number of frames"), total, 1, 2_000_000, words("97 or more")),
+        (words("base_num_frames"), base, 1, 10_000, words("97 or 121")),
+        (words("overlap_history"), overlap, 1, 10_000, words("17 or 37")),
+        (words("causal_block_size"), block, 1, 10_000, words("1 or 5")),
+        (words("ar_step"), ar_step, 0, 10_000, words("0 or 5")),
+        (words("steps"), steps, 1, 10_000, words("30 to 50")),
+    ):
+        if not least <= value <= most:
             raise ScheduleError(
-                "{name} is {value}, but it has to be at least {least}: the usual values are {usual}.",
+                "{name} is {value}, but it has to be {least} to {most}: the usual values are {usual}.",
                 name=name,
-                value=value,
+                value=value if abs(value) < 10**15 else words("a number of over 15 digits"),
                 least=least,
+                most=most,
                 usual=usual,
             )
 
@@ -350,8 +374,8 @@ def first_frame(latent: int) -> int:
     return max(latent * TEMPORAL - TEMPORAL + 1, 0)
 
 
-def count_rows(known: list[bool], block: int, ar_step: int, steps: int) -> int:
-    """Return how many rows denoise something, without building the schedule.
+def busy_rows(known: list[bool], block: int, ar_step: int, steps: int) -> list[tuple[int, int]]:
+    """Return the rows (first, end) that denoise something, without building the schedule.
 
     Args:
         known: of every latent frame of the window, a whole number of blocks.
@@ -359,10 +383,21 @@ def count_rows(known: list[bool], block: int, ar_step: int, steps: int) -> int:
         ar_step: rows that a block begins after the one before it.
         steps: rows that a block takes.
     """
-    leading = next((at for at, value in enumerate(known) if not value), len(known)) // block
-    lag = min(ar_step, steps)
-    rows: set[int] = set()
+    leading, lag = leading_blocks(known, block), min(ar_step, steps)
+    rows: list[tuple[int, int]] = []
     for number in range(leading, len(known) // block):
         if not all(known[number * block : (number + 1) * block]):
-            rows.update(range((number - leading) * lag, (number - leading) * lag + steps))
-    return len(rows)
+            begin = (number - leading) * lag
+            joins = bool(rows) and begin <= rows[-1][1]
+            rows.append((rows.pop()[0] if joins else begin, begin + steps))
+    return rows
+
+
+def count_rows(known: list[bool], block: int, ar_step: int, steps: int) -> int:
+    """Return how many rows denoise something; the arguments are those of `busy_rows`."""
+    return sum(end - first for first, end in busy_rows(known, block, ar_step, steps))
+
+
+def leading_blocks(known: list[bool], block: int) -> int:
+    """Return how many whole blocks are known at the start of a window."""
+    return next((at for at, value in enumerate(known) if not value), len(known)) // block

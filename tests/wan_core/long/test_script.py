@@ -15,6 +15,44 @@ from wan_core.long.segments import plan_segments
 PLAN = plan_segments(257, 97, 17)  # 10.7 s at 24 fps; segments of 97, 80 and 80 frames
 
 
+def test_a_single_time_lasts_until_the_next():
+    text = "\ufeff0s: a cat\r\n4s: a dog\r\n0:07.4 - a bird"
+    script = parse_script(text, PLAN, 24)
+    assert script.prompts == ("a cat", "a dog", "a bird") and script.conditions == (0, 1, 2)
+    assert parse_script("0f: a cat\n97f: a dog\n177f: a bird", PLAN, 24) == script
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. a cat\n2. a dog\n3. a bird",
+        "- a cat\n- a dog\n- a bird",
+        "Scene 1: a cat\nScene 2: a dog\nScene 3: a bird",
+        "1: a cat\n2: a dog\n3: a bird",
+        "1. 0s-4s: a cat\n2. 4s-7.4s: a dog\n3. 7.4s-: a bird",
+        "1\n00:00:00,000 --> 00:00:04,000\na cat\n\n2\n00:00:04,000 --> 00:00:07,400\na dog\n\n3\n0:07.4-end\na bird",
+        "Scene 1\n(0-4s)\na cat\nScene 2\n(4-7.4s)\na dog\nScene 3\n(7.4s-end)\na bird",
+        "0s a cat\n4s a dog\n7.4s a bird",
+        "- 4s: a cat\n4s-7.4s: a dog\n7.4s-: a bird",
+        "// three animals\n0-4s: a {cat}\n4-7.4s: a dog /* or\n not */\n7.4s-: a bird",
+    ],
+)
+def test_lists_subtitles_and_comments_leave_nothing_in_the_prompts(text):
+    script = parse_script(text, PLAN, 24)
+    assert script.prompts == ("a cat", "a dog", "a bird") and script.conditions == (0, 1, 2)
+
+
+def test_numbers_that_do_not_count_the_lines_belong_to_the_prompts():
+    texts = ("2. a cat\n3. a dog\n1. a bird", "- a cat\na dog\na bird", "101 dalmatians\n2 cats\n1 bird")
+    assert all(parse_script(text, PLAN, 24).prompts == tuple(text.split("\n")) for text in texts)
+
+
+def test_a_decade_is_a_time_only_among_single_times():
+    plan = plan_segments(1457, 97, 17)
+    assert parse_script("0s a\n20s b\n40s c", plan, 24).prompts == ("a", "b", "c")
+    assert parse_script("0s-20s: a\n20s-: b\n90s neon", plan, 24).prompts == ("a", "b 90s neon")
+
+
 def test_one_line_is_for_all_segments():
     script = parse_script("\n  a cat: 3-year-old, at 4s of age \n", PLAN, 24)
     assert script.prompts == ("a cat: 3-year-old, at 4s of age",) and script.conditions == (0, 0, 0)
@@ -115,8 +153,20 @@ def test_seeds_that_cannot_be_followed_are_refused_in_one_sentence(text, message
         ("0s-4s:\n4s-: b", "'0s-4s' has no prompt"),
         ("4s-4s: a", "'4s-4s' ends before it begins"),
         ("a cat\n4s-: b", "The line 'a cat' has no time range"),
-        ("0s-4s: a\n4s to 8s: b", "The line '4s to 8s: b' has no time range"),
-        ("0s-4s a\n4s-8s b", "The line '0s-4s a' has no time range"),
+        ("0s-4s: a\n4s to 8s: b", "The script ends with '4s to 8s'"),
+        ("0s-4s a\n4s-8s b", "The script ends with '4s-8s'"),
+        ("0s: a\n12s: b", "'12s' runs past the end"),
+        ("0s: a\n0s: b", "'0s' ends before it begins"),
+        ("2s: a\n4s: b", "begins with '2s', but the video begins at 0s"),
+        ("0: a\n4: b", "begins with a number that may count seconds, video frames or lines: write '0s: a', '0f: a' or"),
+        ("a cat\n2: a dog", "The line '2: a dog' begins with a number"),
+        ("0s-4s: a\n2: b", "The line '2: b' has no time range"),
+        (
+            "0s-4s: a 4s-8s: b",
+            "A time stands inside the line '0s-4s: a 4s-8s: b': begin a new line with it, like '4s-8s: b'",
+        ),
+        ("0:00 a cat 0:04 a dog", "A time stands inside the line"),
+        ("9" * 5000 + "s-: a", "looks as if it began with a time, but it can't be read: write it like '0s-4s: "),
         ("0s-4s: a\n4s-4.5s: b\n4.5s-: c", "No segment lies mostly in '4s-4.5s'"),
     ],
 )

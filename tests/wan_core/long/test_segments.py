@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
 from wan_core.long.segments import Plan, Segment, count_rows, estimate, latent_of_frame, plan_segments, video_frames
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import leading_pinned
+from wan_core.sampling.run import ForcingOptions, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -113,10 +113,8 @@ def test_rows_are_those_of_the_schedule(arguments, known):
         if mask[: segment.overlap + segment.new].all():
             assert segment.rows == 0
             continue
-        schedule = forcing_schedule(
-            segment.length, plan.steps, plan.ar_step, plan.causal_block_size, leading_pinned(mask)
-        ).without_idle_rows(mask)
-        assert segment.rows == schedule.num_rows
+        options = ForcingOptions(ar_step=plan.ar_step, causal_block_size=plan.causal_block_size)
+        assert segment.rows == len(plan_run(options, flow_sigmas(plan.steps), segment.length, mask).rows)
 
 
 @pytest.mark.parametrize("total", [121, 122, 257, 1457])
@@ -156,13 +154,19 @@ def test_a_known_end_saves_the_rows_of_its_block_only():
     [
         ({"overlap_history": 97}, "lower overlap_history to 93 or raise base_num_frames to 101"),
         ({"overlap_history": 120, "causal_block_size": 5, "ar_step": 5}, "to 93 or raise base_num_frames to 137"),
-        ({"overlap_history": 0}, "overlap_history is 0, but it has to be at least 1"),
+        ({"overlap_history": 0}, "overlap_history is 0, but it has to be 1 to 10000"),
         ({"total_frames": 0}, "number of frames is 0"),
         ({"base_num_frames": -3}, "base_num_frames is -3"),
         ({"base_num_frames": 4, "overlap_history": 1}, ": raise base_num_frames to 5"),
         ({"causal_block_size": 0}, "causal_block_size is 0"),
         ({"ar_step": -1}, "ar_step is -1"),
         ({"steps": 0}, "steps is 0"),
+        ({"steps": 10**7}, "steps is 10000000, but it has to be 1 to 10000"),
+        ({"total_frames": 10**40}, "number of frames is a number of over 15 digits"),
+        (
+            {"total_frames": 1_000_000, "overlap_history": 93},
+            "take 249977 segments of 1 new latent frames, but at most",
+        ),
         ({"overlap_history": 49, "loop": True}, "lower overlap_history to 45 or raise base_num_frames to 105"),
         ({"total_frames": 255, "loop": True}, "Use 257"),
         ({"total_frames": 5, "loop": True}, "at least 25. Use 25"),

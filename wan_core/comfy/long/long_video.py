@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.samplers
-import comfy.utils
 import folder_paths
 import torch
 
@@ -28,6 +26,7 @@ from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
 from ..model.checks import LATENT_CHANNELS
 from ..node_text import tell
+from ..sampling.guided import Guidance
 from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.sampler import DiffusionForcingSampler
 from ..vae.stream import StreamingDecoder
@@ -240,36 +239,19 @@ class LongVideoRun:
             OutOfMemory: the segment does not fit in any way; says what is kept of the others.
             NotFiniteError: the model's answer is NaN or infinite; says from which step on.
         """
-        settings, pinned = self.settings, task.pinned
+        inputs = self.inputs
+        guidance = Guidance(inputs.model, inputs.prompts.positive(task), inputs.negative, self.settings.cfg)
+        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start)
         number, count = task.segment.index + 1, len(self.plan.segments)
         watch = FiniteWatch(task.segment.rows, words("segment {number} of {count}", number=number, count=count))
-        progress = self.progress.begin(task.segment)
+        seed, progress = self.seeds[task.segment.index], self.progress.begin(task.segment)
 
         def report(step: int, x0: torch.Tensor, x: torch.Tensor, total: int) -> None:
             watch.see(step, x0)
             progress(step, x0, x, total)
 
-        guider = comfy.samplers.CFGGuider(self.inputs.model)
-        guider.set_conds(self.inputs.prompts.positive(task), self.inputs.negative)
-        guider.set_cfg(settings.cfg)
-        latent, mask = torch.zeros_like(task.noise), None
-        if pinned is not None:
-            latent = pinned.latents
-            mask = (~pinned.mask).float().view(1, 1, -1, 1, 1).expand(1, 1, *task.noise.shape[2:])
-        sampler = DiffusionForcingSampler(
-            settings.forcing, None if pinned is None else pinned.noise, task.segment.start
-        )
         try:
-            made = guider.sample(
-                task.noise,
-                latent,
-                sampler,
-                self.sigmas,
-                denoise_mask=mask,
-                callback=report,
-                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-                seed=self.seeds[task.segment.index],
-            )
+            made = guidance.run(sampler, task.noise, self.sigmas, seed, callback=report)
             watch.check()
             return made
         except OutOfMemory as error:

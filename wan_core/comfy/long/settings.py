@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from ...errors import InputError
 from ...finite import check_number
+from ...long.key_frames import check_counts, placed, read_frames
 from ...long.prompts import Prompts, PromptScript
 from ...long.rollout import check_amounts, known_clip
 from ...long.schedule_picture import schedule_picture
@@ -26,12 +26,12 @@ from ...long.segments import (
     plan_segments,
     whole_frames,
 )
-from ...sampling.run_plan import ForcingOptions
+from ...sampling.run import ForcingOptions
 from ...sampling.sigmas import flow_sigmas
 from ...sampling.solvers import check_solver
 from ...video.codecs import find_codec
 from ...video.writer import check_rate
-from ...words import Joined, Words, counted, lines, words
+from ...words import Joined, counted, lines, words
 from ..model.checks import LATENT_CHANNELS, check_long_model
 from ..model.text import encode_prompt
 from ..sampling.conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches
@@ -151,7 +151,7 @@ class GivenImages:
         start: the first frame or frames [n, H, W, 3], or None.
         end: the last frame [1, H, W, 3], or None.
         keys: images for the frames between [n, H, W, 3], or None.
-        key_frames: the video frame of each of them.
+        key_frames: the video frame of each of them, below 0 from the end.
     """
 
     start: torch.Tensor | None = None
@@ -175,19 +175,7 @@ class GivenImages:
         """
         check_not_empty(start_image=self.start, end_image=self.end, key_images=self.keys)
         last = latent_of_frame(total_frames - 1)
-        clips: dict[int, torch.Tensor] = {}
-        if self.start is not None:
-            clips[0] = self.start[: whole_frames(len(self.start))]
-        for frame, image in zip(self.key_frames, () if self.keys is None else self.keys, strict=False):
-            if not 0 <= frame < total_frames:
-                raise InputError(
-                    "A key image is for frame {frame}, but the video has frames 0 to {last}: give a time within it.",
-                    frame=frame,
-                    last=total_frames - 1,
-                )
-            self._place(clips, latent_of_frame(frame), image[None], words("frame {frame}", frame=frame))
-        if self.end is not None:
-            self._place(clips, last, self.end[:1], words("the end"))
+        clips = dict(placed(total_frames, self.start, self.end, self.keys, self.key_frames))
         filled = sum(latent_frames(len(clip)) for clip in clips.values())
         if filled > last or any(at + latent_frames(len(clip)) > last + 1 for at, clip in clips.items()):
             raise InputError(
@@ -197,18 +185,6 @@ class GivenImages:
                 frames=last + 1,
             )
         return clips
-
-    @staticmethod
-    def _place(clips: dict[int, torch.Tensor], at: int, clip: torch.Tensor, what: Words) -> None:
-        taken = next((begin for begin in clips if begin <= at < begin + latent_frames(len(clips[begin]))), None)
-        if taken is not None:
-            raise InputError(
-                "Two images are given for one place: the one for {what} falls into latent frame {at} (four video "
-                "frames), which another image fills already. Move them further apart.",
-                what=what,
-                at=at,
-            )
-        clips[at] = clip
 
 
 @dataclass(frozen=True)
@@ -282,39 +258,20 @@ def encode_clips(
     return known
 
 
-def time_words(text: str) -> list[str]:
-    """Return what stands between the commas and spaces of key times."""
-    return [word for word in re.split(r"[,;，；\s]+", text.strip()) if word]
-
-
 def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, ...]:
-    """Return the video frame of every key image.
+    """Return the video frame of every key image, below 0 from the end.
 
     Args:
-        text: times such as "2s, 4.5s", or frames such as "48, 108"; commas or spaces between them.
+        text: key_times, see `long.key_frames`.
         images: [n, H, W, 3] or None.
         fps: frames per second.
 
     Raises:
         InputError: what is no time, or not one time for each image.
     """
-    times = time_words(text)
-    count = 0 if images is None else len(images)
-    if len(times) != count:
-        raise InputError(
-            "There are {times} key times, but {images} key images: give one time for each image.",
-            times=len(times),
-            images=count,
-        )
-    frames = []
-    for time in times:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|秒)?", time)
-        if not found or (not found[2] and "." in time):
-            raise InputError(
-                "The key time is {time!r}, but it has to be seconds like 2.5s or a frame like 60.", time=time
-            )
-        frames.append(round(float(found[1]) * fps) if found[2] else int(time))
-    return tuple(frames)
+    frames = read_frames(text, fps, "key_times")
+    check_counts(len(frames), 0 if images is None else len(images), "key_times")
+    return frames
 
 
 def prompts_of(
@@ -339,7 +296,7 @@ def prompts_of(
     if script is None:
         return Prompts([positive])
     script, fps = PromptScript(*script), rate or settings.forcing.fps
-    parsed = parse_script(script.text, settings.plan(), fps)
+    parsed = parse_script(script.text, settings.plan(), fps, settings.seed)
     seeds = parsed.segment_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
     blend = max(1, round(script.blend * fps / TEMPORAL)) if script.blend > 0 and len(parsed.prompts) > 1 else 0
     return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)
@@ -360,7 +317,7 @@ def extended_frames(overlap_history: int, new_frames: int) -> int:
 
 def stand_in_for_a_video(overlap_history: int) -> torch.Tensor:
     """Return frames [n, 1, 1, 3] in place of the end of a video that is not there yet, to plan its extension."""
-    return torch.zeros(whole_frames(overlap_history), 1, 1, 3)
+    return torch.zeros(1, 1, 1, 3).expand(whole_frames(overlap_history), 1, 1, 3)
 
 
 def describe(plan: Plan, settings: LongVideoSettings) -> Joined:

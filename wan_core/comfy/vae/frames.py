@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -10,37 +11,14 @@ import torch
 
 from ...errors import InputError
 from ...finite import VAE_ADVICE, check_finite
-from ...long.segments import SPATIAL, latent_frames, latent_of_frame, video_frames, whole_frames
+from ...long.key_frames import check_counts, placed
+from ...long.segments import SPATIAL, video_frames
 from ...words import words
 from ..host_flags import spare_memory
 from ..model.checks import check_latent, check_vae
 
 TILE = 256 // SPATIAL
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
-
-
-def latent_index(frame: int, frames: int) -> int:
-    """Return the latent frame that holds a video frame.
-
-    Args:
-        frame: video frame, 0-based; negative counts from the end, -1 is the last.
-        frames: latent frames of the clip.
-
-    Raises:
-        InputError: the frame lies outside the clip.
-    """
-    length = video_frames(frames)
-    index = frame + length if frame < 0 else frame
-    if not 0 <= index < length:
-        raise InputError(
-            "Key frame {frame} lies outside the clip of {length} frames: use 0 to {last}, or -1 to "
-            "{first} to count from the end.",
-            frame=frame,
-            length=length,
-            last=length - 1,
-            first=-length,
-        )
-    return latent_of_frame(index)
 
 
 def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -84,7 +62,7 @@ def pin_frames(
     start_images: torch.Tensor | None,
     end_image: torch.Tensor | None,
     key_images: torch.Tensor | None,
-    key_frames: list[int],
+    key_frames: Sequence[int],
 ) -> dict[str, Any]:
     """Put images into a LATENT as known frames: their samples are set and their noise_mask is 0.
 
@@ -112,27 +90,11 @@ def pin_frames(
         check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
-    check_key_frames(key_images, key_frames)
-    pieces: list[tuple[int, torch.Tensor]] = []
-    if start_images is not None:
-        whole = whole_frames(len(start_images))
-        if latent_frames(whole) > frames:
-            raise InputError(
-                "There are {given} start frames, but the clip has only {frames}: give fewer "
-                "start frames or a longer latent.",
-                given=len(start_images),
-                frames=video_frames(frames),
-            )
-        pieces.append((0, start_images[:whole]))
-    for number, frame in enumerate(key_frames):
-        pieces.append((latent_index(frame, frames), key_images[number : number + 1]))  # type: ignore[index]
-    if end_image is not None:
-        pieces.append((frames - 1, end_image[:1]))
-    check_no_overlap(pieces)
-    for index, images in pieces:
+    check_counts(len(key_frames), 0 if key_images is None else len(key_images), "key_frames")
+    for at, images in placed(video_frames(frames), start_images, end_image, key_images, key_frames):
         known = encode_images(vae, images, samples)
-        samples[:, :, index : index + known.shape[2]] = known.to(samples)
-        mask[:, :, index : index + known.shape[2]] = 0
+        samples[:, :, at : at + known.shape[2]] = known.to(samples)
+        mask[:, :, at : at + known.shape[2]] = 0
     return {**latent, "samples": samples, "noise_mask": mask}
 
 
@@ -144,32 +106,6 @@ def check_not_empty(**images: torch.Tensor | None) -> None:
                 "The input {name} holds 0 images, but 1 is needed: check the node before it, or disconnect it.",
                 name=name,
             )
-
-
-def check_key_frames(key_images: torch.Tensor | None, key_frames: list[int]) -> None:
-    """Refuse key images without a frame each; `Raises: InputError`."""
-    images = 0 if key_images is None else len(key_images)
-    if images != len(key_frames):
-        raise InputError(
-            "There are {images} key images but {times} key frames: give one frame number per "
-            'image in key_frames, for example "24, 48".',
-            images=images,
-            times=len(key_frames),
-        )
-
-
-def check_no_overlap(pieces: list[tuple[int, torch.Tensor]]) -> None:
-    """Refuse two images for one latent frame; `Raises: InputError`."""
-    taken: set[int] = set()
-    for index, images in pieces:
-        wanted = set(range(index, index + latent_frames(len(images))))
-        if wanted & taken:
-            raise InputError(
-                "Two images fall on latent frame {frame} (4 video frames share one): move a key frame by 4 "
-                "frames or more.",
-                frame=min(wanted & taken),
-            )
-        taken |= wanted
 
 
 def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:

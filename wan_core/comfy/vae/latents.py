@@ -1,4 +1,4 @@
-"""Empty latent videos and the small texts that describe frames."""
+"""Empty latent videos and their sizes."""
 
 from __future__ import annotations
 
@@ -53,14 +53,3 @@ def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[
         )
     shape = (batch_size, LATENT_CHANNELS, latent_frames(frames), height // SPATIAL, width // SPATIAL)
     return {"samples": handed_on(torch.zeros(shape))}
-
-
-def parse_key_frames(text: str) -> list[int]:
-    """Return the frame numbers of a text such as "24, 48"; `Raises: InputError` for anything else."""
-    try:
-        return [int(part) for part in text.replace(",", " ").replace("\uff0c", " ").split()]
-    except ValueError:
-        raise InputError(
-            'key_frames is "{text}", but it has to be frame numbers separated by commas, for example "24, 48".',
-            text=text,
-        ) from None
