@@ -21,7 +21,7 @@ from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError, SkyReelsError
 from ..wan_core.long.journal import check_name
 from ..wan_core.long.key_frames import read_frames
-from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
 from .language import running_server

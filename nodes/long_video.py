@@ -21,10 +21,12 @@ from ..wan_core.comfy.long.settings import (
 )
 from ..wan_core.comfy.long.source_video import read_source
 from ..wan_core.comfy.model.checks import check_long_model, check_vae
+from ..wan_core.comfy.model.origin import check_forcing
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.journal import check_name
-from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.run import ForcingOptions
+from ..wan_core.words import Words, words
 from .aliases import ALIASES
 from .inputs import (
     FILE_RATE,
@@ -58,12 +60,13 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     return io.NodeOutput(MadeVideo(made.path), {"samples": handed_on(made.latents)}, say(made.text))
 
 
-def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str) -> None:
+def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str, need: Words) -> None:
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
     settings.check()
     check_vae(vae, streamed=True)
     check_long_model(model.model, settings.forcing.causal_attention)
+    check_forcing(model, need)
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
@@ -126,7 +129,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        check_early(model, vae, chosen, job_name)
+        check_early(model, vae, chosen, job_name, words("Long Video"))
         prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
@@ -204,7 +207,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
         total = extended_frames(settings["overlap_history"], new_frames)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
-        check_early(model, vae, chosen, job_name)
+        check_early(model, vae, chosen, job_name, words("Extend Video"))
         source = read_source(video, settings["overlap_history"])
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames

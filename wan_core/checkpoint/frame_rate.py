@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,19 +43,9 @@ def frame_rate_shift(path: str | os.PathLike[str], fps: int) -> Tensor:
             path=path,
         )
     row = 0 if fps == CONDITIONED_FPS else 1
-    hidden = functional.silu(_linear(weights, "fps_projection.0", weights["fps_embedding.weight"][row].float()))
+    hidden = functional.silu(_linear(weights, "fps_projection.0", weights["fps_embedding.weight"][row]))
     return _linear(weights, "fps_projection.2", hidden)
 
 
 def _linear(weights: Mapping[str, Tensor], layer: str, x: Tensor) -> Tensor:
-    weight = weights[f"{layer}.weight"]
-    if not weight.dtype.is_floating_point:
-        raise CheckpointError(
-            "{layer} is packed as {dtype}, where 8 bit floats or more are wanted: choose another file of "
-            "the same model for its frame-rate weights.",
-            layer=layer,
-            dtype=weight.dtype,
-        )
-    scales = (weights.get(f"{layer}.{name}") for name in ("scale_weight", "weight_scale"))
-    scale = next((found for found in scales if found is not None), torch.ones(()))
-    return functional.linear(x, weight.float() * scale.float(), weights[f"{layer}.bias"].float())
+    return functional.linear(x, weights[f"{layer}.weight"], weights[f"{layer}.bias"])

@@ -1,6 +1,6 @@
-"""Reads and checks the header of a safetensors file: names, shapes, dtypes and metadata, never tensor data.
+"""Reads the header of a file of tensors: names, shapes, dtypes and metadata, never tensor data.
 
-Source: the format description of the safetensors project (8 bytes little-endian length, JSON, data).
+What is no such file, or is not all there, is told from its first bytes and its length; the rest is the library's.
 """
 
 from __future__ import annotations
@@ -9,33 +9,32 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import safetensors
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..words import Words, words
+from .pickled import SIGNATURE, read_pickled
 
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+# some tens of times what a whole quantised 14B model has: reading and sorting them takes part of a second
+MAX_HEADER_BYTES = 25_000_000
+MAX_TENSORS = 20_000
 
-# safetensors name -> (torch name, bits per element)
+# safetensors' names of dtypes -> torch's
 DTYPES = {
-    "BOOL": ("bool", 8),
-    "U8": ("uint8", 8),
-    "I8": ("int8", 8),
-    "U16": ("uint16", 16),
-    "I16": ("int16", 16),
-    "U32": ("uint32", 32),
-    "I32": ("int32", 32),
-    "U64": ("uint64", 64),
-    "I64": ("int64", 64),
-    "F4": ("float4_e2m1fn_x2", 4),
-    "F8_E4M3": ("float8_e4m3fn", 8),
-    "F8_E5M2": ("float8_e5m2", 8),
-    "F8_E8M0": ("float8_e8m0fnu", 8),
-    "F16": ("float16", 16),
-    "BF16": ("bfloat16", 16),
-    "F32": ("float32", 32),
-    "F64": ("float64", 64),
-    "C64": ("complex64", 64),
+    "BOOL": "bool",
+    **{
+        f"{letter}{bits}": f"{name}{bits}" for letter, name in (("U", "uint"), ("I", "int")) for bits in (8, 16, 32, 64)
+    },
+    "F4": "float4_e2m1fn_x2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
 }
 
 _SIGNATURES = (
@@ -44,8 +43,14 @@ _SIGNATURES = (
         words("a GGUF file"),
         words("load it with a GGUF loader node, whose MODEL works with the SkyReels-V2 samplers"),
     ),
-    (b"PK\x03\x04", words("a PyTorch pickle or zip file"), words("download the safetensors version of the model")),
-    (b"\x80\x02", words("a Python pickle file"), words("download the safetensors version of the model")),
+    *(
+        (
+            b"\x80" + bytes([protocol]),
+            words("a pickled file of Python or of a PyTorch before 1.6"),
+            words("choose the safetensors version of the model, or save it again with torch.save"),
+        )
+        for protocol in (2, 3, 4, 5)
+    ),
     (
         b"version https://git-lfs",
         words("a Git LFS pointer, not the model itself"),
@@ -68,6 +73,11 @@ class TensorEntry:
     dtype: str
     shape: tuple[int, ...]
 
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorEntry:
+        """Describe a tensor."""
+        return cls(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
     @property
     def elements(self) -> int:
         """Number of elements."""
@@ -76,11 +86,11 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says about itself.
+    """What a file of tensors says about itself.
 
     Args:
-        tensors: key -> entry, in file order.
-        metadata: the `__metadata__` strings.
+        tensors: key -> entry.
+        metadata: the `__metadata__` strings of safetensors.
     """
 
     tensors: dict[str, TensorEntry]
@@ -88,10 +98,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a safetensors file and check that the file is as long as the header says.
+    """Read the header of a safetensors or PyTorch file and check that the file is as long as the header says.
 
     Args:
-        path: the file.
+        path: the file; what it is is told from its bytes, whatever its name ends with.
 
     Returns:
         The header. No tensor data is read.
@@ -104,43 +114,61 @@ def read_header(path: Path) -> Header:
             file_bytes = file.seek(0, 2)
             file.seek(0)
             start = file.read(32)
-            _refuse_other_formats(path, start)
-            header_bytes = int.from_bytes(start[:8], "little")
-            if file_bytes < 8 or not 2 <= header_bytes <= min(file_bytes - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(
-                    "{path} is {file_bytes} bytes long and its header claims {header_bytes} bytes, so the file isn't "
-                    "complete; download it again.",
-                    path=path,
-                    file_bytes=file_bytes,
-                    header_bytes=header_bytes,
-                )
-            file.seek(8)
-            raw = file.read(header_bytes)
     except OSError as error:
         raise CheckpointError(
             "{path} cannot be opened ({error}); check the path and its permissions.", path=path, error=error
         ) from error
-    content = _parse(path, raw)
-    metadata = content.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _corrupt(path, words("its metadata is not a table of strings"))
-    ends = [0]
-    tensors = {key: _entry(path, key, entry, ends) for key, entry in _by_offset(path, content)}
-    wanted = 8 + header_bytes + ends[-1]
-    if file_bytes != wanted:
-        more = words("followed by bytes that belong to no tensor")
-        state = words("truncated") if file_bytes < wanted else more
+    if start.startswith(SIGNATURE):
+        tensors = {key: TensorEntry.of(tensor) for key, tensor in read_pickled(path).items()}
+        if len(tensors) > MAX_TENSORS:
+            raise _too_large(path, words("{number} tensors", number=len(tensors)), MAX_TENSORS)
+        return Header(tensors, {})
+    _refuse_other_formats(path, start)
+    header_bytes = int.from_bytes(start[:8], "little")
+    if file_bytes < 8 or not 2 <= header_bytes <= file_bytes - 8:
         raise CheckpointError(
-            "{path} is {state}: it is {file_bytes} bytes long and its header describes {wanted}; download it again.",
+            "{path} is {file_bytes} bytes long and its header claims {header_bytes} bytes, so the file isn't "
+            "complete; download it again.",
             path=path,
-            state=state,
             file_bytes=file_bytes,
-            wanted=wanted,
+            header_bytes=header_bytes,
         )
-    return Header({key: tensors[key] for key in content}, metadata)
+    if header_bytes > MAX_HEADER_BYTES:
+        raise _too_large(path, words("a header of {number} bytes", number=header_bytes), MAX_HEADER_BYTES)
+    try:
+        with safetensors.safe_open(str(path), framework="np") as stored:  # torch would reserve memory for all of it
+            count = len(stored.keys())
+            if count > MAX_TENSORS:
+                raise _too_large(path, words("{number} tensors", number=count), MAX_TENSORS)
+            slices = {key: stored.get_slice(key) for key in stored.keys()}  # noqa: SIM118
+            tensors = {
+                key: TensorEntry(DTYPES.get(entry.get_dtype(), entry.get_dtype()), tuple(entry.get_shape()))
+                for key, entry in slices.items()
+            }
+            return Header(tensors, dict(stored.metadata() or {}))
+    except CheckpointError:
+        raise
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, file_bytes, header_bytes, error) from error
+
+
+def _too_large(path: Path, what: Words, most: int) -> CheckpointError:
+    return CheckpointError(
+        "{path} has {what}, and at most {most} are read; choose a file that holds a model and nothing else.",
+        path=path,
+        what=what,
+        most=most,
+    )
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether an existing file is PyTorch's."""
+    with open(path, "rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def _refuse_other_formats(path: Path, start: bytes) -> None:
+    """Refuse a file whose first bytes are those of another format; `Raises: CheckpointError`."""
     if start[8:9] == b"{":  # where a header begins; its length before it may read like any signature
         return
     for signature, what, advice in _SIGNATURES:
@@ -150,47 +178,27 @@ def _refuse_other_formats(path: Path, start: bytes) -> None:
             )
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
+def _unreadable(path: Path, file_bytes: int, header_bytes: int, error: Exception) -> CheckpointError:
+    """Say that a file is cut off or too long, with both lengths where the header gives them, or that it is corrupt."""
     try:
-        content = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError covers JSON, UTF-8 and over-long numbers
-        raise _corrupt(path, words("it is not valid JSON")) from error
-    if not isinstance(content, dict):
-        raise _corrupt(path, words("it is not a table of tensors"))
-    return content
-
-
-def _by_offset(path: Path, content: dict[str, Any]) -> list[tuple[str, Any]]:
-    def start(item: tuple[str, Any]) -> tuple[int, int]:
-        key, entry = item
-        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(value) is int for value in offsets)):
-            raise _corrupt(path, words("the entry of {key!r} has no data_offsets", key=key))
-        return offsets[0], offsets[1]
-
-    return sorted(content.items(), key=start)
-
-
-def _entry(path: Path, key: str, entry: dict[str, Any], ends: list[int]) -> TensorEntry:
-    """Check one entry; `ends` collects where each tensor ends, since the data may have no holes."""
-    shape = entry.get("shape")
-    if not (isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)):
-        raise _corrupt(path, words("{key!r} has shape {shape!r}", key=key, shape=shape))
-    dtype = entry.get("dtype")
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _corrupt(path, words("{key!r} has the unknown dtype {dtype!r}", key=key, dtype=dtype))
-    name, bits = DTYPES[dtype]
-    begin, end = entry["data_offsets"]
-    if begin != ends[-1] or (end - begin) * 8 != math.prod(shape) * bits:
-        reason = words(
-            "the bytes of {key!r} do not fit its shape {shape} and dtype {dtype}", key=key, shape=shape, dtype=dtype
+        with open(path, "rb") as file:
+            file.seek(8)
+            entries = json.loads(file.read(header_bytes))
+        end = max(entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__")
+        wanted = 8 + header_bytes + int(end)
+    except (OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError):
+        wanted = file_bytes
+    if wanted != file_bytes:
+        more = words("followed by bytes that belong to no tensor")
+        return CheckpointError(
+            "{path} is {state}: it is {file_bytes} bytes long and its header describes {wanted}; download it again.",
+            path=path,
+            state=words("truncated") if file_bytes < wanted else more,
+            file_bytes=file_bytes,
+            wanted=wanted,
         )
-        raise _corrupt(path, reason)
-    ends.append(end)
-    return TensorEntry(name, tuple(shape))
-
-
-def _corrupt(path: Path, reason: Words) -> CheckpointError:
     return CheckpointError(
-        "The safetensors header of {path} is corrupt: {reason}; download the file again.", path=path, reason=reason
+        "The safetensors header of {path} is corrupt: {reason}; download the file again.",
+        path=path,
+        reason=str(error).removeprefix("Error while deserializing header: "),
     )

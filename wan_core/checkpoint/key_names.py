@@ -1,13 +1,19 @@
 """Parameter names of Wan checkpoints: finds prefix and naming, and turns every known naming into the original one.
 
-Works on names only, for tensors and for header entries alike. It opens no file and checks no shape.
-Source: names of the SkyReels-V2 release and of diffusers' SkyReelsV2Transformer3DModel.
+A key is read as `<prefix><name>`: the prefix is a row of known words (`model.diffusion_model.`, `generator.model.`),
+the name is spelled as the release or as diffusers spells it, and what wrappers leave anywhere in it (`_orig_mod.` of
+torch.compile, `_fsdp_wrapped_module.`, `module.`) says nothing. Works on names only, for tensors and for header
+entries alike; LoRA files use `bare` and `diffusers_name`. It opens no file and checks no shape.
+
+Source: names of the SkyReels-V2 release and of diffusers' SkyReelsV2Transformer3DModel; the prefixes are those of
+ComfyUI, of Self Forcing, Causal Forcing, LongLive and CausVid, and of torch's own wrappers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,25 +22,49 @@ from ..words import joined, words
 
 T = TypeVar("T")
 
-PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.")
+AUTO = "auto"
+# Which of several models in one file: the smoothed weights are what their authors sample with
+PARTS = ("generator_ema", "ema", "ema_model", "params_ema", "generator")
+PREFIX_WORDS = frozenset(
+    (*PARTS, "model", "diffusion_model", "transformer", "state_dict", "params", "net", "dit", "unet", "pipe")
+)
 MARKER_PREFIX = "model_type."
 
-_ORIGINAL_ANCHORS = (
-    "text_embedding.0.weight",
-    "time_projection.1.weight",
-    "head.modulation",
-    "head.head.weight",
-    "blocks.0.self_attn.q.weight",
-    "blocks.0.cross_attn.q.weight",
+_WRAPPERS = re.compile(
+    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
-_DIFFUSERS_ANCHORS = (
-    "condition_embedder.time_embedder.linear_1.weight",
-    "condition_embedder.time_proj.weight",
-    "condition_embedder.text_embedder.linear_1.weight",
-    "proj_out.weight",
-    "blocks.0.attn1.to_q.weight",
-    "blocks.0.attn2.to_q.weight",
-)
+_ANCHORS = {
+    "original": (
+        "text_embedding.0.weight",
+        "text_embedding.0.bias",
+        "time_projection.1.weight",
+        "time_projection.1.bias",
+        "head.modulation",
+        "head.head.weight",
+        "head.head.bias",
+        "blocks.0.modulation",
+        "blocks.0.self_attn.q.weight",
+        "blocks.0.self_attn.q.bias",
+        "blocks.0.cross_attn.q.weight",
+        "blocks.0.cross_attn.q.bias",
+    ),
+    "diffusers": (
+        "condition_embedder.time_embedder.linear_1.weight",
+        "condition_embedder.time_embedder.linear_1.bias",
+        "condition_embedder.time_proj.weight",
+        "condition_embedder.time_proj.bias",
+        "condition_embedder.text_embedder.linear_1.weight",
+        "condition_embedder.text_embedder.linear_1.bias",
+        "proj_out.weight",
+        "blocks.0.scale_shift_table",
+        "blocks.0.attn1.to_q.weight",
+        "blocks.0.attn1.to_q.bias",
+        "blocks.0.attn2.to_q.weight",
+        "blocks.0.attn2.to_q.bias",
+    ),
+}
+_LAYOUT_OF = {anchor: layout for layout, anchors in _ANCHORS.items() for anchor in anchors}
+_ENDINGS = tuple(_LAYOUT_OF)
 
 # diffusers module -> original module; the rest of the key (weight, bias, scale_weight, ...) stays.
 _OUTER_MODULES = {
@@ -84,31 +114,83 @@ class Naming:
 
     Args:
         layout: "original" or "diffusers".
-        prefix: what stands before every key, e.g. "model.diffusion_model.".
+        prefix: what stands before every bare key, e.g. "model.diffusion_model.".
         marker: model named by a `model_type.*` key, e.g. "SkyReels-V2-DF-14B-720P", or None.
+        others: prefixes of other Wan models in the same file, which are left alone.
     """
 
     layout: str
     prefix: str
     marker: str | None
+    others: tuple[str, ...] = ()
 
 
-def detect_naming(keys: Collection[str]) -> Naming | None:
+def bare(key: str) -> str:
+    """Give a key without what torch's wrappers leave in it, wherever that stands.
+
+    Args:
+        key: a key of a checkpoint or of a LoRA.
+
+    Returns:
+        E.g. "model.blocks.0.ffn.0.weight" for "model._fsdp_wrapped_module.blocks.0._orig_mod.ffn.0.weight".
+    """
+    return _WRAPPERS.sub("", key)
+
+
+def detect_naming(keys: Collection[str], part: str = AUTO) -> Naming | None:
     """Find how a checkpoint names its parameters.
 
     Args:
         keys: its parameter names.
+        part: which model of a file with several, one of PARTS; "auto" takes the first of PARTS that is there.
 
     Returns:
         The naming, or None if these are not the keys of a Wan transformer.
+
+    Raises:
+        CheckpointError: there are several models and no saying which is meant, or not the one asked for.
     """
-    best, naming = 1, None  # one key alone may be chance (proj_out.weight is a common name)
-    for prefix in PREFIXES:
-        for layout, anchors in (("original", _ORIGINAL_ANCHORS), ("diffusers", _DIFFUSERS_ANCHORS)):
-            hits = sum(prefix + anchor in keys for anchor in anchors)
-            if hits > best:
-                best, naming = hits, Naming(layout, prefix, _find_marker(keys))
-    return naming
+    hits = _models(keys)
+    if not hits:
+        return None
+    prefixes = list(dict.fromkeys(prefix for _, prefix in hits))
+    wanted = [prefix for prefix in prefixes if part == AUTO or part in prefix.split(".")]
+    best = [prefix for prefix in wanted if _rank(prefix) == min(map(_rank, wanted))]
+    if len(best) != 1:
+        raise CheckpointError(
+            "The file holds {count} Wan models, under {prefixes}, and {part} is asked for: choose a file with one "
+            "model, or one of {known}.",
+            count=len(prefixes),
+            prefixes=joined(repr(prefix) for prefix in prefixes),
+            part=repr(part),
+            known=joined(PARTS),
+        )
+    layout = max((found for found, prefix in hits if prefix == best[0]), key=lambda found: hits[found, best[0]])
+    return Naming(layout, best[0], _find_marker(keys), tuple(prefix for prefix in prefixes if prefix != best[0]))
+
+
+def _models(keys: Iterable[str]) -> Counter[tuple[str, str]]:
+    """How many parameters that every Wan model has stand in each layout behind each prefix of known words."""
+    hits: Counter[tuple[str, str]] = Counter()
+    for key in keys:
+        name = bare(key)
+        if name.endswith(_ENDINGS):
+            for anchor in (anchor for anchor in _ENDINGS if name.endswith(anchor)):
+                hits[_LAYOUT_OF[anchor], name.removesuffix(anchor)] += 1
+    known = {found: count for found, count in hits.items() if _is_prefix(found[1])}
+    # one key alone may be chance (proj_out.weight is a common name); so may a few next to a whole model
+    least = max(2, max(known.values(), default=0) / 2)
+    return Counter({found: count for found, count in known.items() if count >= least})
+
+
+def _is_prefix(text: str) -> bool:
+    *names, rest = text.split(".")
+    return not rest and PREFIX_WORDS.issuperset(names)
+
+
+def _rank(prefix: str) -> int:
+    """Place of a prefix among those to be taken first."""
+    return min((PARTS.index(word) for word in prefix.split(".") if word in PARTS), default=len(PARTS))
 
 
 def original_name(key: str, naming: Naming) -> str | None:
@@ -121,6 +203,7 @@ def original_name(key: str, naming: Naming) -> str | None:
     Returns:
         The original name, or None if the key is the marker or lies outside the prefix (a VAE in the same file).
     """
+    key = bare(key)
     if marker_of(key) is not None:
         return None
     if not key.startswith(naming.prefix):
@@ -159,7 +242,7 @@ def original_names(state_dict: Mapping[str, T]) -> dict[str, T]:
     Raises:
         CheckpointError: if these are not the keys of a Wan transformer.
     """
-    naming = detect_naming(state_dict.keys())
+    naming = detect_naming(state_dict)
     if naming is None:
         seen = joined(list(state_dict)[:3]) if state_dict else words("none at all")
         raise CheckpointError(
@@ -180,9 +263,22 @@ def rename_all(state_dict: Mapping[str, T], naming: Naming) -> dict[str, T]:
 
     Returns:
         The same entries under the original names.
+
+    Raises:
+        CheckpointError: two of them are the same parameter.
     """
-    renamed = ((original_name(key, naming), value) for key, value in state_dict.items())
-    return {name: value for name, value in renamed if name is not None}
+    renamed: dict[str, T] = {}
+    for key, value in state_dict.items():
+        name = original_name(key, naming)
+        if name in renamed:
+            raise CheckpointError(
+                "The file holds {name} twice, the second time as {key}: choose a file that was saved once.",
+                name=name,
+                key=key,
+            )
+        if name is not None:
+            renamed[name] = value
+    return renamed
 
 
 def marker_of(key: str) -> str | None:
@@ -194,10 +290,8 @@ def marker_of(key: str) -> str | None:
     Returns:
         The model's name, or None if the key is no marker.
     """
-    for prefix in PREFIXES:
-        if key.startswith(prefix + MARKER_PREFIX):
-            return key.removeprefix(prefix + MARKER_PREFIX)
-    return None
+    before, found, model = bare(key).partition(MARKER_PREFIX)
+    return model if found and _is_prefix(before) else None
 
 
 def _find_marker(keys: Collection[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Finds the files of a checkpoint: one safetensors file, or all shards named by a folder, an index or any one shard."""
+"""Finds the files of a checkpoint: one file of tensors, or all shards named by a folder, an index or any one shard."""
 
 from __future__ import annotations
 
@@ -14,16 +14,6 @@ INDEX_NAMES = ("diffusion_pytorch_model" + INDEX_SUFFIX, "model" + INDEX_SUFFIX)
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors", re.IGNORECASE)
-_OTHER_LOADERS = {
-    ".gguf": words("a GGUF file; load it with a GGUF loader node, whose MODEL works with the SkyReels-V2 samplers"),
-    **dict.fromkeys(
-        (".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"),
-        words(
-            "a pickled PyTorch file; load it with ComfyUI's Load Diffusion Model node, whose MODEL works with the "
-            "SkyReels-V2 samplers, or use the safetensors version"
-        ),
-    ),
-}
 
 
 def find_files(path: Path) -> tuple[Path, ...]:
@@ -54,8 +44,6 @@ def find_files(path: Path) -> tuple[Path, ...]:
             "{path} does not exist; give the path of a safetensors file, or of a folder or index of its shards.",
             path=path,
         )
-    if path.suffix.lower() in _OTHER_LOADERS:
-        raise CheckpointError("{path} is {what}.", path=path, what=_OTHER_LOADERS[path.suffix.lower()])
     if path.suffix.lower() == ".json":
         return _files_of_index(path)
     return (path,)

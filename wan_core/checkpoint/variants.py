@@ -14,12 +14,17 @@ _RELEASE = re.compile(r"(?<![a-z])(df|t2v|i2v)[-_. ]*(1[._]?3b|14b)[-_. ]*(540p|
 _WAN = re.compile(r"wan[-_. ]?2[-_. ]?([12])(?!\d)", re.IGNORECASE)
 _WAN_KIND = re.compile(r"(?<![a-z])(ti2v|t2v|i2v|flf2v|s2v)(?![a-z])", re.IGNORECASE)
 _WAN_SIZE = re.compile(r"(?<!\d)(1[._]3b|14b|5b)(?![a-z])", re.IGNORECASE)
+_CAUSAL = re.compile(
+    r"(?<![a-z])((self|causal|rolling|reward|infinite)[-_. ]?forcing|causvid|longlive|memflow|krea[-_. ]?realtime)",
+    re.IGNORECASE,
+)
 _WAN_NOISE = re.compile(r"(?<![a-z])(high|low)(?![a-z])|(high|low)[-_. ]?noise", re.IGNORECASE)
 _FOLDERS_READ = 4  # enough for models--Skywork--SkyReels-V2-.../snapshots/<revision>/transformer/
 _SOURCES = {
     "marker": words("named by its marker key"),
     "name": words("by the name of its file or folder"),
     "shape": words("by its shape"),
+    "chosen": words("chosen in the loader"),
 }
 
 TEXT, IMAGE, ASYNC = "text to video", "image to video", "async"
@@ -27,12 +32,17 @@ MODES = ("auto", TEXT, IMAGE, ASYNC)
 _MODE_WORDS = {TEXT: words("text to video"), IMAGE: words("image to video"), ASYNC: words("async")}
 _MODES_OF = {"DF": (TEXT, IMAGE, ASYNC), "T2V": (TEXT,), "I2V": (IMAGE,), "Demo": (TEXT, IMAGE, ASYNC)}
 
+FORCING, TEXT_ONLY, FROM_IMAGE, CAUSAL, WAN = "DF", "T2V", "I2V", "causal", "Wan"
+_KINDS = {"DF": FORCING, "Demo": FORCING, "T2V": TEXT_ONLY, "I2V": FROM_IMAGE}
+
 DEMO = "Demo"  # the tiny model that comes with this pack, with the settings of its templates
 _TINY = WanConfig(dim=256, ffn_dim=768, num_heads=4, num_layers=6, freq_dim=128, text_dim=96, inject_sample_info=True)
 MODELS: dict[str, ReleasedModel] = {
     **PRESETS,
     DEMO: ReleasedModel(_TINY, base_num_frames=37, width=64, height=64, shift=5.0, guidance=4.0, steps=25),
 }
+OTHER_CAUSAL = "causal few-step model"
+CHOICES = (*PRESETS, OTHER_CAUSAL)
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,24 @@ def check_variant(config: WanConfig, variant: str) -> None:
         )
 
 
+def as_variant(config: WanConfig, choice: str) -> tuple[str, str]:
+    """Take a checkpoint for what a person says that it is.
+
+    Args:
+        config: its architecture.
+        choice: one of CHOICES.
+
+    Returns:
+        As `guess_variant` returns.
+
+    Raises:
+        InputError: its shape is another.
+    """
+    if choice in MODELS:
+        check_variant(config, choice)
+    return choice, "chosen"
+
+
 def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[str | None, str | None]:
     """Guess which released model a checkpoint is.
 
@@ -123,26 +151,33 @@ def guess_variant(config: WanConfig, marker: str | None, file: Path) -> tuple[st
         file: its first file; the names of the file and of the folders around it are read.
 
     Returns:
-        A name in MODELS and what it rests on ("marker", "name" or "shape"), or (None, None).
+        A name in MODELS, or what `other_name` makes of the file's name, and what it rests on ("marker", "name" or
+        "shape"); (None, None) where nothing tells.
     """
     if marker is not None and (named := _released_name(marker)):
         return named, "marker"
     # Wan 2.1 itself has files named T2V-14B-540P or I2V-14B-720P; DF is SkyReels' own.
     names = [file.name, *(parent.name for parent in list(file.absolute().parents)[:_FOLDERS_READ])]
-    is_skyreels = any("skyreels" in re.sub(r"[-_. ]", "", name.lower()) for name in names)
-    for name in names:
+    skyreels = ["skyreels" in re.sub(r"[-_. ]", "", name.lower()) for name in names]
+    other = None if skyreels[0] or config.inject_sample_info else other_name(file.name)
+    for name in names if other is None else ():
         variant = _released_name(name)
-        if variant and (is_skyreels or variant.startswith("DF")):
+        if variant and (any(skyreels) or variant.startswith("DF")):
             return (variant, "name") if _same_size(config, variant) else variant_by_shape(config)
-    return (None, None) if not is_skyreels and wan_name(file.name) else variant_by_shape(config)
+    return (other, "name") if other else variant_by_shape(config)
 
 
-def wan_name(file_name: str) -> str | None:
-    """Return which of Wan's own models a file's name spells, such as "Wan 2.2 T2V 14B, high noise", or None."""
-    version = _WAN.search(file_name)
+def other_name(name: str) -> str | None:
+    """Return which model that is not SkyReels' a file's or folder's name spells, or None.
+
+    That is one of the causal few-step family ("Self Forcing") or of Wan's own ("Wan 2.2 T2V 14B, high noise").
+    """
+    if causal := _CAUSAL.search(name):
+        return " ".join(re.split(r"[-_. ]+", re.sub(r"(?i)(?<=[a-z])forcing", " forcing", causal[0]).title()))
+    version = _WAN.search(name)
     if version is None:
         return None
-    rest = file_name[version.end() :]
+    rest = name[version.end() :]
     found = [
         match[1].upper().replace("_", ".") for pattern in (_WAN_KIND, _WAN_SIZE) if (match := pattern.search(rest))
     ]
@@ -151,26 +186,40 @@ def wan_name(file_name: str) -> str | None:
     return " ".join([f"Wan 2.{version[1]}", *found]) + half
 
 
+def kind_of(variant: str | None) -> str | None:
+    """Return what a model was trained for: FORCING, TEXT_ONLY, FROM_IMAGE, CAUSAL or WAN; None where it is not known.
+
+    Args:
+        variant: what `guess_variant` found.
+    """
+    if variant in MODELS:
+        return _KINDS[variant.partition("-")[0]]
+    return None if variant is None else (WAN if variant.startswith("Wan ") else CAUSAL)
+
+
 def describe_model(
-    config: WanConfig, variant: str | None, source: str | None, file_name: str = "", read_by_others: bool = False
+    config: WanConfig, variant: str | None, source: str | None, read_by_others: bool = False
 ) -> tuple[Words, Words | None]:
     """Say in words which model it is.
 
     Args:
         config: its architecture.
-        variant: name in MODELS, or None.
+        variant: name in MODELS or of another model, or None.
         source: what the variant rests on, from guess_variant.
-        file_name: of its first file, which may name one of Wan's own models; "" where it is not known.
         read_by_others: another loader has read it, which drops fps weights.
 
     Returns:
         The model, and the settings its authors recommend (None where the model is not known).
     """
     if variant is None:
-        other = wan_name(file_name)
-        return words("{name} (by the name of its file)", name=other) if other else _unknown(
-            config, read_by_others
-        ), None
+        return _unknown(config, read_by_others), None
+    if variant not in MODELS:
+        told: Words | str = variant
+        if variant == OTHER_CAUSAL:
+            told = words("a causal few-step model")
+        elif kind_of(variant) == CAUSAL:
+            told = words("{name}, a causal few-step model", name=variant)
+        return words("{name} ({source})", name=told, source=_SOURCES[source or "name"]), None
     model = MODELS[variant]
     settings = words(
         "Recommended: {width}x{height}, {frames} video frames, shift {shift:g}, guidance {guidance:g}, {steps} steps",
@@ -219,9 +268,9 @@ def _unknown(config: WanConfig, read_by_others: bool) -> Words:
     if config.model_type == "t2v" and config.in_dim == PRESETS["I2V-14B-540P"].config.in_dim:
         return words("Wan 2.2 I2V 14B, high or low noise (an image-to-video model that reads no CLIP vision)")
     if _same_size(config, "I2V-14B-540P"):
-        return words("SkyReels-V2 I2V 14B, 540P or 720P (cannot be told apart by shape)")
+        return words("an image-to-video 14B model, which could be SkyReels-V2 I2V or Wan 2.1")
     if _same_size(config, "DF-14B-540P"):
-        return words("SkyReels-V2 DF or T2V 14B (cannot be told apart by shape)")
+        return words("a text-to-video 14B model, which could be SkyReels-V2 DF, SkyReels-V2 T2V, Wan 2.1 or Wan 2.2")
     if _same_size(config, "DF-1.3B-540P"):
         if read_by_others:
             return words("Wan 2.1 T2V 1.3B (SkyReels-V2 DF-1.3B looks the same once another loader has read it)")

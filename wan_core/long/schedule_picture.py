@@ -104,7 +104,7 @@ def colours(plan: Plan, window: Window, shades: torch.Tensor, rows: torch.Tensor
     """Return the colours [R, F, 3] of some rows and latent frames of a segment's window.
 
     Block n of those to make begins `lag` rows after the one before it, so its step follows from the row; rows in which
-    only known frames would be denoised are left out. Source: `sampling.forcing.block_steps`.
+    only known frames would be denoised are left out. Source: `sampling.schedule.block_steps`.
     """
     lengths = window.busy[:, 1] - window.busy[:, 0]
     before = torch.cumsum(lengths, 0) - lengths  # busy rows before each stretch of them

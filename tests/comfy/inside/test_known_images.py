@@ -44,9 +44,9 @@ def test_an_image_of_another_size_is_scaled(images: ModuleType, vae: Any) -> Non
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (torch.ones(5, 4, 4), "has 5 frames, but the latent has 3 latent frames"),
-        (torch.ones(1, 1, 2, 4, 4), "has 2 frames, but"),
-        (torch.ones(2, 3, 4, 4), "has 6 frames, but"),
+        (torch.ones(5, 4, 4), "has 5 latent frames, but the latent has 3"),
+        (torch.ones(1, 1, 2, 4, 4), "has 2 latent frames, but"),
+        (torch.ones(2, 3, 4, 4), "has 6 latent frames, but"),
         (torch.full((3, 4, 4), 1.5), "outside 0 to 1"),
         (torch.full((1, 1, 3, 4, 4), float("nan")), "outside 0 to 1"),
     ],

@@ -134,7 +134,7 @@ def test_a_model_that_nothing_tells_apart_is_asked_about(pack: ModuleType, info:
         model = found.get_model(tensors, "", device="meta")
     patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"), size=1)
     assert built.config_of(patcher) == config
-    with pytest.raises(ValueError, match=r"DF or T2V 14B \(cannot be told apart by shape\); choose its name"):
+    with pytest.raises(ValueError, match=r"SkyReels-V2 T2V, Wan 2.1 or Wan 2.2\); choose its name"):
         info(patcher)
     assert info(patcher, "DF-14B-720P")["width"] == 1280
     with pytest.raises(ValueError, match=r"variant chosen is DF-1.3B-540P, but the model has 40 layers x 5120"):

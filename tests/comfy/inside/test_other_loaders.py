@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,15 @@ import pytest
 import torch
 from conftest import TESTS, load_module
 from safetensors.torch import save_file
+from sampling_scene import generated
 
 import nodes
 
 Tensors = dict[str, torch.Tensor]
-formats = load_module("file_formats", TESTS / "file_formats.py")
+sys.modules["written"] = ModuleType("written")  # the folder as a package, under a name that no host has
+sys.modules["written"].__path__ = [str(TESTS)]
+formats = importlib.import_module("written.file_formats")
+FORMATS = importlib.import_module("written.format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 SHAPE = (1, 16, 3, 4, 4)
@@ -35,11 +40,7 @@ def sample(pack: ModuleType, patcher: Any, fps: int = 24, **options: Any) -> tor
     )
     forcing = part(pack, "comfy.sampling.sampler").ForcingOptions(fps=fps, **options)
     latent = {"samples": torch.zeros(SHAPE)}
-    with torch.inference_mode():
-        made = part(pack, "comfy.sampling.generate").generate(
-            patcher, positive, negative, latent, 5, 3, 3.0, 5.0, forcing
-        )
-    return made["samples"]
+    return generated(patcher, (positive, negative), latent, forcing, 5, 3, 3.0, 5.0)
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -120,7 +121,7 @@ def test_the_frame_rate_weights_may_lie_in_a_quantised_file(
     read = part(pack, "comfy.loading.frame_rate").frame_rate_shift
     tensors = comfy.utils.load_torch_file(str(file))
     moved = {name.replace("fps_projection", "blocks.9"): tensor for name, tensor in tensors.items()}
-    made = formats.FORMATS[form](moved)  # so that the matrices of the frame rate are quantised, too
+    made = FORMATS[form].write(moved)  # so that the matrices of the frame rate are quantised, too
     stored, meaning = (
         {name.replace("blocks.9", "fps_projection"): tensor for name, tensor in found.items()}
         for found in (made.stored, made.meaning)

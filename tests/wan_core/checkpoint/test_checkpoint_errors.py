@@ -84,19 +84,11 @@ def test_a_model_of_another_vae_is_sent_to_the_hosts_nodes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "words"), [(".gguf", "GGUF loader"), (".ckpt", "Load Diffusion Model"), (".pth", "pickled")]
-)
-def test_a_suffix_of_another_format_names_its_loader(suffix, words, tmp_path):
-    path = tmp_path / f"model{suffix}"
-    path.write_bytes(b"anything")
-    assert words in refusal(path)
-
-
-@pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"GGUF\x03\0\0\0" + bytes(64), "GGUF"),
         (b"PK\x03\x04" + bytes(64), "PyTorch"),
+        (b"\x80\x02}q\x00.", "torch.save"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"", "0 bytes long"),
@@ -256,7 +248,7 @@ def test_a_reader_that_fails_is_reported_with_the_file(tmp_path):
     def read(_):
         raise RuntimeError("disk on fire")
 
-    with pytest.raises(CheckpointError, match=r"a\.safetensors cannot be read \(disk on fire\)"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors cannot be read, .* \(disk on fire\)"):
         load_checkpoint(path, read=read)
 
 

@@ -65,13 +65,14 @@ def test_only_the_frame_rate_weights_are_read(tmp_path, monkeypatch):
             self.file = real(*args, **kwargs)
 
         def __enter__(self):
+            self.file.__enter__()
             return self
 
         def __exit__(self, *_):
             return None
 
-        def keys(self):
-            return self.file.keys()
+        def __getattr__(self, name):
+            return getattr(self.file, name)
 
         def get_tensor(self, key):
             read.append(key)
@@ -88,10 +89,14 @@ def test_a_file_without_the_weights_is_refused(tmp_path):
         frame_rate_shift(path, 24)
 
 
-def test_weights_packed_in_four_bits_are_refused(tmp_path):
+def test_packed_weights_are_read_as_the_numbers_that_they_stand_for(tmp_path):
     weights = random_state_dict(CONFIG)
-    weights["fps_projection.2.weight"] = torch.zeros(6 * CONFIG.dim, CONFIG.dim // 2, dtype=torch.uint8)
-    weights["fps_projection.2.comfy_quant"] = torch.tensor(list(b'{"format": "nvfp4"}'), dtype=torch.uint8)
-    path = write_single(tmp_path / "packed.safetensors", CONFIG, weights)
-    with pytest.raises(CheckpointError, match=r"fps_projection.2 is packed as torch.uint8"):
-        frame_rate_shift(path, 24)
+    path = write_single(tmp_path / "plain.safetensors", CONFIG, weights)
+    key = "fps_projection.2.weight"
+    scale = weights[key].abs().amax(1, keepdim=True) / 127
+    packed = {**weights, key: (weights[key] / scale).round().to(torch.int8), f"{key}_scale": scale}
+    other = write_single(tmp_path / "packed.safetensors", CONFIG, packed)
+    torch.testing.assert_close(frame_rate_shift(other, 24), frame_rate_shift(path, 24), rtol=0.05, atol=0.05)
+    weights[key] = torch.zeros(6 * CONFIG.dim, CONFIG.dim // 2, dtype=torch.uint8)
+    with pytest.raises(CheckpointError, match=r"fps_projection.2 is \[384, 64\] in the model and stored as"):
+        frame_rate_shift(write_single(tmp_path / "four_bits.safetensors", CONFIG, weights), 24)

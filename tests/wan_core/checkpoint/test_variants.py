@@ -20,8 +20,8 @@ from wan_core.checkpoint.variants import (
     check_variant,
     describe_model,
     guess_variant,
+    other_name,
     recommended,
-    wan_name,
 )
 from wan_core.errors import InputError
 from wan_core.long.segments import latent_frames
@@ -88,16 +88,17 @@ def test_a_size_that_was_never_released_may_go_by_any_name_of_its_kind():
         ("Wan2_1-T2V-1_3B_bf16.safetensors", "Wan 2.1 T2V 1.3B"),
         ("Wan2_1-I2V-14B-480P_fp8.safetensors", "Wan 2.1 I2V 14B"),
         ("wan_2.1_vae.safetensors", "Wan 2.1"),
+        ("Wan2_1-T2V-14B-540P", "Wan 2.1 T2V 14B"),
         ("model.safetensors", None),
         ("swan24_t2v.safetensors", None),
     ],
 )
 def test_a_file_that_names_one_of_wans_own_models_is_not_called_skyreels(file, name):
-    assert wan_name(file) == name
-    for variant in ("DF-14B-540P", "I2V-1.3B-540P"):  # shapes that Wan's own models have as well
+    assert other_name(file) == name
+    for variant in ("DF-14B-540P", "I2V-14B-540P"):  # shapes that Wan's own models have as well
         config = PRESETS[variant].config
-        text = str(describe_model(config, *guess_variant(config, None, Path("/models") / file), file)[0])
-        assert (f"{name} (by the name of its file)" == text) if name else ("SkyReels-V2" in text)
+        text = str(describe_model(config, *guess_variant(config, None, Path("/models") / file))[0])
+        assert (f"{name} (by the name of its file or folder)" == text) if name else ("SkyReels-V2" in text)
 
 
 def test_an_image_model_that_reads_no_clip_vision_is_wan_2_2():

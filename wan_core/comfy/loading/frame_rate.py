@@ -10,16 +10,10 @@ from ...errors import InputError
 from ...words import words
 from ..model.base_model import SkyReelsV2
 from ..model.checks import check_model
+from ..model.origin import model_file
 
 FRAME_RATE = "skyreels_v2_frame_rate"  # the attachment that says which frame rate a MODEL was given
 BIAS = "diffusion_model.time_projection.1.bias"
-
-
-def model_file(patcher: Any) -> str | None:
-    """Return the file a MODEL was loaded from, or None: GGUF loaders do not note it."""
-    arguments = (patcher.cached_patcher_init or (None, ()))[1]
-    first = arguments[0] if arguments else None
-    return os.fspath(first) if isinstance(first, str | os.PathLike) else None
 
 
 def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,17 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
-from ...checkpoint.reader import CheckpointInfo, inspect_checkpoint, load_checkpoint
+from ...checkpoint.info import CheckpointInfo
+from ...checkpoint.key_names import AUTO
+from ...checkpoint.reader import inspect_checkpoint, load_checkpoint
+from ...checkpoint.variants import as_variant
 from ..model.base_model import model_config
+from ..model.origin import CHECKPOINT
 from ..sampling.conditioning import check_every_run
 from ..sampling.memory_estimate import estimate_memory
-from .quantization import with_stated_formats
+from .packed import hold_packed
+from .quantization import for_host
 
-CHECKPOINT = "skyreels_v2_checkpoint"  # the attachment under which a MODEL of ours keeps its CheckpointInfo
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
     "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
@@ -28,17 +34,25 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
 }
 
 
-def describe_checkpoint(path: str | Path) -> CheckpointInfo:
+def describe_checkpoint(path: str | Path, part: str = AUTO) -> CheckpointInfo:
     """Return what a file holds, from its header alone; raises CheckpointError as `inspect_checkpoint` does."""
-    return inspect_checkpoint(path)[1]
+    return inspect_checkpoint(path, part)[1]
 
 
-def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic: bool = False) -> Any:
+def load_model(
+    path: str | Path,
+    weight_dtype: str = "default",
+    part: str = AUTO,
+    variant: str = AUTO,
+    disable_dynamic: bool = False,
+) -> Any:
     """Load a Wan or SkyReels-V2 checkpoint as a ComfyUI MODEL.
 
     Args:
-        path: a safetensors file, one shard of several, an index json or a folder.
+        path: a safetensors or PyTorch file, one shard of several, an index json or a folder.
         weight_dtype: a key of WEIGHT_DTYPES; "default" keeps the file's dtype as core's loader does.
+        part: which model of a file with several; see `wan_core.checkpoint.key_names.detect_naming`.
+        variant: which model it is, one of `wan_core.checkpoint.variants.CHOICES`; "auto" takes what the file says.
         disable_dynamic: ask for the plain ModelPatcher, as core does when it needs a second copy for LoRA hooks.
 
     Returns:
@@ -46,21 +60,26 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
 
     Raises:
         CheckpointError: the file is missing, damaged, incomplete or no Wan transformer.
+        InputError: it has another shape than the variant.
     """
-    state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file)
-    state_dict = with_stated_formats(state_dict, info.metadata)
-    parameters = comfy.utils.calculate_parameters(state_dict)
-    file_dtype = comfy.utils.weight_dtype(state_dict)
+    if variant != AUTO:
+        as_variant(inspect_checkpoint(path, part)[0], variant)
+    state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file, part=part)
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
-
     model_cfg = model_config(config)
+    supported = list(model_cfg.supported_inference_dtypes)
+    parameters = sum(math.prod(shape) for shape in config.parameter_shapes().values())
+    compute = compute_dtype(parameters, load_device, supported)
+    prepared = for_host(state_dict, info.stored, compute)
+    file_dtype = comfy.utils.weight_dtype(state_dict)
     quantization = comfy.utils.detect_layer_quantization(state_dict, "")
+    if prepared.packed:
+        quantization = {"mixed_ops": True}
     if quantization:
         model_cfg.quant_config = quantization
         file_dtype = None
     options = WEIGHT_DTYPES[weight_dtype]
-    supported = list(model_cfg.supported_inference_dtypes)
     dtype = options.get("dtype") or comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=supported, weight_dtype=file_dtype
     )
@@ -75,12 +94,23 @@ def load_model(path: str | Path, weight_dtype: str = "default", disable_dynamic:
     if not comfy.model_management.is_device_cpu(offload_device):
         model.to(offload_device)
     model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
+    hold_packed(model.diffusion_model, prepared.packed, compute)
     estimate_memory(patcher)
     check_every_run(patcher)
-    patcher.set_attachments(CHECKPOINT, info)  # clones, and so LoRAs and every other patch, hand it on
-    patcher.cached_patcher_init = (load_model, (str(path), weight_dtype))
+    told = (info.variant, info.variant_source) if variant == AUTO else as_variant(config, variant)
+    found = replace(info, variant=told[0], variant_source=told[1], unpacked=prepared.said(compute))
+    patcher.set_attachments(CHECKPOINT, found)
+    patcher.cached_patcher_init = (load_model, (str(path), weight_dtype, part, variant))
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, forget_tables)
     return patcher
+
+
+def compute_dtype(parameters: int, device: torch.device, supported: list[torch.dtype]) -> torch.dtype:
+    """Return the dtype that a model of 16 bit weights would be computed in."""
+    dtype = comfy.model_management.unet_dtype(
+        model_params=parameters, supported_dtypes=supported, weight_dtype=torch.bfloat16
+    )
+    return comfy.model_management.unet_manual_cast(dtype, device, supported) or dtype
 
 
 def forget_tables(patcher: Any) -> None:

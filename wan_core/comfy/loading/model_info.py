@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ...checkpoint.reader import CheckpointInfo, inspect_checkpoint
+from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.variants import (
     DEMO,
     MODELS,
@@ -16,29 +16,17 @@ from ...checkpoint.variants import (
     recommended,
     variant_by_shape,
 )
-from ...errors import CheckpointError, InputError
+from ...errors import InputError
 from ...model.config import PRESETS, WanConfig
 from ...words import Joined, Words, lines, words
 from ..model.base_model import SkyReelsV2
 from ..model.checks import check_model
+from ..model.origin import checkpoint_of
 from ..model.transformer import CONFIG_FIELDS
-from .frame_rate import FRAME_RATE, model_file
-from .loader import CHECKPOINT
+from .frame_rate import FRAME_RATE
 
 AUTO = "auto"
 VARIANTS = (AUTO, *PRESETS)
-
-
-def checkpoint_of(patcher: Any) -> CheckpointInfo | None:
-    """Return what was found in a MODEL's file; None where the MODEL does not say which file, or it cannot be read."""
-    info = patcher.get_attachment(CHECKPOINT)
-    path = model_file(patcher)
-    if info is not None or path is None:
-        return info
-    try:
-        return inspect_checkpoint(path)[1]
-    except CheckpointError:  # core reads forms that we do not; what its model looks like is known without the file
-        return None
 
 
 def config_of(patcher: Any) -> WanConfig:
@@ -93,12 +81,11 @@ def model_info(patcher: Any, variant: str = AUTO, mode: str = AUTO) -> tuple[Joi
 def told_variant(patcher: Any, info: CheckpointInfo | None, config: WanConfig) -> tuple[str, str | None]:
     """Return which released model a MODEL is, and what that rests on; `Raises: InputError` where nothing tells."""
     name, source = variant_by_shape(config) if info is None else (info.variant, info.variant_source)
-    if name is not None:
+    if name in MODELS:
         return name, source
-    file_name = "" if info is None else info.files[0].name
     read_by_others = info is None and not isinstance(patcher.model, SkyReelsV2)
-    what = describe_model(config if info is None else info.config, None, None, file_name, read_by_others)[0]
-    raise InputError("The model's file does not tell which it is: {what}; choose its name under variant.", what=what)
+    what = describe_model(config if info is None else info.config, name, source, read_by_others)[0]
+    raise InputError("The model's file does not tell which it is ({what}); choose its name under variant.", what=what)
 
 
 def file_line(info: CheckpointInfo) -> Words:

@@ -155,8 +155,8 @@ def check_mask(mask: torch.Tensor, frames: int) -> None:
     given = mask.shape[2] if mask.ndim == 5 else mask.shape[:-2].numel()
     if given not in (1, frames):
         raise InputError(
-            "The noise mask has {given} frames, but the latent has {frames} latent frames: give it one frame for each, "
-            "or a single one for all.",
+            "The noise mask has {given} latent frames, but the latent has {frames}: make the mask from the latent's "
+            "own frames, or leave it out.",
             given=given,
             frames=frames,
         )
