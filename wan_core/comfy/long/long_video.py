@@ -114,8 +114,9 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         unwanted = writes_no_texts() and before is None and journal.has(path) and bool(texts_of(path))
         if before is not None or unwanted or not journal.has(path):
             with journal.writing():
-                sound = inputs.source.sound if inputs.source else None
-                join_videos(path, journal.parts(settings.suffix), job.metadata, sound)
+                source = inputs.source
+                sound, times = (source.sound, source.times) if source else (None, ())
+                join_videos(path, journal.parts(settings.suffix), job.metadata, sound, times)
             journal.finish(path)
         latents = journal.load(len(plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
@@ -131,6 +132,14 @@ def report(
     if find_codec(settings.codec, settings.crf).sequence:
         shown.append(
             words("Every frame is a PNG file in {folder}, in addition to the video.", folder=journal.frames_folder)
+        )
+    if inputs.source and inputs.source.times:
+        shown.append(
+            words(
+                "The frame rate of the video varies: its frames keep their times, and the new ones follow at "
+                "{rate:.4g} frames per second.",
+                rate=float(inputs.source.rate),
+            )
         )
     if next_segment is None:
         shown.append(words("All segments were finished by an earlier run, in {job}.", job=journal.folder.name))
