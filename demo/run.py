@@ -112,7 +112,7 @@ def make_frames(models: Models, settings: DemoSettings) -> Tensor:
 
         def sample_segment(task: Task) -> Tensor:
             return make_latents(
-                models, [settings.prompt], task.noise, settings.sampling, task.pinned, lambda row: advance(bar)
+                models, [settings.prompt], task.noise, settings.sampling, task.known, lambda row: advance(bar)
             )
 
         latents = torch.cat([finished.latents for finished in roll_out(rollout, sample_segment)], dim=2)

@@ -18,7 +18,7 @@ from ..wan_core.comfy.long.settings import (
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import SkyReelsError
 from ..wan_core.long.journal import check_name
-from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
 from .language import running_server

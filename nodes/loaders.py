@@ -97,14 +97,15 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
             display_name="SkyReels-V2 LoRA Loader",
             search_aliases=ALIASES["SkyReelsV2LoraLoader"],
             category="SkyReels-V2",
-            description="Puts a LoRA for Wan 2.1 or SkyReels-V2 on the model, also one whose key names ComfyUI's own "
-            "LoRA loader skips (diffusers, peft, DiffSynth), and says how much of the file was used.",
+            description="Puts a LoRA for Wan 2.1 or SkyReels-V2 on the model: any key names (diffusers, PEFT, kohya, "
+            "DiffSynth), LoRA, LoHa, LoKr, DoRA and OFT, with the alpha in its metadata or adapter_config.json. Says "
+            "what it changed, and what was left out and why.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to change; the same model stays usable without the LoRA."),
                 io.Combo.Input(
                     "lora_name",
                     options=folder_paths.get_filename_list("loras"),
-                    tooltip="File in models/loras. One for 14B does not fit 1.3B, and the other way round.",
+                    tooltip="File in models/loras. 14B LoRAs don't fit 1.3B models, and vice versa.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -118,7 +119,7 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="The changed model."),
                 io.String.Output(
-                    "info", display_name="info", tooltip="How many keys were used, and which were not understood."
+                    "info", display_name="info", tooltip="What changed and by how much, and what was left out and why."
                 ),
             ],
         )
@@ -127,5 +128,5 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
         """Load the file and patch it in."""
         path = folder_paths.get_full_path_or_raise("loras", lora_name)
-        patched, found = apply_lora(model, path, strength)
-        return io.NodeOutput(patched, say(found))
+        patched, report = apply_lora(model, path, strength)
+        return io.NodeOutput(patched, say(report.describe()))

@@ -25,7 +25,7 @@ from ..wan_core.comfy.model.origin import check_forcing
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.journal import check_name
-from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
 from .inputs import (

@@ -21,7 +21,7 @@ from ..wan_core.comfy.model.text import encode_prompt
 from ..wan_core.errors import InputError
 from ..wan_core.long.journal import show_jobs
 from ..wan_core.long.prompts import PromptScript, script_of_prompts
-from ..wan_core.sampling.run_plan import ForcingOptions
+from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import joined, words
 from .aliases import ALIASES
 from .conditioning import NEGATIVE_PROMPT, negative_prompt_input

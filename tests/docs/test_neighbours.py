@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests" / "comfy"
 ENGLISH, CHINESE = ROOT / "docs" / "neighbours.md", ROOT / "docs" / "neighbours.zh-CN.md"
-WHOLE_FILES = ("inside/test_neighbours.py", "inside/test_lora.py", "inside/test_previews.py", "test_pipelines.py")
+WHOLE_FILES = (
+    "inside/test_neighbours.py",
+    "inside/test_lora.py",
+    "inside/test_core_parts.py",
+    "inside/test_previews.py",
+    "test_pipelines.py",
+)
 NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 
 

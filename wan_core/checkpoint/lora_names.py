@@ -1,32 +1,37 @@
-"""Key names of LoRA files: every naming in circulation for Wan models, turned into the one that ComfyUI maps.
+"""Key names of LoRA files: which part of an adapter for which module of the model a key is, in every naming in use.
 
-ComfyUI maps `diffusion_model.blocks.0.self_attn.q.lora_A.weight` and kohya's `lora_unet_blocks_0_self_attn_q...`. Files
-trained with diffusers, peft, DiffSynth or kohya's scripts on diffusers models have other prefixes, other module names,
-or both. Works on names and shapes only; it opens no file.
+A module's name is compared without dots and without whatever wrappers (compilers, FSDP, PEFT, training scripts) put
+around it, so original, diffusers', kohya's and any mixture of them are one naming. Works on names only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from ..words import Words, words
 from .key_names import diffusers_name
 
-HOST_PREFIX = "diffusion_model."
-PREFIXES = ("model.", "diffusion_model.", "base_model.", "transformer.", "unet.", "pipe.", "dit.")
-FLAT_PREFIXES = re.compile(r"(lora_unet|lora_transformer|lycoris)_+")
-SUFFIX = re.compile(
-    r"\.(lora_[AB](\.\w+)?(\.weight)?|lora_(down|up|mid)\.weight|lora\.(down|up)\.weight"
-    r"|lora_linear_layer\.(down|up)\.weight|alpha|dora_scale|diff|diff_b|reshape_weight|set_weight"
-    r"|lokr_\w+|hada_\w+|oft_blocks|w_norm|b_norm)$"
+# what a key ends with -> the part of an adapter that it is; an adapter's own name may stand in the middle (PEFT)
+_PARTS = tuple(
+    (re.compile(rf"(?P<stem>.+?)[._](?:{ending})"), part)
+    for ending, part in (
+        (r"lora_A(\.\w+)?(\.weight)?|lora_down(\.weight)?|lora(_linear_layer)?\.down\.weight", "down"),
+        (r"lora_B(\.\w+)?\.bias", "up_bias"),
+        (r"lora_B(\.\w+)?(\.weight)?|lora_up(\.weight)?|lora(_linear_layer)?\.up\.weight", "up"),
+        (r"lora_mid(\.weight)?", "mid"),
+        (r"lora_magnitude_vector(\.\w+)?(\.weight)?|dora_scale", "magnitude"),
+        (r"alpha", "alpha"),
+        (r"(?P<own>diff|diff_b|diff_m|set_weight|reshape_weight|w_norm|b_norm|oft_blocks|rescale)", ""),
+        (r"(?P<own>lokr_(w1|w2|w1_a|w1_b|w2_a|w2_b|t2)|hada_(w1_a|w1_b|w2_a|w2_b|t1|t2))", ""),
+    )
 )
-ADAPTER = re.compile(r"\.lora_([AB])\.\w+\.weight$")  # peft puts an adapter's name between
-DIFFUSERS = re.compile(r"\battn[12]\b|_attn[12]_|\bffn\.net\b|_ffn_net_|condition_embedder|scale_shift_table")
-FACTORS = {"A": 1, "down": 1, "B": 0, "up": 0}  # which dimension of the weight a factor shares
-
-Shape = tuple[int, ...]
+_WRAPPERS = re.compile(r"_(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|processor)(?=_)")
+_PREFIXES = re.compile(
+    r"_*(?:base_model|diffusion_model|model_ema|model|transformer|unet|pipe|dit|generator_lora|generator_ema|generator"
+    r"|module|network|ema|lora_unet|lora_transformer|lycoris|_orig_mod|_fsdp_wrapped_module)_+"
+)
 
 
 @dataclass(frozen=True)
@@ -34,76 +39,86 @@ class LoraNames:
     """What the keys of a LoRA file mean to a model.
 
     Attributes:
-        renamed: key of the file -> key that the host maps.
-        modules: key of the file -> module of the model, for the same keys.
+        parts: module of the model -> part of its adapter -> key of the file.
+        strange: module -> keys of its adapter that are no known part.
+        double: module -> keys that name a part for a second time.
         unknown: keys that name nothing in the model.
-        misfits: keys whose weight in the model has another shape.
-        misfit: one of the misfits: module, shape in the file, shape in the model; None where there is none.
     """
 
-    renamed: dict[str, str]
-    modules: dict[str, str]
+    parts: dict[str, dict[str, str]]
+    strange: dict[str, list[str]]
+    double: dict[str, list[str]]
     unknown: tuple[str, ...]
-    misfits: tuple[str, ...]
-    misfit: Words | None
 
 
-def convert_names(lora: Mapping[str, Shape], model: Mapping[str, Shape]) -> LoraNames:
-    """Find the module that each key of a LoRA is for.
+def convert_names(keys: Iterable[str], parameters: Collection[str]) -> LoraNames:
+    """Find the module and the part that each key of a LoRA is for.
 
     Args:
-        lora: key -> shape, as the file has them.
-        model: parameter name (original naming, without prefix) -> shape.
+        keys: as the file has them.
+        parameters: the model's, in the original naming, without prefix.
 
     Returns:
-        The names; every key of the file is in exactly one of `renamed`, `unknown` and `misfits`.
+        The names; every key is in exactly one place.
     """
-    shapes = {name.removesuffix(".weight"): shape for name, shape in model.items() if not name.endswith(".bias")}
-    diffusers = any(DIFFUSERS.search(key) for key in lora)  # a file keeps to one naming; norm2 and norm3 need this
-    spelled = {diffusers_name(module) if diffusers else module: module for module in shapes}
-    flat = {name.replace(".", "_"): module for name, module in spelled.items()}
-
-    renamed: dict[str, str] = {}
-    modules: dict[str, str] = {}
-    unknown, misfits = [], []
-    misfit: Words | None = None
-    for key, shape in lora.items():
-        found = SUFFIX.search(key)
-        module = _module(key[: found.start()], spelled, flat) if found else None
-        if found is None or module is None:
-            unknown.append(key)
-        elif not _fits(found[0], shape, shapes[module]):
-            misfits.append(key)
-            misfit = misfit or words(
-                "{module} has shape {wanted} in this model, and the file's part of it {shape}",
-                module=module,
-                wanted=list(shapes[module]),
-                shape=list(shape),
-            )
+    modules = {name.removesuffix(".weight").removesuffix(".bias") for name in parameters}
+    # norm2 and norm3 are swapped in diffusers' naming, and only one of them has weights: no name means two modules
+    table = {flat(spelled): module for module in modules for spelled in (module, diffusers_name(module))}
+    parts: dict[str, dict[str, str]] = defaultdict(dict)
+    strange: dict[str, list[str]] = defaultdict(list)
+    double: dict[str, list[str]] = defaultdict(list)
+    unknown = []
+    for key in keys:
+        stem, part = split_key(key)
+        module = find_module(stem, table)
+        if module is None:
+            owner = owner_of(key, table)
+            if owner is None:
+                unknown.append(key)
+            else:
+                strange[owner].append(key)
+        elif part in parts[module]:
+            double[module].append(key)
         else:
-            renamed[key] = HOST_PREFIX + module + ADAPTER.sub(r".lora_\1.weight", found[0])
-            modules[key] = module
-    return LoraNames(renamed, modules, tuple(unknown), tuple(misfits), misfit)
+            parts[module][part] = key
+    return LoraNames({module: found for module, found in parts.items() if found}, strange, double, tuple(unknown))
 
 
-def _module(name: str, spelled: Mapping[str, str], flat: Mapping[str, str]) -> str | None:
-    """The model's module that a LoRA's module name stands for."""
-    if prefix := FLAT_PREFIXES.match(name):
-        return flat.get(name[prefix.end() :])
-    while name not in spelled:
-        prefix_found = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-        if prefix_found is None:
+def split_key(key: str) -> tuple[str, str]:
+    """Return a key's module as the file names it, and its part of the adapter; "" twice for what is no part."""
+    for pattern, part in _PARTS:
+        if match := pattern.fullmatch(key):
+            stem, part = match["stem"], part or match["own"]
+            return (f"{stem}.modulation", "diff") if part == "diff_m" else (stem, part)
+    return "", ""
+
+
+def flat(name: str) -> str:
+    """Return a module's name with underscores for dots, without what wraps its parts."""
+    return _WRAPPERS.sub("", "_" + name.replace(".", "_"))[1:]
+
+
+def find_module(name: str, table: dict[str, str]) -> str | None:
+    """Return the model's module that a name in a file stands for, if any.
+
+    Args:
+        name: with any prefixes.
+        table: flat name -> module.
+    """
+    name = flat(name)
+    while name not in table:
+        prefix = _PREFIXES.match(name)
+        if prefix is None:
             return None
-        name = name.removeprefix(prefix_found)
-    return spelled[name]
+        name = name[prefix.end() :]
+    return table[name]
 
 
-def _fits(suffix: str, shape: Shape, weight: Shape) -> bool:
-    """Whether a tensor of this shape can belong to a weight of that one; only plain factors and differences say."""
-    if suffix == ".diff":
-        return shape == weight
-    part = re.match(r"\.lora_?(?:linear_layer)?[._]?(A|B|down|up)\b", suffix)
-    if part is None or len(shape) < 2 or len(weight) < 2:
-        return True
-    dimension = FACTORS[part[1]]
-    return shape[dimension] == weight[dimension]
+def owner_of(key: str, table: dict[str, str]) -> str | None:
+    """Return the module whose name a key begins with, for keys that end in no known part."""
+    name = key
+    while "." in name:
+        name = name.rpartition(".")[0]
+        if (module := find_module(name, table)) is not None:
+            return module
+    return None

@@ -12,18 +12,19 @@ frames); Xiao et al. 2024, attention sinks.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError, ScheduleError
-from ..model.kv_cache import CachedRun, KVCache
-from ..sampling.forcing import forcing_schedule
-from ..sampling.loop import Row, sample
+from ..model.kv_cache import KVCache
+from ..sampling.cached_calls import CachedCalls
+from ..sampling.loop import sample
 from ..sampling.noise import fresh_noise, noise_of_frames
-from ..sampling.sigmas import exact_timesteps
+from ..sampling.run import ForcingOptions, Row, Run, plan_run
+from ..sampling.solvers import adds_noise
 from ..words import words
 
 
@@ -62,9 +63,9 @@ class Window:
                 least=least,
             )
 
-    def start(self, behind: int) -> int:
-        """Return the first frame, the sink aside, that is seen by a block that ends before frame `behind`."""
-        return max(behind - (self.frames - self.sink_frames), 0)
+    def start(self, end: int) -> int:
+        """Return the first frame, the sink aside, that is seen by a block that ends before frame `end`."""
+        return max(end - (self.frames - self.sink_frames), 0)
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,16 @@ class RollingRow:
 
     Attributes:
         first: first frame of the block that is computed.
-        behind: frame behind its last.
-        start: first frame that it sees, the sink aside.
+        end: one past its last.
+        seen_from: first frame that it sees, the sink aside.
         keep: whether the block is finished and its keys and values are kept; else it is denoised.
         block: number of the block.
         step: step of the solver, from 0; the number of steps for a finished block.
     """
 
     first: int
-    behind: int
-    start: int
+    end: int
+    seen_from: int
     keep: bool
     block: int
     step: int
@@ -91,7 +92,7 @@ class RollingRow:
 RollingDenoise = Callable[[Tensor, Tensor, RollingRow], Tensor]
 
 
-class RollingRun(CachedRun):
+class RollingCalls(CachedCalls):
     """The model calls of one video.
 
     Args:
@@ -132,7 +133,7 @@ class RollingRun(CachedRun):
         Raises:
             InputError: a block before this one never came by, so that it would be missing from what is seen.
         """
-        frames = row.behind - row.first
+        frames = row.end - row.first
         if x.shape[2] != frames:
             raise InputError(
                 "The model was shown {shown} latent frames of a chunk of {frames}. Remove nodes that cut the video "
@@ -141,7 +142,7 @@ class RollingRun(CachedRun):
                 frames=frames,
             )
         cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device))
-        if row.keep and cache.end == row.behind:  # kept already, by a call that failed for another key
+        if row.keep and cache.end == row.end:  # kept already, by a call that failed for another key
             return torch.zeros_like(x)
         if cache.end != row.first:
             raise InputError(
@@ -150,23 +151,8 @@ class RollingRun(CachedRun):
                 seen=cache.end,
                 finished=row.first,
             )
-        cache.begin(row.start, row.behind if row.keep else row.first, self.window.sink_frames)
+        cache.begin(row.seen_from, row.end if row.keep else row.first, self.window.sink_frames)
         return self.call(cache, x, t, frames, model, **inputs)
-
-
-def model_denoise(run: RollingRun, **inputs: Any) -> RollingDenoise:
-    """Return what `roll_out` calls, for a model without guidance and without a host.
-
-    Args:
-        run: the model calls; enter it as a context, so that its cache is freed.
-        inputs: handed to the model (context, fps, ...).
-    """
-
-    def denoise(x: Tensor, frame_sigmas: Tensor, row: RollingRow) -> Tensor:
-        velocity = run(x, exact_timesteps(frame_sigmas).expand(len(x), -1), row, **inputs)
-        return x - velocity * frame_sigmas[:, None, None]
-
-    return denoise
 
 
 @dataclass(frozen=True)
@@ -185,7 +171,7 @@ class BlockNoise:
 def block_noise(shape: tuple[int, ...], seed: int, steps: int, first_frame: int, solver: str) -> BlockNoise:
     """Draw the noise of a block [B, C, f, H, W] that begins at a latent frame of the video, on the CPU."""
     start = noise_of_frames(shape, seed, first_frame)
-    return BlockNoise(start, fresh_noise(shape, seed, steps, first_frame) if solver == "lcm" else None)
+    return BlockNoise(start, fresh_noise(shape, seed, steps, first_frame) if adds_noise(solver) else None)
 
 
 def split_known(frames: int, block: int) -> list[int]:
@@ -225,11 +211,12 @@ def roll_out(
         ScheduleError: the window cannot hold a block.
     """
     steps, first, number = len(sigmas) - 1, 0, 0
+    run: Run | None = None  # all blocks are of one size
     waiting = list(known)  # finished, but not in the cache yet: the last block of a video never has to be
 
     def keep(block: Tensor) -> None:
-        behind = first + block.shape[2]
-        row = RollingRow(first, behind, window.start(behind), True, number, steps)
+        end = first + block.shape[2]
+        row = RollingRow(first, end, window.start(end), True, number, steps)
         denoise(block, block.new_zeros(block.shape[2]), row)
 
     for drawn in noise:
@@ -240,7 +227,9 @@ def roll_out(
         size = drawn.start.shape[2]
         window.check(size)
         place = RollingRow(first, first + size, window.start(first + size), False, number, 0)
-        made = denoised_block(denoise, drawn, sigmas, place, solver, callback)
+        if run is None or run.num_frames != size:
+            run = plan_run(ForcingOptions(solver), sigmas, size)
+        made = denoised_block(denoise, drawn, run, place, callback)
         waiting = [made]
         yield made
 
@@ -248,25 +237,20 @@ def roll_out(
 def denoised_block(
     denoise: RollingDenoise,
     noise: BlockNoise,
-    sigmas: Tensor,
+    run: Run,
     place: RollingRow,
-    solver: str,
     callback: Callable[[RollingRow, Tensor], None] | None,
 ) -> Tensor:
     """Return the clean latents of one block, made from its noise; `place` is its first row."""
 
-    def at(row: Row) -> RollingRow:
-        return RollingRow(place.first, place.behind, place.start, False, place.block, row.index)
-
     def step(x: Tensor, frame_sigmas: Tensor, row: Row) -> Tensor:
-        return denoise(x, frame_sigmas, at(row))
+        return denoise(x, frame_sigmas, replace(place, step=row.index))
 
     def report(row: Row, x0: Tensor, x: Tensor) -> None:
         if callback is not None:
-            callback(at(row), x0)
+            callback(replace(place, step=row.index), x0)
 
-    schedule = forcing_schedule(noise.start.shape[2], len(sigmas) - 1)
-    return sample(step, noise.start, sigmas, schedule, solver, callback=report, fresh_noise=noise.fresh)
+    return sample(step, noise.start, run, callback=report, fresh_noise=noise.fresh)
 
 
 def call_sigma(row: RollingRow, sigmas: Sequence[float], blocks: int) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..errors import InputError
-from ..sampling.loop import PinnedFrames
+from ..sampling.known import KnownFrames
 from ..sampling.noise import seeded_noise
 from ..sampling.sigmas import TRAIN_STEPS
 from ..words import Words, counted, words
@@ -37,14 +37,14 @@ class Task:
     Attributes:
         segment: the segment; its `length` is F.
         noise: unit normal float32 [B, C, F, H, W] on the CPU.
-        pinned: the known frames, or None where there are none.
+        known: the known frames, or None where there are none.
         condition: number of the prompt.
         weights: where prompts blend, how much each counts: number -> [F]; else empty.
     """
 
     segment: Segment
     noise: torch.Tensor
-    pinned: PinnedFrames | None
+    known: KnownFrames | None
     condition: int
     weights: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
@@ -279,8 +279,8 @@ def make_segment(
         )
     task = make_task(rollout, segment, carry)
     window = segment.overlap + segment.new
-    if task.pinned is not None and bool(task.pinned.mask[:window].all()):
-        latents = task.pinned.latents
+    if task.known is not None and bool(task.known.mask[:window].all()):
+        latents = task.known.latents
     else:
         latents = check_shape(
             sample_segment(task), tuple(task.noise.shape), words("Segment {number}", number=segment.index + 1)
@@ -316,7 +316,7 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
     condition_noise = (
         check_shape(rollout.noise(segment, "condition", shape), shape, words("The noise")) if level else None
     )
-    return Task(segment, noise, PinnedFrames(latents, mask, level, condition_noise), condition, weights)
+    return Task(segment, noise, KnownFrames(latents, mask, condition_noise), condition, weights)
 
 
 def next_carry(

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from ..sampling.forcing import forcing_schedule
-from ..sampling.loop import leading_pinned
-from ..sampling.sigmas import flow_sigmas, noise_levels
+from ..sampling.run import ForcingOptions, plan_run
+from ..sampling.sigmas import flow_sigmas
 from .segments import Plan, Segment
 
 STOPS = (
@@ -53,15 +52,13 @@ def schedule_picture(plan: Plan, shift: float, known: tuple[int, ...] = ()) -> t
 def segment_rows(plan: Plan, segment: Segment, shift: float, known: tuple[int, ...], columns: int) -> torch.Tensor:
     """Return the colours of a segment's rows [R, columns, 3]."""
     mask = torch.tensor(segment.known(known))
-    schedule = forcing_schedule(
-        segment.length, plan.steps, plan.ar_step, plan.causal_block_size, leading_pinned(mask)
-    ).without_idle_rows(mask)
-    levels = noise_levels(flow_sigmas(plan.steps, shift))[schedule.step_index]  # [R, F]
-    colours = colour_of(levels)
+    options = ForcingOptions(ar_step=plan.ar_step, causal_block_size=plan.causal_block_size)
+    run = plan_run(options, flow_sigmas(plan.steps, shift), segment.length, mask)
+    colours = colour_of(run.levels)  # [R, F, 3]
     wanted = segment.overlap + segment.new + segment.closing
     colours[:, wanted:] = 0.5 * colours[:, wanted:] + 0.5 * torch.tensor(PADDING)
     colours[:, mask] = torch.tensor(KNOWN)
-    rows = torch.tensor(UNSEEN).repeat(schedule.num_rows, columns, 1)
+    rows = torch.tensor(UNSEEN).repeat(len(run.rows), columns, 1)
     rows[:, segment.start : segment.start + segment.length] = colours
     return rows
 

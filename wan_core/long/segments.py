@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ..errors import ScheduleError
-from ..sampling.forcing import padded_frames
+from ..sampling.schedule import padded_frames
 from ..words import Joined, Words, counted, lines, words
 
 TEMPORAL = 4  # video frames per latent frame after the first, which stands alone

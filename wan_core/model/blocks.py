@@ -141,7 +141,7 @@ class WanSelfAttention(nn.Module):
     def __init__(self, config: WanConfig, layers: Layers):
         super().__init__()
         dim = config.dim
-        self.num_heads = config.num_heads
+        self.dim, self.num_heads, self.head_dim = dim, config.num_heads, dim // config.num_heads
         self.attention = layers.attention
         self.rotary = layers.rotary
         self.q = layers.linear(dim, dim)
@@ -253,12 +253,14 @@ class WanI2VCrossAttention(WanT2VCrossAttention):
 class WanAttentionBlock(nn.Module):
     """Self attention, cross attention and feed-forward, each on the residual stream, steered by six modulations."""
 
+    self_attention: type[WanSelfAttention] = WanSelfAttention  # a host may have one that it calls in its own way
+
     def __init__(self, config: WanConfig, layers: Layers):
         super().__init__()
         dim, eps = config.dim, config.eps
         cross_attention = WanT2VCrossAttention if config.model_type == "t2v" else WanI2VCrossAttention
         self.norm1 = layers.layer_norm(dim, eps)
-        self.self_attn = WanSelfAttention(config, layers)
+        self.self_attn = self.self_attention(config, layers)
         self.norm3 = layers.layer_norm(dim, eps, affine=True) if config.cross_attn_norm else nn.Identity()
         self.cross_attn = cross_attention(config, layers)
         self.norm2 = layers.layer_norm(dim, eps)
@@ -272,13 +274,16 @@ class WanAttentionBlock(nn.Module):
         modulation = self.modulation.to(x) + inputs.modulation  # [B, T, 6, C]
         shift_attn, scale_attn, gate_attn, shift_ffn, scale_ffn, gate_ffn = modulation.unbind(2)  # each [B, T, C]
 
-        y = self.self_attn(self.modulated_norm(self.norm1, x, shift_attn, scale_attn), inputs)
-        x = gate(x, y, gate_attn)
+        x = gate(x, self.attend(self.modulated_norm(self.norm1, x, shift_attn, scale_attn), inputs), gate_attn)
         x = self.add_cross_attention(x, inputs)
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
         y = written_over(self.ffn, self.modulated_norm(self.norm2, x, shift_ffn, scale_ffn), inputs.pieces)
         return gate(x, y, gate_ffn)
+
+    def attend(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return what self attention makes of `x` [B, L, C], normalised and modulated."""
+        return self.self_attn(x, inputs)
 
     def add_cross_attention(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return `x` [B, L, C] and what the text adds to it, written over `x`, which is this block's own."""

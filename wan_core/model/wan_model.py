@@ -59,6 +59,9 @@ def zero_(layer: nn.Module) -> None:
 class WanModel(nn.Module):
     """The whole transformer: noisy latent video, timesteps and text in, velocity (noise minus video) out."""
 
+    block: type[WanAttentionBlock] = WanAttentionBlock  # a host may have parts that it calls in its own way
+    last_part: type[Head] = Head
+
     def __init__(
         self,
         config: WanConfig,
@@ -104,8 +107,8 @@ class WanModel(nn.Module):
         if config.inject_sample_info:
             self.fps_embedding = layers.operations.Embedding(2, dim, device=device, dtype=dtype)
             self.fps_projection = nn.Sequential(layers.linear(dim, dim), nn.SiLU(), layers.linear(dim, 6 * dim))
-        self.blocks = nn.ModuleList([WanAttentionBlock(config, layers) for _ in range(config.num_layers)])
-        self.head = Head(config, layers)
+        self.blocks = nn.ModuleList([self.block(config, layers) for _ in range(config.num_layers)])
+        self.head = self.last_part(config, layers)
         if config.model_type == "i2v":
             self.img_emb = MLPProj(IMAGE_DIM, dim, layers)
 
@@ -250,11 +253,14 @@ class WanModel(nn.Module):
         e = self.time_embedding(frequencies).unflatten(0, (batch, -1))  # [B, T, dim]
         modulation = self.time_projection(e).unflatten(-1, (6, -1))  # [B, T, 6, dim]
         if self.config.inject_sample_info:
-            rate = torch.as_tensor(24 if fps is None else fps, device=like.device)
-            rows = (rate != CONDITIONED_FPS).long().expand(batch)
-            rate_embedding = self.fps_embedding(rows, out_dtype=like.dtype)  # [B, dim]
-            modulation = modulation + self.fps_projection(rate_embedding).unflatten(-1, (1, 6, -1))
+            modulation = modulation + self.frame_rate_shift(fps, batch, like).unflatten(-1, (1, 6, -1))
         return e, modulation
+
+    def frame_rate_shift(self, fps: int | Tensor | None, batch: int, like: Tensor) -> Tensor:
+        """Return what the frame rate adds to the modulations, [B, 6 * dim]; for models with fps weights."""
+        rate = torch.as_tensor(24 if fps is None else fps, device=like.device)
+        rows = (rate != CONDITIONED_FPS).long().expand(batch)
+        return self.fps_projection(self.fps_embedding(rows, out_dtype=like.dtype))
 
     def embed_context(self, context: Tensor, clip_fea: Tensor | None) -> Tensor:
         """Return the cross-attention tokens [B, image + text tokens, dim]; the image's come first."""

@@ -12,14 +12,15 @@ SkyReels-V2 release; Euler as in Karras et al. 2022; consistency sampling as in 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from ..errors import ScheduleError
 from ..words import words
 
-SOLVERS = ("unipc", "euler", "unipc_plain", "lcm")
 ORDER = 2
 LAST_ALPHA = 1e-12  # at sigma 1 nothing of the video is left: the limit of the formulas is taken here
 
@@ -68,32 +69,52 @@ def make_solver(name: str, sigmas: torch.Tensor) -> Solver:
         ScheduleError: no such solver.
     """
     check_solver(name)
-    table = sigmas.cpu().double().tolist()  # in this order: not every device has float64
-    steps = len(table) - 1
-    renoise = None
-    if name == "lcm":
-        predictor = [(0.0, 1 - sigma, 0.0) for sigma in table[1:]]
-        corrector = [UNCHANGED] * steps
-        renoise = torch.tensor(table[1:], dtype=torch.float32)
-    elif name == "euler":
-        predictor = [euler_predictor(table, step) for step in range(steps)]
-        corrector = [UNCHANGED] * steps
-    else:
-        predictor = [unipc_predictor(table, step) for step in range(steps)]
-        corrector = [UNCHANGED, *(unipc_corrector(table, step) for step in range(1, steps))]
-        if name == "unipc_plain" and steps > 1:
-            from_itself, _, a, b, c = corrector[1]
-            corrector[1] = (0.0, from_itself, a, b, c)  # from the last sample, as the release's T2V and I2V programs do
-    return Solver(torch.tensor(corrector, dtype=torch.float32), torch.tensor(predictor, dtype=torch.float32), renoise)
+    return SOLVERS[name](sigmas.cpu().double().tolist())  # in this order: not every device has float64
+
+
+def adds_noise(name: str) -> bool:
+    """Say whether a solver adds fresh noise between its steps, so that some has to be drawn for it."""
+    return SOLVERS[name]([1.0, 0.5, 0.0]).renoise is not None
+
+
+def tables(
+    predictor: Sequence[Sequence[float]],
+    corrector: Sequence[Sequence[float]] | None = None,
+    renoise: Sequence[float] | None = None,
+) -> Solver:
+    """Return a solver of these coefficients, a row for each step; without a corrector samples stay as they are."""
+    corrector = corrector or [UNCHANGED] * len(predictor)
+    added = None if renoise is None else torch.tensor(renoise, dtype=torch.float32)
+    return Solver(torch.tensor(corrector, dtype=torch.float32), torch.tensor(predictor, dtype=torch.float32), added)
+
+
+def euler(sigmas: list[float]) -> Solver:
+    """Return Euler's tables: a straight line towards x0."""
+    left = [later / earlier for earlier, later in pairwise(sigmas)]
+    return tables([(rest, 1 - rest, 0.0) for rest in left])
+
+
+def lcm(sigmas: list[float]) -> Solver:
+    """Return the tables of consistency sampling: x0, brought to the next level by fresh noise."""
+    return tables([(0.0, 1 - sigma, 0.0) for sigma in sigmas[1:]], renoise=sigmas[1:])
+
+
+def unipc(sigmas: list[float]) -> Solver:
+    """Return UniPC's tables as the diffusion-forcing program of the release and diffusers make them."""
+    steps = range(len(sigmas) - 1)
+    corrector = [UNCHANGED, *(unipc_corrector(sigmas, step) for step in steps[1:])]
+    return tables([unipc_predictor(sigmas, step) for step in steps], corrector)
+
+
+def unipc_plain(sigmas: list[float]) -> Solver:
+    """Return UniPC's tables as the release's T2V and I2V programs make them: step 1 corrects from the last sample."""
+    made = unipc(sigmas)
+    if len(sigmas) > 2:
+        made.corrector[1, :2] = made.corrector[1, :2].flip(0)
+    return made
 
 
 UNCHANGED = (1.0, 0.0, 0.0, 0.0, 0.0)
-
-
-def euler_predictor(sigmas: list[float], step: int) -> tuple[float, float, float]:
-    """Return the coefficients of sample, x0 and x0[-1]: a straight line towards x0."""
-    rest = sigmas[step + 1] / sigmas[step]
-    return rest, 1 - rest, 0.0
 
 
 def log_snr(sigma: float) -> float:
@@ -127,7 +148,7 @@ def unipc_corrector(sigmas: list[float], step: int) -> tuple[float, float, float
 
     At step 1 the release corrects from the sample itself: its scheduler remembers the first sample as a view of the
     latents, which the step has overwritten by then. diffusers' pipeline does the same, and the settings people know
-    were found with it, so it is kept. The T2V and I2V programs do not have it: see "unipc_plain" in `make_solver`.
+    were found with it, so it is kept. The T2V and I2V programs do not have it: see `unipc_plain`.
     """
     before, now = log_snr(sigmas[step - 1]), log_snr(sigmas[step])
     h = now - before
@@ -144,6 +165,14 @@ def unipc_corrector(sigmas: list[float], step: int) -> tuple[float, float, float
     rho_new = b1 - rho_past
     past, new = base * rho_past / ratio, base * rho_new
     return 0.0, rest, new, base - past - new, past
+
+
+SOLVERS: dict[str, Callable[[list[float]], Solver]] = {
+    "unipc": unipc,
+    "euler": euler,
+    "unipc_plain": unipc_plain,
+    "lcm": lcm,
+}
 
 
 class SolverState:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from threading import Lock
 from types import TracebackType
 
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..words import Words, words
+from .run import Row
 
 SIGMA_RANGE = (0.001, 0.999)  # where log(alpha / sigma) is taken; timesteps are whole numbers of a thousand
 SAME_LEVEL = 1e-3  # of log(alpha / sigma): computed again there, a velocity takes the place of the last one
@@ -49,35 +49,6 @@ def leeway(sigmas: Sequence[float]) -> Tensor:
     """
     levels = torch.tensor(sigmas).clamp(*SIGMA_RANGE)
     return 27 / 4 * (1 - levels) * levels.square()
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where a clip stands when the model is called.
-
-    Attributes:
-        sigmas: noise level of every visible latent frame, 0..1.
-        busy: frames that are denoised now; what is forecast of others has no part in the result.
-        last: frames that make their last step, which is always computed.
-        causal: whether no frame sees one behind its block.
-        start: the first visible latent frame.
-    """
-
-    sigmas: tuple[float, ...]
-    busy: tuple[bool, ...]
-    last: tuple[bool, ...]
-    causal: bool = False
-    start: int = 0
-
-    def blocks(self) -> list[slice]:
-        """Return the busy blocks: neighbouring frames of one noise level."""
-        found, first = [], 0
-        for (busy, *_), frames in groupby(zip(self.busy, self.sigmas, self.last, strict=True)):
-            behind = first + len(list(frames))
-            if busy:
-                found.append(slice(first, behind))
-            first = behind
-        return found
 
 
 @dataclass
@@ -190,8 +161,9 @@ class StepCache:
         self.reused = torch.zeros(0, dtype=torch.int64)  # [F], forecasts in a row
         self.spent = torch.zeros(0)  # [F], the expected errors of these forecasts, added up
         self.lock = Lock()  # a host may compute the conditions in threads, each on a device of its own
-        self.moment: Moment | None = None
-        self.seen: set[Hashable] = set()  # the conditions that were asked for at this moment
+        self.row: Row | None = None
+        self.causal = False
+        self.seen: set[Hashable] = set()  # the conditions that were asked for in this row
         self.due: list[slice] = []
 
     def __enter__(self) -> StepCache:
@@ -203,31 +175,35 @@ class StepCache:
     ) -> None:
         """Free what was kept."""
         self.histories.clear()
-        self.moment = None
+        self.row = None
 
     @property
     def num_bytes(self) -> int:
         """Memory that the kept velocities take."""
         return sum(history.newest.nbytes + history.older.nbytes for history in self.histories.values())
 
-    def __call__(self, compute: Callable[[int], Tensor], keys: Sequence[Hashable], moment: Moment) -> Tensor:
+    def __call__(
+        self, compute: Callable[[int], Tensor], keys: Sequence[Hashable], row: Row, causal: bool = False
+    ) -> Tensor:
         """Return the velocities of a call, computed or forecast.
 
         Args:
             compute: given the latent frame behind the last one that is wanted, computes the velocities
                 [conditions * B, C, F, H, W]; behind that frame they may be anything.
             keys: the conditions of the call, in the order of the batch; cond and uncond have histories of their own.
-            moment: where the clip stands.
+            row: where the clip stands.
+            causal: whether no frame sees one after its block.
 
         Returns:
             Velocity [conditions * B, C, F, H, W].
         """
-        levels, frames = log_snr(moment.sigmas), len(moment.sigmas)
+        levels, frames = log_snr(row.sigmas), len(row.sigmas)
         with self.lock:
-            self.meet(keys, moment)
+            self.causal = causal
+            self.meet(keys, row)
             known = [self.histories[key] for key in keys if key in self.histories]
-            end = self.end_to_compute(moment, all_known=len(known) == len(keys))
-            self.count(len(keys), moment, end)
+            end = self.end_to_compute(row, all_known=len(known) == len(keys))
+            self.count(len(keys), row, end)
         if end == 0:
             return torch.cat([history.forecast(levels) for history in known])
         parts = []
@@ -240,64 +216,61 @@ class StepCache:
             parts.append(torch.cat((part[:, :, :end], behind), dim=2) if end < frames else part)
         return torch.cat(parts)
 
-    def end_to_compute(self, moment: Moment, all_known: bool) -> int:
+    def end_to_compute(self, row: Row, all_known: bool) -> int:
         """Return the frame behind the last one that a call computes, 0 for none; one that joins now computes all."""
         if all_known:
-            return self.end_of_work(moment)
-        blocks = moment.blocks()
-        return blocks[-1].stop if moment.causal and blocks else len(moment.sigmas)
+            return self.end_of_work(row)
+        blocks = row.blocks()
+        return blocks[-1].stop if self.causal and blocks else len(row.sigmas)
 
-    def count(self, conditions: int, moment: Moment, end: int) -> None:
+    def count(self, conditions: int, row: Row, end: int) -> None:
         """Take a call of so many conditions that computes the frames before `end` into the report."""
-        blocks = moment.blocks()
+        blocks = row.blocks()
         self.report.calls += conditions
         self.report.blocks += conditions * len(blocks)
         self.report.reused += conditions * sum(block.start >= end for block in blocks)
         self.report.skipped += conditions * (end == 0)
 
-    def meet(self, keys: Sequence[Hashable], moment: Moment) -> None:
-        """Decide once for a moment, whatever the number of calls that its conditions come in."""
-        if self.moment is not None and (self.moment.start, len(self.moment.sigmas)) != (
-            moment.start,
-            len(moment.sigmas),
-        ):
+    def meet(self, keys: Sequence[Hashable], row: Row) -> None:
+        """Decide once for a row, whatever the number of calls that its conditions come in."""
+        if self.row is not None and (self.row.start, self.row.end) != (row.start, row.end):
             self.histories.clear()  # the window has moved on: its frames are others
-        if len(self.reused) != len(moment.sigmas) or not self.histories:
-            self.reused = torch.zeros(len(moment.sigmas), dtype=torch.int64)
-            self.spent = torch.zeros(len(moment.sigmas))
-        if moment != self.moment or not self.seen.isdisjoint(keys):
-            self.moment, self.seen = moment, set()
-            self.decide(moment)
+        if len(self.reused) != len(row.sigmas) or not self.histories:
+            self.reused = torch.zeros(len(row.sigmas), dtype=torch.int64)
+            self.spent = torch.zeros(len(row.sigmas))
+        if row != self.row or not self.seen.isdisjoint(keys):
+            self.row, self.seen = row, set()
+            self.decide(row)
         self.seen.update(keys)
 
-    def end_of_work(self, moment: Moment) -> int:
+    def end_of_work(self, row: Row) -> int:
         """Return the latent frame behind the last one that has to be computed; 0 if none has."""
         if not self.due:
             return 0
-        return self.due[-1].stop if moment.causal else len(moment.sigmas)
+        return self.due[-1].stop if self.causal else len(row.sigmas)
 
-    def decide(self, moment: Moment) -> None:
+    def decide(self, row: Row) -> None:
         """Find the busy blocks whose expected errors would add up to the threshold, and account for the others."""
-        expected = self.expected_errors(moment)
+        expected = self.expected_errors(row)
         self.due = [
             block
-            for block in moment.blocks()
-            if moment.last[block.start]
+            for block in row.blocks()
+            if row.finishes(block.start)
             or int(self.reused[block].max()) >= MAX_REUSED
             or not float((self.spent + expected)[block].max()) < self.threshold
         ]
-        forecast = torch.tensor(moment.busy)
-        forecast[: self.end_of_work(moment)] = False
+        forecast = torch.tensor([step is not None for step in row.steps])
+        forecast[: self.end_of_work(row)] = False
         self.reused = torch.where(forecast, self.reused + 1, 0)
         self.spent = torch.where(forecast, self.spent + expected, 0.0)
 
-    def expected_errors(self, moment: Moment) -> Tensor:
+    def expected_errors(self, row: Row) -> Tensor:
         """Return for every frame what a forecast would add to its block's error, [F]; the worst condition counts."""
-        expected = torch.zeros(len(moment.sigmas)) if self.histories else torch.full((len(moment.sigmas),), math.inf)
-        levels, leeways = log_snr(moment.sigmas), leeway(moment.sigmas)
+        expected = torch.zeros(len(row.sigmas)) if self.histories else torch.full((len(row.sigmas),), math.inf)
+        levels, leeways = log_snr(row.sigmas), leeway(row.sigmas)
         for history in self.histories.values():
             error, power = history.expected_error(levels)
-            for block in moment.blocks():
+            for block in row.blocks():
                 relative = (error[block].mean() / power[block].mean()).sqrt().nan_to_num(nan=0.0, posinf=math.inf)
                 expected[block] = torch.maximum(expected[block], relative / leeways[block])
         return expected

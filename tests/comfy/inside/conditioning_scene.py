@@ -57,7 +57,7 @@ def forcing_class() -> Any:
 
 
 def forcing(**options: Any) -> Any:
-    return forcing_class()(module("sampling.run_plan").ForcingOptions(**{"solver": "euler", **options}))
+    return forcing_class()(module("sampling.run").ForcingOptions(**{"solver": "euler", **options}))
 
 
 def euler() -> Any:

@@ -109,8 +109,8 @@ def test_in_step_there_is_nothing_to_save_and_no_cache(model: Any, computed: lis
 def test_an_interrupted_run_leaves_no_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Any] = []
     causal_cache = module("comfy.sampling.causal_cache")
-    kind = causal_cache.CausalRun
-    monkeypatch.setattr(causal_cache, "CausalRun", lambda *args: runs.append(kind(*args)) or runs[-1])
+    kind = causal_cache.CausalCalls
+    monkeypatch.setattr(causal_cache, "CausalCalls", lambda *args: runs.append(kind(*args)) or runs[-1])
     held: list[int] = []
 
     def stop(step: int, *_: Any) -> None:
@@ -127,8 +127,8 @@ def test_an_interrupted_run_leaves_no_cache(model: Any, monkeypatch: pytest.Monk
 def test_the_estimate_is_what_the_cache_takes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     estimates: list[Any] = []
     causal_cache = module("comfy.sampling.causal_cache")
-    estimate, kind, runs = causal_cache.cache_need, causal_cache.CausalRun, []
-    monkeypatch.setattr(causal_cache, "CausalRun", lambda *args: runs.append(kind(*args)) or runs[-1])
+    estimate, kind, runs = causal_cache.cache_need, causal_cache.CausalCalls, []
+    monkeypatch.setattr(causal_cache, "CausalCalls", lambda *args: runs.append(kind(*args)) or runs[-1])
     monkeypatch.setattr(causal_cache, "cache_need", lambda *args: estimates.append(estimate(*args)) or estimates[-1])
     held: list[int] = []
     sample(model, callback=lambda *_: held.append(runs[0].num_bytes))

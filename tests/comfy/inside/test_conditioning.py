@@ -121,11 +121,12 @@ def refusals(model: Any, core: Any, positive: list[Any], negative: list[Any], va
     rolling, long_video = module("comfy.sampling.rolling"), module("comfy.long.long_video")
     options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 1, module("long.rolling").Window(4), "euler")
     given = long_video.Inputs(model=model, vae=vae, prompts=prompts([positive]), negative=negative)
+    guidance = module("comfy.sampling.guided").Guidance(model, positive, negative, 4.0)
     ways: list[Callable[[], Any]] = [
         lambda: sample(model, forcing(), positive, negative),
         lambda: sample(model, euler(), positive, negative),
         lambda: sample(core, forcing(), positive, negative),
-        lambda: rolling.roll(model, positive, negative, {"samples": torch.zeros(SHAPE)}, 3, 4.0, options),
+        lambda: rolling.roll(guidance, {"samples": torch.zeros(SHAPE)}, 3, options),
         lambda: given.check(settings(long_video)),
     ]
     said = []
@@ -198,11 +199,12 @@ def test_what_stands_beside_the_clip_is_refused_in_videos_made_piece_by_piece(
     positive, negative = given_by(name, vae)
     model, long_video, rolling = load(files), module("comfy.long.long_video"), module("comfy.sampling.rolling")
     given = long_video.Inputs(model=model, vae=vae, prompts=prompts([positive]), negative=negative)
+    guidance = module("comfy.sampling.guided").Guidance(model, positive, negative, 4.0)
     with pytest.raises(ValueError, match="made in segments"):
         given.check(settings(long_video))
     options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 1, module("long.rolling").Window(4), "euler")
     with pytest.raises(ValueError, match="one block after the other"):
-        rolling.roll(model, positive, negative, {"samples": torch.zeros(SHAPE)}, 3, 4.0, options)
+        rolling.roll(guidance, {"samples": torch.zeros(SHAPE)}, 3, options)
 
 
 def test_the_table_knows_every_key_that_cores_wan_nodes_write(pack: ModuleType) -> None:

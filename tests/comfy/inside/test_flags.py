@@ -19,6 +19,7 @@ import torch
 from comfy.cli_args import PerformanceFeature
 from long_scene import conditioning, inputs, settings
 from PIL import Image
+from sampling_scene import generated
 
 pytestmark = pytest.mark.usefixtures("output_folder", "pack")
 
@@ -52,11 +53,8 @@ def part(name: str) -> Any:
 
 def sampled(model: Any, latent: torch.Tensor | None = None, **forcing: Any) -> torch.Tensor:
     samples = torch.zeros(1, 16, 3, 4, 4) if latent is None else latent
-    options = part("sampling.run_plan").ForcingOptions(**{**OURS, **forcing})
-    with torch.inference_mode():
-        return part("comfy.sampling.generate").generate(
-            model, conditioning(1), conditioning(2), {"samples": samples}, 1, 2, 2.0, 8.0, options
-        )["samples"]
+    options = part("sampling.run").ForcingOptions(**{**OURS, **forcing})
+    return generated(model, (conditioning(1), conditioning(2)), {"samples": samples}, options, 1, 2, 2.0, 8.0)
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:

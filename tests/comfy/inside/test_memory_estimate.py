@@ -47,7 +47,7 @@ def test_frames_that_are_padded_count(model: Any, asked: list[Any]) -> None:
 def test_with_a_cache_it_is_the_work_of_a_call_and_the_cache(
     model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, held, computed = module("model.kv_cache").CausalRun, [], []
+    kind, held, computed = module("sampling.cached_calls").CausalCalls, [], []
     call = kind.__call__
 
     def watched(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -161,3 +161,16 @@ def test_a_release_keeps_half_of_what_core_would(pack: ModuleType, name: str, mo
     shape = [1, 16, (release.base_num_frames - 1) // 4 + 1, release.height // 8, release.width // 8]
     of_core = super(type(made), made).memory_required(shape)
     assert 0.3 * of_core < made.memory_required(shape) < 0.7 * of_core
+
+
+@pytest.mark.parametrize("forcing", [{}, CAUSAL], ids=["sync", "causal"])
+def test_a_run_is_planned_once_and_two_runs_twice(
+    model: Any, monkeypatch: pytest.MonkeyPatch, forcing: dict[str, Any]
+) -> None:
+    bridge, planned = module("comfy.sampling.sampler"), []
+    plan_run = bridge.plan_run
+    monkeypatch.setattr(bridge, "plan_run", lambda *args: planned.append(args) or plan_run(*args))
+    sample(model, **forcing)
+    assert len(planned) == 1, "by the memory estimate, and the sampler takes it over"
+    sample(model, **forcing)
+    assert len(planned) == 2 and not any(key.startswith("skyreels_planned") for key in model.model_options)

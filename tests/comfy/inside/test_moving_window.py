@@ -12,7 +12,7 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
-from sampling_scene import module, relative_error
+from sampling_scene import generated, module, relative_error
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 FRAMES, WINDOW = 14, 6
@@ -59,18 +59,18 @@ def test_the_video_is_the_one_that_the_window_of_the_schedule_gives(
 ) -> None:
     made = sample(model, causal_attention=causal)
     assert {len(call) for call in seen} == {WINDOW}
-    schedule = module("sampling.forcing").forcing_schedule(FRAMES, 5, 2, 2, window=WINDOW)
-    assert len(seen) == schedule.num_rows
+    plan = module("sampling.run")
+    run = plan.plan_run(plan.ForcingOptions(**MOVING), SIGMAS, FRAMES)
+    assert len(seen) == len(run.rows)
     transformer = model.model.diffusion_model
 
-    def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Any) -> torch.Tensor:
-        velocity = module("model.wan_model").WanModel.forward(
-            transformer, x, 1000 * frame_sigmas[None], TEXT, fps=24, causal_block_size=2 if causal else 0
-        )
-        return x - frame_sigmas[:, None, None] * velocity
+    def velocity(x: torch.Tensor, t: torch.Tensor, text: torch.Tensor, row: Any) -> torch.Tensor:
+        forward, block = module("model.wan_model").WanModel.forward, 2 if causal else 0
+        return forward(transformer, x, t, text, fps=24, causal_block_size=block)
 
+    denoise = module("sampling.denoise").model_denoise(velocity, TEXT, timesteps=lambda sigmas: 1000 * sigmas)
     with torch.inference_mode():
-        expected = module("sampling.loop").sample(denoise, unit_noise(), SIGMAS, schedule, "euler")
+        expected = module("sampling.loop").sample(denoise, unit_noise(), run)
     assert relative_error(made, model.model.process_latent_out(expected)) < 1e-4
     assert relative_error(made, sample(model, causal_attention=causal, window_frames=0)) > 1e-2  # others see more
 
@@ -104,13 +104,10 @@ def test_a_model_of_core_s_loader_asks_for_the_window_too(
     models: Path, pack: ModuleType, asked: list[tuple[float, float]]
 ) -> None:
     model = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "tiny_df_nofps.safetensors"))
-    options = module("sampling.run_plan").ForcingOptions(**MOVING)
+    options = module("sampling.run").ForcingOptions(**MOVING)
     latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
-    with torch.inference_mode():
-        out = module("comfy.sampling.generate").generate(
-            model, [[TEXT, {}]], [[TEXT, {}]], latent, 3, 5, 4.0, 5.0, options
-        )
-    assert out["samples"].isfinite().all()
+    out = generated(model, ([[TEXT, {}]], [[TEXT, {}]]), latent, options, 3, 5, 4.0, 5.0)
+    assert out.isfinite().all()
     assert asked[0][0] < model.model.memory_required([2, 16, FRAMES - 1, 4, 4])
     assert not model.wrappers.get(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE)  # the given MODEL is as it was
 
@@ -158,11 +155,11 @@ def test_an_image_to_video_model_is_refused_before_it_is_loaded(
 ) -> None:
     model = module("comfy.loading.loader").load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
     image = {"concat_latent_image": torch.zeros(1, 16, FRAMES, 4, 4), "concat_mask": torch.zeros(1, 4, FRAMES, 4, 4)}
-    options = module("sampling.run_plan").ForcingOptions(**MOVING)
+    options = module("sampling.run").ForcingOptions(**MOVING)
     latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
     conditioning = [[TEXT, image]]
     with pytest.raises(module("errors").InputError, match=r"shows it 6 of 14 latent frames: set window_frames to 0"):
-        module("comfy.sampling.generate").generate(model, conditioning, conditioning, latent, 3, 5, 4.0, 5.0, options)
+        generated(model, (conditioning, conditioning), latent, options, 3, 5, 4.0, 5.0)
     assert not asked
     with pytest.raises(module("errors").InputError, match=r"holds c_concat for a clip of 14 latent frames"):
         sample(model)  # by the SAMPLER, which sees the model when it is loaded

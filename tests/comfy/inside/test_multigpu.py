@@ -199,7 +199,8 @@ def roll(model: Any) -> torch.Tensor:
     options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 2, window, "euler")
     empty = {"samples": torch.zeros(SHAPE)}
     with torch.inference_mode():
-        return rolling.roll(model, conditioning(1), conditioning(2), empty, 3, 4.0, options)["samples"]
+        guidance = module("comfy.sampling.guided").Guidance(model, conditioning(1), conditioning(2), 4.0)
+        return rolling.roll(guidance, empty, 3, options)["samples"]
 
 
 def test_rolling(pack: ModuleType, checkpoint: Path, split: Patch, computed: dict[int, int]) -> None:

@@ -30,6 +30,7 @@ import comfy_extras.nodes_torch_compile
 import folder_paths
 import pytest
 import torch
+from sampling_scene import generated
 
 Patch = Callable[[Any], Any]
 FRAMES = 9
@@ -245,12 +246,9 @@ def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shi
     torch.testing.assert_close(even[:-1], torch.arange(8, 0, -1) / 8, rtol=0, atol=2e-3)
     made = {name: forcing(pack, shifted, sigmas=values) for name, values in sigmas.items()}
     assert relative_error(made["shifted"], made["plain"]) > 5e-3
-    generate = module(pack, "comfy.sampling.generate").generate
-    options = module(pack, "sampling.run_plan").ForcingOptions()
+    options, texts = module(pack, "sampling.run").ForcingOptions(), (conditioning(1), conditioning(2))
     latent = {"samples": torch.zeros(SHAPE)}
-    with torch.inference_mode():
-        own = [generate(model, conditioning(1), conditioning(2), latent, 1, 3, 4.0, 8.0, options)["samples"]
-               for model in (ours, shifted)]  # fmt: skip
+    own = [generated(model, texts, latent, options, 1, 3, 4.0, 8.0) for model in (ours, shifted)]
     assert relative_error(own[1], own[0]) < 1e-6
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import TESTS, load_module
 from safetensors.torch import save_file
+from sampling_scene import generated
 
 import nodes
 
@@ -39,11 +40,7 @@ def sample(pack: ModuleType, patcher: Any, fps: int = 24, **options: Any) -> tor
     )
     forcing = part(pack, "comfy.sampling.sampler").ForcingOptions(fps=fps, **options)
     latent = {"samples": torch.zeros(SHAPE)}
-    with torch.inference_mode():
-        made = part(pack, "comfy.sampling.generate").generate(
-            patcher, positive, negative, latent, 5, 3, 3.0, 5.0, forcing
-        )
-    return made["samples"]
+    return generated(patcher, (positive, negative), latent, forcing, 5, 3, 3.0, 5.0)
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:

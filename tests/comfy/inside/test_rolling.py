@@ -99,7 +99,7 @@ def alone(
     first = 0 if known is None else known.shape[2]
     shape = (batch, 16, chunk, *SIZE)
     noise = [rolling.block_noise(shape, SEED, STEPS, at, solver) for at in range(first, frames, chunk)]
-    with torch.inference_mode(), rolling.RollingRun(transformer, config.num_layers, seen) as run:
+    with torch.inference_mode(), rolling.RollingCalls(transformer, config.num_layers, seen) as run:
 
         def denoise(x: torch.Tensor, levels: torch.Tensor, row: Any) -> torch.Tensor:
             t = sampling.exact_timesteps(levels).expand(len(x), -1)
@@ -183,10 +183,10 @@ def test_a_lora_is_in_every_block(pack_nodes: dict[str, Any], model: Any) -> Non
 
 @pytest.fixture
 def runs(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every RollingRun that is made, to look into."""
+    """Every RollingCalls that is made, to look into."""
     made: list[Any] = []
-    bridge, kind = module("comfy.sampling.rolling"), module("long.rolling").RollingRun
-    monkeypatch.setattr(bridge, "RollingRun", lambda *args: made.append(kind(*args)) or made[-1])
+    bridge, kind = module("comfy.sampling.rolling"), module("long.rolling").RollingCalls
+    monkeypatch.setattr(bridge, "RollingCalls", lambda *args: made.append(kind(*args)) or made[-1])
     return made
 
 

@@ -18,8 +18,8 @@ import torch
 from wan_core.long.journal import Journal
 from wan_core.long.rollout import Rollout, Task, continue_job, seeded
 from wan_core.long.segments import plan_segments
-from wan_core.sampling.forcing import forcing_schedule
 from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, plan_run
 from wan_core.sampling.sigmas import flow_sigmas
 from wan_core.video.reader import join_videos
 from wan_core.video.writer import write_video
@@ -34,8 +34,9 @@ def sample_segment(task: Task) -> torch.Tensor:
         time.sleep(ROW_SECONDS)
         return torch.tanh(x + x.mean(dim=2, keepdim=True))
 
-    schedule = forcing_schedule(task.segment.length, PLAN.steps, num_prefix_frames=task.segment.overlap)
-    return sample(denoise, task.noise, flow_sigmas(PLAN.steps), schedule, pinned=task.pinned)
+    known = None if task.known is None else task.known.mask
+    run = plan_run(ForcingOptions(), flow_sigmas(PLAN.steps), task.segment.length, known)
+    return sample(denoise, task.noise, run, task.known)
 
 
 def run_job(root: Path, seed: int) -> None:

@@ -11,19 +11,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from wan_core.errors import InputError, ScheduleError
 from wan_core.long.rolling import (
+    RollingCalls,
     RollingRow,
-    RollingRun,
     Window,
     all_call_sigmas,
     block_noise,
-    model_denoise,
     roll_out,
     split_known,
 )
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
+from wan_core.sampling.denoise import model_denoise
 from wan_core.sampling.noise import noise_of_frames
-from wan_core.sampling.sigmas import flow_sigmas, warped_sigmas
+from wan_core.sampling.sigmas import exact_timesteps, flow_sigmas, warped_sigmas
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=3)
 BLOCK, STEPS, SEED = 3, 4, 5
@@ -59,12 +59,18 @@ def rolled(
 ) -> torch.Tensor:
     parts = list(known)
     first = sum(part.shape[2] for part in known)
-    with torch.no_grad(), RollingRun(model, CONFIG.num_layers, window) as run:
-        denoise = model_denoise(run, context=CONTEXT)
+    with torch.no_grad(), RollingCalls(model, CONFIG.num_layers, window) as run:
+        denoise = plain_denoise(run)
         for made in roll_out(denoise, noises(blocks, block, first, solver), SIGMAS, window, solver, known):
             parts.append(made)
             watch(run)
     return torch.cat(parts, dim=2)
+
+
+def plain_denoise(calls):
+    return model_denoise(
+        lambda x, t, context, row: calls(x, t, row, context=context), CONTEXT, timesteps=exact_timesteps
+    )
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -211,8 +217,8 @@ def test_models_that_are_not_distilled_roll_with_the_solvers_of_the_ode(model, s
 def test_noise_may_be_endless(model):
     endless = (block_noise((1, 16, BLOCK, 4, 4), SEED, STEPS, n * BLOCK, "lcm") for n in itertools.count())
     window = Window(6)
-    with torch.no_grad(), RollingRun(model, CONFIG.num_layers, window) as run:
-        blocks = roll_out(model_denoise(run, context=CONTEXT), endless, SIGMAS, window)
+    with torch.no_grad(), RollingCalls(model, CONFIG.num_layers, window) as run:
+        blocks = roll_out(plain_denoise(run), endless, SIGMAS, window)
         assert all(next(blocks).shape == (1, 16, BLOCK, 4, 4) for _ in range(4))
         assert run.num_bytes > 0
     assert run.num_bytes == 0
@@ -221,8 +227,8 @@ def test_noise_may_be_endless(model):
 def test_the_callback_sees_every_step_of_every_block(model):
     seen: list[RollingRow] = []
     window = Window(6)
-    with torch.no_grad(), RollingRun(model, CONFIG.num_layers, window) as run:
-        denoise = model_denoise(run, context=CONTEXT)
+    with torch.no_grad(), RollingCalls(model, CONFIG.num_layers, window) as run:
+        denoise = plain_denoise(run)
         list(roll_out(denoise, noises(2), SIGMAS, window, callback=lambda row, x0: seen.append(row)))
     assert [(row.block, row.step) for row in seen] == list(itertools.product(range(2), range(STEPS)))
 
@@ -237,8 +243,8 @@ def test_one_sigma_falls_from_call_to_call(known, new):
 
 def test_a_model_call_that_was_left_out_is_noticed(model):
     window = Window(6)
-    with torch.no_grad(), RollingRun(model, CONFIG.num_layers, window) as run:
-        denoise = model_denoise(run, context=CONTEXT)
+    with torch.no_grad(), RollingCalls(model, CONFIG.num_layers, window) as run:
+        denoise = plain_denoise(run)
 
         def lazy(x, levels, row):
             return x if row.keep else denoise(x, levels, row)
@@ -248,7 +254,7 @@ def test_a_model_call_that_was_left_out_is_noticed(model):
 
 
 def test_a_model_that_is_shown_other_frames_is_noticed(model):
-    run = RollingRun(model, CONFIG.num_layers, Window(6))
+    run = RollingCalls(model, CONFIG.num_layers, Window(6))
     row = RollingRow(0, 3, 0, False, 0, 0)
     with pytest.raises(InputError, match="shown 2 latent frames of a chunk of 3"):
         run(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1, 2), row, context=CONTEXT)

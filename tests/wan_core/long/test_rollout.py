@@ -17,9 +17,10 @@ from wan_core.long.rollout import Carry, Rollout, Task, known_clip, roll_out, se
 from wan_core.long.segments import Plan, plan_segments
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import leading_pinned, sample
-from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 
 CONFIG = WanConfig(dim=24, ffn_dim=32, freq_dim=16, text_dim=12, num_heads=1, num_layers=2, inject_sample_info=True)
 HEIGHT, WIDTH = 32, 48  # pixels
@@ -93,17 +94,16 @@ def sampler(model, plan: Plan, sigmas, cfg=6.0):
     positive, negative = prompts()
     block = plan.causal_block_size
 
-    def denoise(x, levels, row):
-        t = timesteps_of(levels).expand(len(x), -1)
-        causal = block if plan.ar_step and block > 1 else 0  # as the pipeline does it
-        velocity = model(x, t, positive, fps=24, causal_block_size=causal)
-        unguided = model(x, t, negative, fps=24, causal_block_size=causal)
-        return x - (unguided + cfg * (velocity - unguided)) * levels[:, None, None]
+    causal = block if plan.ar_step and block > 1 else 0  # as the pipeline does it
+    denoise = model_denoise(
+        lambda x, t, context, row: model(x, t, context, fps=24, causal_block_size=causal), positive, negative, cfg
+    )
 
     def sample_segment(task: Task) -> torch.Tensor:
-        prefix = 0 if task.pinned is None else leading_pinned(task.pinned.mask)
-        schedule = forcing_schedule(task.segment.length, plan.steps, plan.ar_step, block, prefix)
-        return sample(denoise, task.noise, sigmas, schedule, pinned=task.pinned)
+        addnoise = 0 if task.known is None or task.known.noise is None else 20
+        options = ForcingOptions(ar_step=plan.ar_step, causal_block_size=block, addnoise_condition=addnoise)
+        run = plan_run(options, sigmas, task.segment.length, None if task.known is None else task.known.mask)
+        return sample(denoise, task.noise, run, task.known)
 
     return torch.no_grad()(sample_segment)
 
@@ -143,11 +143,12 @@ def small_rollout(frames=77, seeds=None, **options) -> Rollout:
 def fake_sampler(task: Task) -> torch.Tensor:
     """Something in which every frame depends on all noise, all known frames and the prompt; known frames stay."""
     x = torch.tanh(task.noise + task.noise.mean() + task.condition)
-    if task.pinned is None:
+    if task.known is None:
         return x
-    known = task.pinned.mask[:, None, None]
-    x = x + torch.where(known, task.pinned.noised(), 0).mean()
-    return torch.where(known, task.pinned.latents, x)
+    known = task.known.mask[:, None, None]
+    level = 0.0 if task.known.noise is None else 0.02
+    x = x + torch.where(known, task.known.noised(level), 0).mean()
+    return torch.where(known, task.known.latents, x)
 
 
 def video(rollout: Rollout, **options) -> torch.Tensor:
@@ -205,7 +206,7 @@ def test_every_segment_has_noise_of_its_own_and_a_seed_changes_its_segment_and_t
     tasks: list[Task] = []
     rollout = small_rollout()
     list(roll_out(rollout, lambda task: tasks.append(task) or fake_sampler(task)))
-    noises = [t.noise for t in tasks] + [t.pinned.noise for t in tasks if t.pinned is not None]
+    noises = [t.noise for t in tasks] + [t.known.noise for t in tasks if t.known is not None]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(noises, 2))
     before, after = video(rollout), video(small_rollout(seeds=(7, 8, 7)))
     assert torch.equal(before[:, :, :10], after[:, :, :10])
@@ -225,7 +226,7 @@ def test_start_end_and_key_frames_stand_where_they_belong():
     seen: list[list[int]] = []
 
     def note(task: Task) -> torch.Tensor:
-        seen.append([] if task.pinned is None else task.pinned.mask.nonzero().flatten().tolist())
+        seen.append([] if task.known is None else task.known.mask.nonzero().flatten().tolist())
         return fake_sampler(task)
 
     rollout = small_rollout(known=known)
@@ -260,8 +261,8 @@ def test_a_loop_leads_to_the_latents_behind_its_first_and_stops_one_frame_early(
 
     def note(task: Task) -> torch.Tensor:
         if task.segment.closing:
-            ends.append(task.pinned.latents[:, :, task.segment.overlap + task.segment.new :])
-            assert task.pinned.mask[task.segment.overlap + task.segment.new :].all()
+            ends.append(task.known.latents[:, :, task.segment.overlap + task.segment.new :])
+            assert task.known.mask[task.segment.overlap + task.segment.new :].all()
         return fake_sampler(task)
 
     got = torch.cat([finished.latents for finished in roll_out(rollout, note)], dim=2)
@@ -284,11 +285,11 @@ def test_re_encoding_gives_the_next_segment_what_it_returns():
 
 def drifting(task: Task) -> torch.Tensor:
     """Every segment is brighter and flatter than what it follows."""
-    if task.pinned is None:
+    if task.known is None:
         return task.noise
-    tail = task.pinned.latents[:, :, : task.segment.overlap]
+    tail = task.known.latents[:, :, : task.segment.overlap]
     made = task.noise * tail.std() * 0.8 + tail.mean() + 0.3
-    return torch.where(task.pinned.mask[:, None, None], task.pinned.latents, made)
+    return torch.where(task.known.mask[:, None, None], task.known.latents, made)
 
 
 def test_drift_control_holds_the_statistics_without_a_jump():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
 from wan_core.long.segments import Plan, Segment, count_rows, estimate, latent_of_frame, plan_segments, video_frames
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import leading_pinned
+from wan_core.sampling.run import ForcingOptions, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -113,10 +113,8 @@ def test_rows_are_those_of_the_schedule(arguments, known):
         if mask[: segment.overlap + segment.new].all():
             assert segment.rows == 0
             continue
-        schedule = forcing_schedule(
-            segment.length, plan.steps, plan.ar_step, plan.causal_block_size, leading_pinned(mask)
-        ).without_idle_rows(mask)
-        assert segment.rows == schedule.num_rows
+        options = ForcingOptions(ar_step=plan.ar_step, causal_block_size=plan.causal_block_size)
+        assert segment.rows == len(plan_run(options, flow_sigmas(plan.steps), segment.length, mask).rows)
 
 
 @pytest.mark.parametrize("total", [121, 122, 257, 1457])

@@ -16,9 +16,11 @@ from wan_core.checkpoint.reader import normalize_state_dict
 from wan_core.errors import InputError, ScheduleError
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import PinnedFrames, Row, leading_pinned, sample
-from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.known import KnownFrames
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Run, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 from wan_core.sampling.solvers import SOLVERS
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=2, inject_sample_info=True)
@@ -85,24 +87,25 @@ def theirs(transformer, steps, ar_step, block, cfg, prefix=None, addnoise=0, con
     return latents, scheduler.sigmas
 
 
-def ours(model, sigmas, ar_step, block, cfg, pinned=None, solver="unipc", noise=None, fps=16, window=None):
-    positive, negative = prompts()
-    noise = torch.randn(LATENT, generator=torch.Generator().manual_seed(3)) if noise is None else noise
-    frames = noise.shape[2]
-    prefix = 0 if pinned is None else leading_pinned(pinned.mask)
-    schedule = forcing_schedule(frames, len(sigmas) - 1, ar_step, block, prefix, window)
+def planned(steps=6, ar_step=0, block=1, window=0, known=None, frames=FRAMES, addnoise=0, solver="unipc") -> Run:
+    options = ForcingOptions(solver, ar_step=ar_step, causal_block_size=block, window_frames=window or 0,
+                             addnoise_condition=addnoise)  # fmt: skip
+    return plan_run(options, flow_sigmas(steps), frames, known)
 
-    def denoise(x: torch.Tensor, levels: torch.Tensor, row: Row) -> torch.Tensor:
-        t = timesteps_of(levels).expand(len(x), -1)
-        causal = block if ar_step and block > 1 else 0  # as the pipeline does it
-        velocity = model(x, t, positive.expand(len(x), -1, -1), fps=fps, causal_block_size=causal)
-        if cfg > 1:
-            unguided = model(x, t, negative.expand(len(x), -1, -1), fps=fps, causal_block_size=causal)
-            velocity = unguided + cfg * (velocity - unguided)
-        return x - velocity * levels[:, None, None]
+
+def ours(model, sigmas, ar_step, block, cfg, known=None, solver="unipc", noise=None, fps=16, window=0, addnoise=0):
+    noise = torch.randn(LATENT, generator=torch.Generator().manual_seed(3)) if noise is None else noise
+    options = ForcingOptions(solver, ar_step=ar_step, causal_block_size=block, window_frames=window or 0,
+                             addnoise_condition=addnoise)  # fmt: skip
+    run = plan_run(options, sigmas, noise.shape[2], None if known is None else known.mask)
+    causal = block if ar_step and block > 1 else 0  # as the pipeline does it
+    positive, negative = (text.expand(len(noise), -1, -1) for text in prompts())
+
+    def velocity(x, t, context, row):
+        return model(x, t, context, fps=fps, causal_block_size=causal)
 
     with torch.no_grad():
-        return sample(denoise, noise, sigmas, schedule, solver, pinned)
+        return sample(model_denoise(velocity, positive, negative, cfg), noise, run, known)
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -125,8 +128,8 @@ def test_a_known_beginning_equals_diffusers_prefix(transformer, model, ar_step, 
     expected, sigmas = theirs(transformer, 6, ar_step, block, 6.0, known, addnoise, condition_noise)
     mask = torch.arange(FRAMES) < prefix_frames
     latents = torch.cat((known, torch.zeros(1, 16, FRAMES - prefix_frames, *LATENT[3:])), dim=2)
-    pinned = PinnedFrames(latents, mask, addnoise / 1000, condition_noise)
-    got = ours(model, sigmas, ar_step, block, 6.0, pinned)
+    frames = KnownFrames(latents, mask, condition_noise)
+    got = ours(model, sigmas, ar_step, block, 6.0, frames, addnoise=addnoise)
     assert relative_error(got, expected) < 1e-5
     assert torch.equal(got[:, :, :prefix_frames], known)
 
@@ -137,16 +140,15 @@ def test_a_window_equals_diffusers_with_a_window(transformer, model, steps, ar_s
     known = torch.randn(1, 16, prefix_frames, *LATENT[3:], generator=torch.Generator().manual_seed(6))
     expected, sigmas = theirs(transformer, steps, ar_step, block, 6.0, known, window=window)
     latents = torch.cat((known, torch.zeros(1, 16, FRAMES - prefix_frames, *LATENT[3:])), dim=2)
-    pinned = PinnedFrames(latents, torch.arange(FRAMES) < prefix_frames)
-    assert relative_error(ours(model, sigmas, ar_step, block, 6.0, pinned, window=window), expected) < 1e-5
+    given = KnownFrames(latents, torch.arange(FRAMES) < prefix_frames)
+    assert relative_error(ours(model, sigmas, ar_step, block, 6.0, given, window=window), expected) < 1e-5
 
 
 @pytest.mark.parametrize("known_frames", [0, 3, 4, 7])
 def test_a_window_leaves_no_frame_as_noise_whatever_is_known(known_frames):
     clip, mask = torch.randn(LATENT), torch.arange(FRAMES) < known_frames
-    schedule = forcing_schedule(FRAMES, 6, 2, 1, known_frames, window=3)
-    got = sample(lambda x, s, row: clip[:, :, row.start : row.end], torch.randn(LATENT), flow_sigmas(6), schedule,
-                 pinned=PinnedFrames(clip, mask))  # fmt: skip
+    got = sample(lambda x, s, row: clip[:, :, row.start : row.end], torch.randn(LATENT),
+                 planned(6, 2, 1, 3, mask), KnownFrames(clip, mask))  # fmt: skip
     torch.testing.assert_close(got, clip)
 
 
@@ -156,8 +158,8 @@ def test_known_frames_come_back_to_the_bit_and_change_the_others(model, known, a
     latents = torch.randn(LATENT, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(FRAMES, dtype=torch.bool)
     mask[known] = True
-    pinned = PinnedFrames(latents, mask, 0.02, torch.randn(LATENT, generator=torch.Generator().manual_seed(2)))
-    got = ours(model, flow_sigmas(4), ar_step, block, 1.0, pinned)
+    given = KnownFrames(latents, mask, torch.randn(LATENT, generator=torch.Generator().manual_seed(2)))
+    got = ours(model, flow_sigmas(4), ar_step, block, 1.0, given, addnoise=20)
     free = ours(model, flow_sigmas(4), ar_step, block, 1.0)
     assert torch.equal(got[:, :, mask], latents[:, :, mask])
     assert got.isfinite().all() and relative_error(got[:, :, ~mask], free[:, :, ~mask]) > 1e-4
@@ -174,8 +176,9 @@ def test_the_sigma_of_a_row_falls_and_is_the_ordinary_one_in_sync(ar_step, block
         seen.append(row.sigma)
         return torch.zeros_like(x)
 
-    schedule = forcing_schedule(FRAMES, 5, ar_step, block)
-    sample(denoise, torch.randn(LATENT), sigmas, schedule, pinned=PinnedFrames(torch.zeros(LATENT), mask))
+    run = planned(5, ar_step, block, known=mask)
+    sample(denoise, torch.randn(LATENT), run, KnownFrames(torch.zeros(LATENT), mask))
+    assert [*seen, 0.0] == run.call_sigmas.tolist()
     assert all(later < earlier for earlier, later in itertools.pairwise(seen))
     if ar_step == 0:
         assert seen == pytest.approx(sigmas[:-1].tolist())
@@ -186,10 +189,9 @@ def test_rows_that_only_a_known_end_frame_would_need_are_not_computed():
     mask = torch.zeros(6, dtype=torch.bool)
     mask[5] = True
     noise = torch.randn(1, 2, 6, 2, 2)
-    schedule = forcing_schedule(6, 4, ar_step=3, causal_block_size=1)
-    sample(lambda x, s, row: calls.append(row) or x, noise, flow_sigmas(4), schedule,
-           pinned=PinnedFrames(noise, mask))  # fmt: skip
-    assert len(calls) == schedule.num_rows - 3
+    sample(lambda x, s, row: calls.append(row) or x, noise, planned(4, 3, known=mask, frames=6),
+           KnownFrames(noise, mask))  # fmt: skip
+    assert len(calls) == len(planned(4, 3, frames=6).rows) - 3
     assert [row.index for row in calls] == list(range(len(calls))) and calls[-1].num_rows == len(calls)
 
 
@@ -206,14 +208,12 @@ def test_two_clips_at_once_equal_two_runs(model, solver):
 def test_a_perfect_model_gives_its_clip_whatever_the_schedule(solver):
     clip = torch.randn(LATENT)
     for ar_step, block, window in [(0, 1, None), (3, 2, None), (2, 1, 4)]:
-        schedule = forcing_schedule(FRAMES, 6, ar_step, block, window=window)
-        got = sample(lambda x, s, row: clip[:, :, row.start : row.end], torch.randn(LATENT), flow_sigmas(6), schedule,
-                     solver, fresh_noise=torch.randn(5, *LATENT))  # fmt: skip
+        run, fresh = planned(6, ar_step, block, window, solver=solver), torch.randn(5, *LATENT)
+        got = sample(lambda x, s, row: clip[:, :, row.start : row.end], torch.randn(LATENT), run, fresh_noise=fresh)
         torch.testing.assert_close(got, clip)
 
 
 def test_a_window_shows_the_model_its_interval_only():
-    schedule = forcing_schedule(12, 6, ar_step=2, causal_block_size=2, window=6)
     shapes, ends = set(), []
 
     def denoise(x, levels, row):
@@ -221,7 +221,7 @@ def test_a_window_shows_the_model_its_interval_only():
         ends.append(row.end)
         return x
 
-    sample(denoise, torch.randn(1, 4, 12, 2, 2), flow_sigmas(6), schedule)
+    sample(denoise, torch.randn(1, 4, 12, 2, 2), planned(6, 2, 2, 6, frames=12))
     assert shapes == {(6, 6)} and ends == sorted(ends) and ends[-1] == 12
 
 
@@ -239,8 +239,8 @@ class OnTheDevice(TorchDispatchMode):
 def run_on_the_device(solver: str, ar_step: int, window: int | None, meddle=lambda x: None) -> None:
     """Run the loop on the meta device, which holds no values: whoever asks for one (tolist, item) gets an error."""
     noise = torch.randn(1, 4, 8, 2, 2, device="meta")
-    schedule = forcing_schedule(8, 5, ar_step, 2 if ar_step else 1, window=window)
     mask = torch.tensor([False] * 7 + [True])
+    run = planned(5, ar_step, 2 if ar_step else 1, window, mask, 8, 20, solver)
     with contextlib.ExitStack() as stack:
 
         def denoise(x, levels, row):
@@ -253,9 +253,8 @@ def run_on_the_device(solver: str, ar_step: int, window: int | None, meddle=lamb
             if row.index == row.num_rows - 1:
                 stack.close()
 
-        pinned = PinnedFrames(noise, mask, 0.02, noise)
         fresh = torch.randn(4, *noise.shape, device="meta") if solver == "lcm" else None
-        sample(denoise, noise, flow_sigmas(5), schedule, solver, pinned, callback, fresh)
+        sample(denoise, noise, run, KnownFrames(noise, mask, noise), callback, fresh)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -278,12 +277,15 @@ def test_the_check_of_the_loop_notices_what_stalls_it(meddle):
 
 def test_a_noise_level_without_noise_is_refused():
     with pytest.raises(InputError, match=r"noise level of the known frames is 0.02, but no noise was given"):
-        PinnedFrames(torch.zeros(LATENT), torch.zeros(FRAMES, dtype=torch.bool), 0.02)
+        KnownFrames(torch.zeros(LATENT), torch.zeros(FRAMES, dtype=torch.bool)).noised(0.02)
 
 
-def test_noise_and_schedule_of_different_clips_are_refused():
-    with pytest.raises(ScheduleError, match="noise for 7 latent frames, but the schedule is of 5 steps and 8 frames"):
-        sample(lambda x, s, r: x, torch.zeros(1, 1, 7, 1, 1), flow_sigmas(5), forcing_schedule(8, 5))
+@pytest.mark.parametrize("mask", [None, [False] * 8, [True] + [False] * 6])
+def test_a_run_of_another_clip_is_refused(mask):
+    known = None if mask is None else KnownFrames(torch.zeros(1, 1, 7, 1, 1), torch.tensor(mask))
+    with pytest.raises(ScheduleError, match="The run is of 8 latent frames, of which 1 are known, but it was given"):
+        run = planned(frames=8, known=torch.arange(8) == 2)
+        sample(lambda x, s, r: x, torch.zeros(1, 1, 7, 1, 1), run, known)
 
 
 def test_the_given_noise_is_left_as_it_was(model):

@@ -17,9 +17,9 @@ from diffusers import (
 from tests.tiny import diffusers_config_json, random_state_dict, tiny_config, to_diffusers_names
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import Row, sample
-from wan_core.sampling.sigmas import timesteps_of
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Row, plan_run
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48  # latent frames, pixels
 LATENT = (1, 16, FRAMES, HEIGHT // 8, WIDTH // 8)
@@ -75,13 +75,13 @@ def run_ours(
 ) -> torch.Tensor:  # fmt: skip
     positive, negative = randn(1, text_len, 32, seed=5), randn(1, text_len, 32, seed=6)
 
-    def denoise(x: torch.Tensor, levels: torch.Tensor, row: Row) -> torch.Tensor:
-        t, seen = timesteps_of(levels)[None], x if image is None else torch.cat((x, image), dim=1)
-        velocity, unguided = (model(seen, t, text, clip_fea=tokens) for text in (positive, negative))
-        return x - (unguided + cfg * (velocity - unguided)) * levels[:, None, None]
+    def velocity(x: torch.Tensor, t: torch.Tensor, texts: torch.Tensor, row: Row) -> torch.Tensor:
+        seen = x if image is None else torch.cat((x, image.expand(len(x), -1, -1, -1, -1)), dim=1)
+        return model(seen, t, texts, clip_fea=None if tokens is None else tokens.expand(len(x), -1, -1))
 
+    run = plan_run(ForcingOptions("unipc_plain"), sigmas, FRAMES)
     with torch.no_grad():
-        return sample(denoise, randn(*LATENT, seed=3), sigmas, forcing_schedule(FRAMES, len(sigmas) - 1), "unipc_plain")
+        return sample(model_denoise(velocity, positive, negative, cfg), randn(*LATENT, seed=3), run)
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
-from wan_core.sampling.forcing import forcing_schedule
+from wan_core.sampling.run import ForcingOptions, plan_run
 from wan_core.sampling.sigmas import (
     exact_timesteps,
     flow_sigmas,
@@ -86,9 +86,9 @@ def test_row_sigmas_are_the_mean_over_the_frames_that_are_made():
 def test_row_sigmas_fall_from_row_to_row_whatever_is_known(steps, ar_step, block, shift, known):
     known = torch.tensor((known + [False] * 4)[: len(known) // 4 * 4])  # whole blocks of 1, 2 and 4
     block = 1 if block == 3 else block
-    schedule = forcing_schedule(len(known), steps, ar_step, block).without_idle_rows(known)
-    sigmas = row_sigmas(flow_sigmas(steps, shift), schedule.step_index, known)
-    assert (sigmas.diff() < 0).all()
+    options = ForcingOptions(ar_step=ar_step, causal_block_size=block)
+    run = plan_run(options, flow_sigmas(steps, shift), len(known), known)
+    assert (run.call_sigmas.diff() < 0).all()
 
 
 @pytest.mark.parametrize(

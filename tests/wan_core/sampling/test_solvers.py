@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler, UniPCMultistepScheduler
@@ -9,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
+from wan_core.long.rolling import block_noise
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, plan_run
 from wan_core.sampling.sigmas import flow_sigmas, warped_sigmas
-from wan_core.sampling.solvers import SOLVERS, SolverState, make_solver
+from wan_core.sampling.solvers import SOLVERS, Solver, SolverState, adds_noise, check_solver, make_solver, tables
 
 SHAPE = (2, 3, 4, 2, 2)  # four frames
-OF_THE_ODE = [name for name in SOLVERS if name != "lcm"]
+OF_THE_ODE = [name for name in SOLVERS if not adds_noise(name)]
 
 
 def velocities(steps: int) -> torch.Tensor:
@@ -28,7 +33,7 @@ def solved(name: str, sigmas: torch.Tensor, starts: list[int]) -> torch.Tensor:
     """Run every frame from its own first row (rising) on, so that frames are at different steps in one call."""
     steps = len(sigmas) - 1
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    state = SolverState(make_solver(name, sigmas), x, fresh(steps) if name == "lcm" else None)
+    state = SolverState(make_solver(name, sigmas), x, fresh(steps) if adds_noise(name) else None)
     at = torch.arange(len(starts))
     for row in range(steps + max(starts)):
         index = row - torch.tensor(starts)
@@ -119,7 +124,7 @@ def test_lcm_without_its_noise_is_refused(given):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(SOLVERS), st.integers(1, 20), st.floats(0.5, 12), st.booleans())
+@given(st.sampled_from(list(SOLVERS)), st.integers(1, 20), st.floats(0.5, 12), st.booleans())
 def test_a_constant_prediction_is_reached_exactly(name, steps, shift, from_one):
     sigmas = flow_sigmas(steps, shift)
     if from_one:
@@ -127,7 +132,7 @@ def test_a_constant_prediction_is_reached_exactly(name, steps, shift, from_one):
     solver = make_solver(name, sigmas)
     assert solver.corrector.isfinite().all() and solver.predictor.isfinite().all()
     x, target = torch.randn(1, 2, 3, 2, 2), torch.full((1, 2, 3, 2, 2), 0.7)
-    state = SolverState(solver, x, torch.randn(steps - 1, *x.shape) if name == "lcm" else None)
+    state = SolverState(solver, x, torch.randn(steps - 1, *x.shape) if adds_noise(name) else None)
     for step in range(steps):
         state.step(x, target, torch.full((3,), step), slice(0, 3))
     torch.testing.assert_close(x, target)
@@ -157,3 +162,21 @@ def test_more_steps_come_nearer_to_the_true_flow(name):
 def test_an_unknown_solver_is_refused():
     with pytest.raises(ScheduleError, match='solver is "heun"'):
         make_solver("heun", flow_sigmas(4))
+
+
+def test_a_solver_is_one_function_and_one_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restarting from x0 and fresh noise of half the amount: it adds noise, and nobody else has to know its name."""
+
+    def half_fresh(sigmas: list[float]) -> Solver:
+        rest = [(later / earlier / 2, 1 - later / 2 - later / earlier / 2) for earlier, later in pairwise(sigmas)]
+        return tables([(*pair, 0.0) for pair in rest], renoise=[later / 2 for later in sigmas[1:]])
+
+    monkeypatch.setitem(SOLVERS, "half_fresh", half_fresh)
+    check_solver("half_fresh")
+    assert adds_noise("half_fresh")
+    clip, frames = torch.randn(1, 2, 6, 2, 2), 6
+    run = plan_run(ForcingOptions("half_fresh", ar_step=2, causal_block_size=2), flow_sigmas(5), frames)
+    fresh = torch.randn(4, *clip.shape)
+    made = sample(lambda x, s, row: clip[:, :, row.start : row.end], torch.randn(clip.shape), run, fresh_noise=fresh)
+    torch.testing.assert_close(made, clip)
+    assert block_noise((1, 2, 2, 2, 2), 1, 5, 0, "half_fresh").fresh is not None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from wan_core.errors import InputError
 from wan_core.model.config import WanConfig
-from wan_core.model.kv_cache import CausalRun
 from wan_core.model.wan_model import WanModel
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import PinnedFrames, Row, leading_pinned, sample
+from wan_core.sampling.cached_calls import CausalCalls
+from wan_core.sampling.known import KnownFrames
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Row, Run, plan_run
 from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
-from wan_core.sampling.step_cache import MAX_REUSED, Moment, StepCache, leeway
+from wan_core.sampling.step_cache import MAX_REUSED, StepCache, leeway
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=2)
 STEPS, BLOCK, FRAMES = 14, 2, 6
@@ -30,20 +32,14 @@ def level(sigma: float) -> float:
     return math.log((1 - sigma) / sigma)
 
 
-def moment_of(row: Row, causal: bool = False) -> Moment:
-    return Moment(row.sigmas, row.busy, row.last, causal, row.start)
+def planned(ar_step: int, steps: int = STEPS, frames: int = FRAMES, known: torch.Tensor | None = None) -> Run:
+    options = ForcingOptions(ar_step=ar_step, causal_block_size=BLOCK)
+    return plan_run(options, flow_sigmas(steps, 3), frames, known)
 
 
-def moments(ar_step: int, steps: int = STEPS, frames: int = FRAMES, causal: bool = False) -> list[Moment]:
-    """All moments of a clip."""
-    seen: list[Moment] = []
-
-    def denoise(x: torch.Tensor, levels: torch.Tensor, row: Row) -> torch.Tensor:
-        seen.append(moment_of(row, causal))
-        return x
-
-    sample(denoise, randn(1, 2, frames, 1, 1), flow_sigmas(steps, 3), forcing_schedule(frames, steps, ar_step, BLOCK))
-    return seen
+def rows_of(ar_step: int, steps: int = STEPS, frames: int = FRAMES) -> tuple[Row, ...]:
+    """All rows of a clip."""
+    return planned(ar_step, steps, frames).rows
 
 
 class Twin:
@@ -121,28 +117,30 @@ def test_it_does_what_a_plain_twin_does_block_by_block(threshold: float, ar_step
     a, b, c = randn(2, 3, 4, FRAMES, 2, 2).unbind(1)
     left_out = 0
     with StepCache(threshold) as cache:
-        for number, moment in enumerate(moments(ar_step, causal=causal)):
-            at = torch.tensor(moment.sigmas)[:, None, None]
+        for number, row in enumerate(rows_of(ar_step)):
+            at = torch.tensor(row.sigmas)[:, None, None]
             wave = torch.sin(2 * at * torch.arange(1, FRAMES + 1)[:, None, None] + 0.01 * number)
             truth = a + b * wave + 0.2 * c * at  # [2 conditions, C, F, H, W]; every block bends in its own way
-            busy, last, sigmas = (list(values[::width]) for values in (moment.busy, moment.last, moment.sigmas))
+            moves = [step is not None for step in row.steps]
+            last = [row.finishes(frame) for frame in range(0, FRAMES, width)]
+            busy, sigmas = moves[::width], list(row.sigmas[::width])
             computed, expected = twin.step(busy, last, sigmas, truth, causal)
             asked: list[int] = []
-            made = cache(lambda end, v=truth, asked=asked: asked.append(end) or v, ("cond", "uncond"), moment)
+            made = cache(lambda end, v=truth, asked=asked: asked.append(end) or v, ("cond", "uncond"), row, causal)
             assert asked == ([len(computed) * width] if computed else [])
             left_out += sum(on for n, on in enumerate(busy) if n not in computed)
-            shown = torch.tensor(moment.busy)
+            shown = torch.tensor(moves)
             torch.testing.assert_close(made[:, :, shown], expected[:, :, shown], rtol=1e-3, atol=1e-3)
     assert cache.report.reused == 2 * left_out
     assert threshold < 1 or left_out
 
 
-def field(slopes: torch.Tensor) -> Callable[[Moment], torch.Tensor]:
+def field(slopes: torch.Tensor) -> Callable[[Row], torch.Tensor]:
     """A velocity that is a line over log(alpha / sigma) in every frame: forecasts of it are exact."""
     base = randn(1, 4, len(slopes), 2, 2)
 
-    def velocity(moment: Moment) -> torch.Tensor:
-        levels = torch.tensor([level(sigma) for sigma in moment.sigmas])
+    def velocity(row: Row) -> torch.Tensor:
+        levels = torch.tensor([level(sigma) for sigma in row.sigmas])
         return base * (1 + slopes * levels)[:, None, None]
 
     return velocity
@@ -151,9 +149,9 @@ def field(slopes: torch.Tensor) -> Callable[[Moment], torch.Tensor]:
 def test_what_is_a_straight_line_is_computed_to_know_it_and_to_end_it() -> None:
     velocity, called = field(torch.full((FRAMES,), 0.1)), []
     with StepCache(0.01) as cache:
-        for number, moment in enumerate(moments(0)):
-            made = cache(lambda end, n=number, m=moment: called.append(n) or velocity(m), ("cond",), moment)
-            torch.testing.assert_close(made, velocity(moment), rtol=1e-4, atol=1e-4)
+        for number, row in enumerate(rows_of(0)):
+            made = cache(lambda end, n=number, m=row: called.append(n) or velocity(m), ("cond",), row)
+            torch.testing.assert_close(made, velocity(row), rtol=1e-4, atol=1e-4)
     # two to know the line, one to try it out, then only as often as must be, and the last step
     assert called == [0, 1, 2, *range(3 + MAX_REUSED, STEPS - 1, MAX_REUSED + 1), STEPS - 1]
     assert cache.report.skipped == STEPS - len(called)
@@ -163,21 +161,21 @@ def test_under_causal_attention_only_the_blocks_before_the_last_due_one_are_comp
     velocity, ends = field(torch.zeros(FRAMES)), []
     rough = randn(40, 1, 4, BLOCK, 2, 2, seed=9)
 
-    def bent(moment: Moment, number: int) -> torch.Tensor:
-        made = velocity(moment)
+    def bent(row: Row, number: int) -> torch.Tensor:
+        made = velocity(row)
         made[:, :, :BLOCK] = rough[number]  # nobody can forecast the first block
         return made
 
     for causal in (True, False):
         ends.clear()
         with StepCache(0.01) as cache:
-            for number, moment in enumerate(moments(1, causal=causal)):
-                cache(lambda end, n=number, m=moment: ends.append(end) or bent(m, n), ("cond",), moment)
+            for number, row in enumerate(rows_of(1)):
+                cache(lambda end, n=number, m=row: ends.append(end) or bent(m, n), ("cond",), row, causal)
         if causal:
             assert BLOCK in ends and FRAMES in ends and cache.report.reused > 0
         else:
             assert set(ends) == {FRAMES}
-            assert cache.report.reused == cache.report.skipped == 0 or len(ends) < len(moments(1))
+            assert cache.report.reused == cache.report.skipped == 0 or len(ends) < len(rows_of(1))
 
 
 class Tiny:
@@ -210,35 +208,34 @@ def make(
     """Sample a clip with guidance; without a threshold with no step cache at all. Returns video and frames computed."""
     noise, contexts = randn(1, 16, FRAMES, 4, 4), (randn(1, 8, 24, seed=4), randn(1, 8, 24, seed=5))
     mask = torch.arange(FRAMES) < known
-    pinned = PinnedFrames(randn(*noise.shape, seed=6), mask, 0.02, randn(*noise.shape, seed=7)) if known else None
-    schedule = forcing_schedule(FRAMES, STEPS, ar_step, BLOCK, leading_pinned(mask))
+    given = KnownFrames(randn(*noise.shape, seed=6), mask, randn(*noise.shape, seed=7)) if known else None
     model.frames = 0
-    with StepCache(threshold or 0) as cache, CausalRun(model, CONFIG.num_layers, max(block, 1)) as run:
+    with StepCache(threshold or 0) as cache, CausalCalls(model, CONFIG.num_layers, max(block, 1)) as run:
 
         def compute(x: torch.Tensor, t: torch.Tensor, row: Row, names: tuple[int, ...], end: int) -> torch.Tensor:
             parts = []
             for name in names:
                 if kv_cache:
-                    seen = Row(**{**vars(row), "busy_end": min(row.busy_end, end)})
+                    seen = replace(row, runs=((row.start, min(row.busy_end, end)),))
                     parts.append(run(x, t, seen, name, context=contexts[name]))
                 else:
                     parts.append(model(x, t, contexts[name], causal_block_size=block))
             return torch.cat(parts)
 
         def denoise(x: torch.Tensor, levels: torch.Tensor, row: Row) -> torch.Tensor:
-            t, moment = timesteps_of(levels).expand(len(x), -1), moment_of(row, block > 0)
+            t = timesteps_of(levels).expand(len(x), -1)
             calls = [(0, 1)] if together else [(1,), (0,)]
             parts: dict[int, torch.Tensor] = {}
             for names in calls:
                 if threshold is None:
                     made = compute(x, t, row, names, FRAMES)
                 else:
-                    made = cache(lambda end, names=names: compute(x, t, row, names, end), names, moment)
+                    made = cache(lambda end, names=names: compute(x, t, row, names, end), names, row, block > 0)
                 parts |= dict(zip(names, made.chunk(len(names)), strict=True))
             velocity = parts[1] + 3 * (parts[0] - parts[1])
             return x - velocity * levels[:, None, None]
 
-        video = sample(denoise, noise, flow_sigmas(STEPS, 3), schedule, pinned=pinned)
+        video = sample(denoise, noise, planned(ar_step, known=mask), given)
         if threshold is not None:
             assert cache.num_bytes > 0
     assert cache.num_bytes == 0
@@ -273,23 +270,23 @@ def test_conditions_are_forecast_from_their_own_past() -> None:
     one, other = field(torch.full((FRAMES,), 0.1)), field(torch.full((FRAMES,), -0.2))
     reused = 0
     with StepCache(0.01) as cache:
-        for moment in moments(0):
-            both = torch.cat((one(moment), other(moment)))
+        for row in rows_of(0):
+            both = torch.cat((one(row), other(row)))
             asked: list[int] = []
-            made = cache(lambda end, v=both, asked=asked: asked.append(end) or v, ("cond", "uncond"), moment)
+            made = cache(lambda end, v=both, asked=asked: asked.append(end) or v, ("cond", "uncond"), row)
             reused += not asked
             torch.testing.assert_close(made, both, rtol=1e-4, atol=1e-4)
     assert reused > 0
 
 
 def test_a_condition_that_joins_late_is_computed_and_the_others_are_not() -> None:
-    velocity, all_moments = field(torch.zeros(FRAMES)), moments(0)
+    velocity, rows = field(torch.zeros(FRAMES)), rows_of(0)
     with StepCache(0.01) as cache:
-        for moment in all_moments[:2]:
-            cache(lambda end, m=moment: velocity(m), ("cond",), moment)
+        for row in rows[:2]:
+            cache(lambda end, m=row: velocity(m), ("cond",), row)
         asked: list[str] = []
         for name in ("cond", "uncond"):
-            cache(lambda end, n=name: asked.append(n) or velocity(all_moments[2]), (name,), all_moments[2])
+            cache(lambda end, n=name: asked.append(n) or velocity(rows[2]), (name,), rows[2])
     assert asked == ["uncond"]
 
 
@@ -297,8 +294,8 @@ def test_a_window_that_moves_on_begins_anew() -> None:
     velocity = field(torch.zeros(FRAMES))
     with StepCache(1.0) as cache:
         asked: list[int] = []
-        for number, moment in enumerate(moments(0)[:6]):
-            there = Moment(moment.sigmas, moment.busy, moment.last, start=number // 5)
+        for number, row in enumerate(rows_of(0)[:6]):
+            there = replace(row, start=number // 5, end=number // 5 + FRAMES)
             cache(lambda end, n=number, m=there: asked.append(n) or velocity(m), ("cond",), there)
     assert asked == [0, 1, 5]
 
@@ -306,15 +303,15 @@ def test_a_window_that_moves_on_begins_anew() -> None:
 def test_an_error_frees_what_was_kept() -> None:
     cache = StepCache(0.1)
     with pytest.raises(RuntimeError), cache:
-        cache(lambda end: randn(1, 4, FRAMES, 2, 2), ("cond",), moments(0)[0])
+        cache(lambda end: randn(1, 4, FRAMES, 2, 2), ("cond",), rows_of(0)[0])
         assert cache.num_bytes > 0
         raise RuntimeError
     assert cache.num_bytes == 0
 
 
 def test_blocks_are_neighbours_of_one_level_that_are_denoised() -> None:
-    moment = Moment((0.02, 0.5, 0.5, 0.8, 0.8, 0.999), (False, True, True, True, True, False), (False,) * 6)
-    assert moment.blocks() == [slice(1, 3), slice(3, 5)]
+    row = Row(0, 6, (0.02, 0.5, 0.5, 0.8, 0.8, 0.999), (None, 3, 3, 1, 1, None), 5)
+    assert row.blocks() == [slice(1, 3), slice(3, 5)]
 
 
 @pytest.mark.parametrize("threshold", [-0.1, math.nan, math.inf])

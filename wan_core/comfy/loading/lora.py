@@ -1,24 +1,58 @@
-"""A LoRA file on a MODEL, whatever its keys are called: the names are `lora_names`', the rest is the host's."""
+"""A LoRA file on a MODEL: what it changes is `wan_core.checkpoint.lora`'s, how a MODEL is changed is the host's."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-import comfy.lora
+import comfy.model_management
 import comfy.utils
+import comfy.weight_adapter
+import torch
 
-from ...checkpoint.foreign import LORA_FOR_WAN, foreign_kind
-from ...checkpoint.key_names import detect_naming
-from ...checkpoint.lora_names import HOST_PREFIX, LoraNames, convert_names
-from ...errors import InputError
-from ...words import Joined, lines, words
+from ...checkpoint.lora import Adapter, fit_lora
+from ...checkpoint.lora_file import read_lora
+from ...checkpoint.lora_math import KINDS, change_of
+from ...checkpoint.report import Report
+from ..node_text import tell
 
-SHOWN = 3  # keys named in a report
+HOST_PREFIX = "diffusion_model."
 
 
-def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Joined]:
+class ChangedWeight(comfy.weight_adapter.WeightAdapterBase):
+    """A patch of the host's kind that computes its change with our formulas.
+
+    `weights` is (number of the kind, scale, names of the parts, *their tensors): the host copies patches by giving
+    tuples of them to the constructor.
+    """
+
+    name = "skyreels_v2"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, ...]):
+        self.loaded_keys = loaded_keys
+        self.weights = weights
+
+    def calculate_weight(
+        self,
+        weight: torch.Tensor,
+        key: str,
+        strength: float,
+        strength_model: float,
+        offset: Any,
+        function: Any,
+        intermediate_dtype: torch.dtype = torch.float32,
+        original_weight: Any = None,
+    ) -> torch.Tensor:
+        """Return the weight with the change added to it, in its own memory."""
+        number, scale, names, *tensors = self.weights
+        cast = comfy.model_management.cast_to_device
+        parts = {name: cast(part, weight.device, part.dtype) for name, part in zip(names, tensors, strict=True)}
+        change = change_of(KINDS[number], parts, weight.float(), scale)
+        weight += function((strength * change).type(weight.dtype))
+        return weight
+
+
+def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Report]:
     """Patch a LoRA into a copy of a MODEL.
 
     Args:
@@ -27,95 +61,66 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Join
         strength: factor of its change; 0 leaves the model as it is, negative ones turn it round.
 
     Returns:
-        The patched copy, and what was found in the file as text.
+        The patched copy, and what was made of the file.
 
     Raises:
+        CheckpointError: the file cannot be read.
         InputError: nothing in the file fits the model.
     """
-    name = Path(path).name
-    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
-    state = model.model.state_dict()
-    weights = {key.removeprefix(HOST_PREFIX): tuple(state[key].shape) for key in state if key.startswith(HOST_PREFIX)}
-    names = convert_names({key: tuple(tensor.shape) for key, tensor in tensors.items()}, weights)
-    if not names.renamed:
-        raise refusal(name, names)
-    key_map = comfy.lora.model_lora_keys_unet(model.model, {})
-    patches = comfy.lora.load_lora({ours: tensors[key] for key, ours in names.renamed.items()}, key_map)
-    if not patches:
-        raise InputError(
-            "{name} has keys of this model ({renamed}), but no complete pair of factors among them: download the file "
-            "again.",
-            name=name,
-            renamed=_listed(list(names.renamed)),
-        )
+    path = Path(path)
+    tensors, settings = read_lora(path, lambda file: comfy.utils.load_torch_file(file, safe_load=True))
+    shapes = weight_shapes(model.model.diffusion_model)
+    adapters, report = fit_lora(path.name, tensors, settings, shapes, strength)
     patched = model.clone()
-    patched.add_patches(patches, strength)
-    text = report(name, names, patches, parts_out_of_reach(model.model, patches))
-    logging.info("SkyReels-V2: %s", text)
-    return patched, text
+    unreached = parameters_out_of_reach(model.model.diffusion_model)
+    for adapter in adapters:
+        key = HOST_PREFIX + adapter.target
+        if adapter.target in unreached:
+            replace_parameter(patched, key, adapter, strength)
+        else:
+            patched.add_patches({key: host_patch(adapter)}, strength)
+    tell("lora", report.describe())
+    return patched, report
 
 
-def parts_out_of_reach(model: Any, patches: dict[Any, Any]) -> list[str]:
-    """Return the patched parameters that the host will skip: those of modules that have modules in them."""
-    inner = {name for name, module in model.named_modules() if next(module.children(), None) is not None}
-    return [key for key in patches if isinstance(key, str) and key.rpartition(".")[0] in inner]
+def weight_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return parameter name -> shape of the weight, whatever it is stored as: a packed one has a shape of its own."""
+    shapes = {}
+    for prefix, module in transformer.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = tuple(parameter.shape)
+            if isinstance(module, torch.nn.Linear) and name in ("weight", "bias"):
+                shape = (module.out_features, module.in_features)[: 2 if name == "weight" else 1]
+            shapes[f"{prefix}.{name}".removeprefix(".")] = shape
+    return shapes
 
 
-def report(name: str, names: LoraNames, patches: dict[Any, Any], skipped: list[str]) -> Joined:
-    """Return in a line or more what a LoRA does to the model."""
-    incomplete = [
-        key
-        for key, module in names.modules.items()
-        if not any(HOST_PREFIX + module + end in patches for end in ("", ".weight", ".bias"))
-    ]
-    used = len(names.renamed) - len(incomplete)
-    total = len(names.renamed) + len(names.unknown) + len(names.misfits)
-    shown = [
-        words(
-            "{name}: {used} of {total} keys used, {changed} weights changed",
-            name=name,
-            used=used,
-            total=total,
-            changed=len(patches),
+def parameters_out_of_reach(transformer: torch.nn.Module) -> set[str]:
+    """Return the parameters that the host's patches skip: those of modules that have modules in them."""
+    return {
+        f"{prefix}.{name}"
+        for prefix, module in transformer.named_modules()
+        if next(module.children(), None) is not None
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def host_patch(adapter: Adapter) -> Any:
+    """Return what the host patches a weight with: its own kind where it computes the same, which other nodes know."""
+    kind, parts, scale = adapter.kind, adapter.parts, adapter.scale
+    if kind.name == "LoRA" and parts.keys() == {"up", "down"}:
+        alpha = scale * parts["down"].shape[0]
+        return comfy.weight_adapter.LoRAAdapter(
+            set(adapter.keys), (parts["up"], parts["down"], alpha, None, None, None)
         )
-    ]
-    for what, keys in (
-        (words("not understood"), names.unknown),
-        (words("of another shape than this model's"), names.misfits),
-        (words("without their other half"), incomplete),
-        (words("understood, but ComfyUI does not patch parameters of this kind"), skipped),
-    ):
-        if keys:
-            shown.append(words("{count} {what}: {listed}", count=len(keys), what=what, listed=_listed(list(keys))))
-    return lines(*shown)
+    if kind.name == "difference":
+        return ("diff", tuple(parts.values()))
+    return ChangedWeight(set(adapter.keys), (KINDS.index(kind), scale, tuple(parts), *parts.values()))
 
 
-def refusal(name: str, names: LoraNames) -> InputError:
-    """Return the error that says why nothing of a file fits."""
-    if names.misfits:
-        return InputError(
-            "{name} was made for a model of another size ({misfit}): use a LoRA for this model, 1.3B or 14B, or load "
-            "the model that it was made for.",
-            name=name,
-            misfit=names.misfit,
-        )
-    naming = detect_naming(names.unknown)
-    kind = words("a whole diffusion model") if naming else (foreign_kind(names.unknown) or (None,))[0]
-    if kind is not None and kind != LORA_FOR_WAN:
-        return InputError(
-            "{name} looks like {kind}, where a LoRA for SkyReels-V2 or Wan 2.1 is wanted: choose another file, and put "
-            "this one into the folder of its kind.",
-            name=name,
-            kind=kind,
-        )
-    return InputError(
-        "{name} has {count} keys, but none of them names a part of this model ({listed}): use a LoRA for SkyReels-V2 "
-        "or Wan 2.1.",
-        name=name,
-        count=len(names.unknown),
-        listed=_listed(list(names.unknown)) or words("it is empty"),
-    )
-
-
-def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+def replace_parameter(patched: Any, key: str, adapter: Adapter, strength: float) -> None:
+    """Put another parameter in the place of one that the host's patches skip, such as a block's modulation."""
+    before = patched.get_model_object(key)
+    weight = before.detach().float().cpu()
+    change = strength * change_of(adapter.kind, adapter.parts, weight, adapter.scale)
+    patched.add_object_patch(key, torch.nn.Parameter((weight + change).to(before.dtype), requires_grad=False))

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.samplers
-import comfy.utils
 import folder_paths
 import torch
 
@@ -25,6 +23,7 @@ from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
 from ..model.checks import LATENT_CHANNELS
+from ..sampling.guided import Guidance
 from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.sampler import DiffusionForcingSampler
 from ..vae.stream import StreamingDecoder
@@ -228,28 +227,12 @@ class LongVideoRun:
         Raises:
             OutOfMemory: the segment does not fit in any way; says what is kept of the others.
         """
-        settings, pinned = self.settings, task.pinned
-        guider = comfy.samplers.CFGGuider(self.inputs.model)
-        guider.set_conds(self.inputs.prompts.positive(task), self.inputs.negative)
-        guider.set_cfg(settings.cfg)
-        latent, mask = torch.zeros_like(task.noise), None
-        if pinned is not None:
-            latent = pinned.latents
-            mask = (~pinned.mask).float().view(1, 1, -1, 1, 1).expand(1, 1, *task.noise.shape[2:])
-        sampler = DiffusionForcingSampler(
-            settings.forcing, None if pinned is None else pinned.noise, task.segment.start
-        )
+        inputs = self.inputs
+        guidance = Guidance(inputs.model, inputs.prompts.positive(task), inputs.negative, self.settings.cfg)
+        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start)
+        seed, callback = self.seeds[task.segment.index], self.progress.begin(task.segment)
         try:
-            return guider.sample(
-                task.noise,
-                latent,
-                sampler,
-                self.sigmas,
-                denoise_mask=mask,
-                callback=self.progress.begin(task.segment),
-                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-                seed=self.seeds[task.segment.index],
-            )
+            return guidance.run(sampler, task.noise, self.sigmas, seed, callback=callback)
         except OutOfMemory as error:
             finished = task.segment.index
             if not finished:

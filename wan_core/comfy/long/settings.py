@@ -25,7 +25,7 @@ from ...long.segments import (
     plan_segments,
     whole_frames,
 )
-from ...sampling.run_plan import ForcingOptions
+from ...sampling.run import ForcingOptions
 from ...sampling.sigmas import flow_sigmas
 from ...sampling.solvers import check_solver
 from ...video.codecs import find_codec

@@ -7,24 +7,21 @@ neighbours may look at the whole clip: with them every block is computed in ever
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.patcher_extension
 import torch
 
 from ...model.forward_memory import kept_bytes, seen_bytes
-from ...model.kv_cache import CausalRun, frames_at_work
-from ...sampling.forcing import ForcingSchedule
-from ...sampling.loop import Row
-from ...sampling.run_plan import RunPlan
+from ...sampling.cached_calls import CausalCalls, frames_at_work
+from ...sampling.run import Run
 from ..host_flags import spare_memory
 from ..model.multigpu import patchers_of
-from ..model.transformer import CAUSAL_RUN, WANTED_FRAMES
 from .cfg_range import predict_in_range
 from .frame_noise import FrameNoise
+from .host_calls import HostCachedCalls
 from .step_cache import reuse_steps
 
 # options of a run that hand the whole clip to a function of somebody else
@@ -40,112 +37,37 @@ LOOKING_AT_THE_CLIP = (
 OUR_OWN = (predict_in_range, reuse_steps)
 
 
-class HostCausalRun:
-    """A CausalRun that speaks the transformer's language: conditions come in one batch, in any number and order."""
-
-    def __init__(self, run: CausalRun):
-        self.run = run
-        self.row: Row | None = None  # set before each call of the guider
-
-    def takes(self, x: torch.Tensor, options: dict[str, Any]) -> bool:
-        """Say whether a call shows all frames of the row, in parts that can be told apart."""
-        parts = len(options.get("uuids", ()))
-        return (
-            self.row is not None
-            and parts > 0
-            and x.shape[0] % parts == 0
-            and x.shape[2] == self.row.end - self.row.start
-            and not any(options.get(name) for name in ("patches", "patches_replace"))
-        )
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], **inputs: Any) -> torch.Tensor:
-        """Return the velocity [B, C, F, H, W]; each condition in the batch has a cache of its own.
-
-        Args:
-            x: noisy latents [conditions * B, C, F, H, W].
-            t: timesteps [conditions * B, F].
-            options: transformer_options of the call.
-            inputs: `model`, the transformer that was called, and what it is handed (context, fps, ...).
-        """
-        assert self.row is not None, "ask takes() first"
-        row = self.row
-        if WANTED_FRAMES in options:  # the step cache forecasts the blocks behind
-            row = replace(row, busy_end=min(row.busy_end, row.start + options[WANTED_FRAMES]))
-        return by_condition(self.run, x, t, row, options, **inputs)
-
-
-def by_condition(
-    run: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, row: Any, options: dict[str, Any], **inputs: Any
-) -> torch.Tensor:
-    """Call `run(x, t, row, uuid, ...)` for each condition of a batch; velocity [B, C, F, H, W] of all."""
-    parts = len(options["uuids"])
-    cut = {
-        name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
-        for name, value in inputs.items()
-    }
-    return torch.cat([
-        run(
-            video, times, row, uuid, transformer_options=options,
-            **{name: values[number] for name, values in cut.items()},
-        )
-        for number, (uuid, video, times) in enumerate(
-            zip(options["uuids"], x.chunk(parts), t.chunk(parts), strict=True)
-        )
-    ])  # fmt: skip
-
-
-@contextmanager
 def causal_cache(
-    guider: Any,
-    model_options: dict[str, Any],
-    plan: RunPlan,
-    block_size: int,
-    latents: torch.Tensor,
-) -> Iterator[HostCausalRun | None]:
-    """Give the transformer a cache for one sampling run, and free it when the run ends, however it ends.
+    guider: Any, model_options: dict[str, Any], run: Run, block_size: int, latents: torch.Tensor
+) -> HostCachedCalls | None:
+    """Return the cache of one sampling run; None where it could not help, could do harm or does not fit.
 
     Args:
         guider: the guider, with the model loaded and its conds processed.
         model_options: the options of this sampling run (a copy that core makes for it).
-        plan: of the whole clip.
+        run: of the whole clip.
         block_size: latent frames of a causal block; 0 without causal attention.
         latents: what is sampled [B, C, F, H, W].
-
-    Yields:
-        The run, to be told each row; None where the cache could not help, could do harm or does not fit.
     """
-    options = model_options["transformer_options"]
-    place = None
-    if can_cache(plan, block_size, guider, model_options):
-        frames = latents.shape[2] - block_size
-        need = cache_need(guider.model_patcher, guider.conds, latents.shape, frames)
-        place = free_place(guider, need, latents, frames_at_work(plan.rows, block_size))
+    if not can_cache(run, block_size, guider, model_options):
+        return None
+    need = cache_need(guider.model_patcher, guider.conds, latents.shape, latents.shape[2] - block_size)
+    place = free_place(guider, need, latents, frames_at_work(run.rows, block_size))
     if place is None:
-        yield None
-        return
+        return None
     transformer = guider.inner_model.diffusion_model
-    with CausalRun(transformer.predict, len(transformer.blocks), block_size, kept_on(place, latents)) as run:
-        host_run = HostCausalRun(run)
-        options[CAUSAL_RUN] = host_run
-        try:
-            yield host_run
-        finally:
-            options.pop(CAUSAL_RUN, None)  # where memory was short it is gone already
+    calls = CausalCalls(transformer.predict, len(transformer.blocks), block_size, kept_on(place, latents))
+    return HostCachedCalls(calls)
 
 
-def can_cache(plan: RunPlan, block_size: int, guider: Any, model_options: dict[str, Any]) -> bool:
+def can_cache(run: Run, block_size: int, guider: Any, model_options: dict[str, Any]) -> bool:
     """Say whether a cache would save work and could do no harm, wherever it might lie.
 
-    Behind a moving window it would: what is kept has seen frames that the window has left, so the video would depend
-    on whether there was room for it.
+    Where all frames are denoised in step there is nothing to save. Behind a moving window it would do harm: what is
+    kept has seen frames that the window has left, so the video would depend on whether there was room for it.
     """
-    helpful = block_size > 0 and not plan.moves and helps(plan.schedule, plan.known)
+    helpful = block_size > 0 and not run.moves and run.leaves_frames
     return helpful and not looked_at(guider, model_options)
-
-
-def helps(schedule: ForcingSchedule, known: torch.Tensor) -> bool:
-    """Say whether some row leaves frames alone: where all are denoised in step there is nothing to save."""
-    return not bool((schedule.update_mask & ~known).all())
 
 
 def looked_at(guider: Any, model_options: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ negative prompt is computed in the rows in which some frame is inside, and count
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ import comfy.samplers
 import torch
 
 from ...errors import InputError
+from ...sampling.run import Row
+from ..model.transformer import FORCING_ROW
 
 CFG_RANGE = "skyreels_cfg_range"  # key in transformer_options
-FRAME_PROGRESS = "skyreels_frame_progress"  # key in a run's model_options
 WRAPPER_KEY = "skyreels_v2_cfg_range"
 
 
@@ -99,8 +100,9 @@ def frames_inside(cfg_range: CFGRange, timestep: torch.Tensor, model_options: di
 
     A frame that a row does not denoise does not matter: it goes with the others.
     """
-    progress: Sequence[float | None] | None = model_options.get(FRAME_PROGRESS)
-    if progress is not None:
+    row: Row | None = model_options["transformer_options"].get(FORCING_ROW)
+    if row is not None:
+        progress = row.progress
         busy = [share for share in progress if share is not None]
         some = any(map(cfg_range.holds, busy))
         return [some if share is None else cfg_range.holds(share) for share in progress]

@@ -18,6 +18,8 @@ import comfy.patcher_extension
 import torch
 
 from ...sampling.sigmas import timesteps_of
+from ..model.base_model import SkyReelsV2
+from ..model.core_parts import is_replaced, one_noise_level
 
 FRAME_SIGMAS = "skyreels_frame_sigmas"  # the key in model_conds
 # conditions whose latents stand beside the clip's in attention and have the clip's one noise level
@@ -74,6 +76,8 @@ class FrameNoise:
         if any(name in kwargs for name in BESIDE_THE_CLIP):
             t = t[:, :1]  # one for all: the sampler has seen to it that they are alike
         model = executor.class_obj
+        if not isinstance(model, SkyReelsV2) and is_replaced(model.diffusion_model, "forward_orig"):
+            t = one_noise_level(t)  # a cache pack's on core's transformer, which fails on others
         original = model.model_sampling
         model.model_sampling = frame_sampling(original, self.timesteps)
         try:

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.sample
-import comfy.samplers
-import comfy.utils
 import latent_preview
+import torch
 
-from ...sampling.run_plan import ForcingOptions
-from ...sampling.sigmas import flow_sigmas
+from ...sampling.run import ForcingOptions
 from ...words import words
 from ..host_flags import handed_on
 from ..model.checks import check_latent, check_model, refuse_image_to_video
 from .conditioning import check_conditioning
+from .guided import Guidance
 from .memory_estimate import with_estimate
 from .sampler import DiffusionForcingSampler
 
 
 def generate(
-    model: Any,
-    positive: list[Any],
-    negative: list[Any],
-    latent: dict[str, Any],
-    seed: int,
-    steps: int,
-    cfg: float,
-    shift: float,
-    options: ForcingOptions,
+    guidance: Guidance, latent: dict[str, Any], seed: int, sigmas: torch.Tensor, options: ForcingOptions
 ) -> dict[str, Any]:
     """Denoise a LATENT with diffusion forcing.
 
     Args:
-        model: a MODEL (ModelPatcher) of Wan 2.1 kind.
-        positive: CONDITIONING of the prompt.
-        negative: CONDITIONING of the negative prompt; not computed at cfg 1.
+        guidance: model, prompts and guidance scale.
         latent: samples [B, 16, F, H / 8, W / 8] and, for known frames, a noise_mask that is 0 over them.
         seed: seed of all noise of the run.
-        steps: denoising steps of a frame.
-        cfg: guidance scale.
-        shift: shift of the noise schedule, 1 = none.
+        sigmas: the noise schedule [steps + 1], falling to 0.
         options: the diffusion-forcing settings.
 
     Returns:
@@ -49,12 +37,12 @@ def generate(
     Raises:
         InputError: inputs that do not go together, before any work starts.
     """
-    samples = check_latent(latent).float()  # with --fp16-intermediates they come in half precision
+    samples, model = check_latent(latent).float(), guidance.model  # half precision with --fp16-intermediates
     check_model(model.model, options.causal_attention)
     frames, rows, columns = samples.shape[2:]
     size = (frames, rows, columns)
-    check_conditioning(model.model, positive, "positive", size)
-    check_conditioning(model.model, negative, "negative", size)
+    check_conditioning(model.model, guidance.positive, "positive", size)
+    check_conditioning(model.model, guidance.negative or [], "negative", size)
 
     if options.window(frames):
         reason = words(
@@ -64,22 +52,16 @@ def generate(
             frames=frames,
         )
         refuse_image_to_video(model.model, reason)
-        model = with_estimate(model)
+        guidance = replace(guidance, model=with_estimate(model))
 
-    sigmas = flow_sigmas(steps, shift)
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    made = guider.sample(
-        noise,
-        samples,
+    made = guidance.run(
         DiffusionForcingSampler(options),
+        comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
         sigmas,
+        seed,
+        samples,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
+        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
     )
     out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}
     out["samples"] = handed_on(made)

@@ -17,8 +17,9 @@ import comfy.model_management
 import comfy.patcher_extension
 import torch
 
-from ...model.kv_cache import frames_at_work
-from ...sampling.run_plan import ForcingOptions, RunPlan, plan_run
+from ...sampling.cached_calls import frames_at_work
+from ...sampling.run import Run
+from ...sampling.solvers import adds_noise
 from ..model.multigpu import patchers_of
 from .causal_cache import cache_need, call_bytes, can_cache
 from .sampler import DiffusionForcingSampler
@@ -67,46 +68,38 @@ def sample_with_estimate(
     **kwargs: Any,
 ) -> torch.Tensor:
     """Tell the loading of the models what this run needs; an OUTER_SAMPLE wrapper."""
-    need = None
+    need, guider = None, executor.class_obj
     if isinstance(sampler, DiffusionForcingSampler) and noise.ndim == 5:
-        need = needed(executor.class_obj, sampler, noise, sigmas, denoise_mask)
+        run = sampler.plan(guider.model_options, noise.shape[2], sigmas, denoise_mask)
+        need = needed(guider, run, noise.shape) if run.rows else None
     if need is not None:
         comfy.patcher_extension.add_wrapper_with_key(
             comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
             WRAPPER_KEY,
             Preparation(need),
-            executor.class_obj.model_options,  # a copy that core makes for this run
+            guider.model_options,  # a copy that core makes for this run
             is_model_options=True,
         )
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
 
 
-def needed(
-    guider: Any,
-    sampler: DiffusionForcingSampler,
-    noise: torch.Tensor,
-    sigmas: torch.Tensor,
-    denoise_mask: torch.Tensor | None,
-) -> Need | None:
-    """Return what a run needs; None where nothing is to be computed."""
-    plan = plan_run(sampler.options, noise.shape[2], sigmas, denoise_mask)
-    if plan is None:
-        return None
-    frames, block_size = plan.seen, sampler.options.cached_block_size
-    if not can_cache(plan, block_size, guider, guider.model_options):
-        return Need(frames, clip_bytes(sampler.options, plan, noise.shape) if plan.moves else 0)
-    at_work = min(frames_at_work(plan.rows, block_size), frames)
-    return need_with_cache(guider.model_patcher, guider.conds, noise.shape, at_work, frames - block_size)
+def needed(guider: Any, run: Run, shape: Sequence[int]) -> Need:
+    """Return what a run needs; `shape` is [B, C, F, H, W] of its latents."""
+    frames, block_size = run.seen, run.options.cached_block_size
+    if not can_cache(run, block_size, guider, guider.model_options):
+        return Need(frames, clip_bytes(run, shape) if run.moves else 0)
+    at_work = min(frames_at_work(run.rows, block_size), frames)
+    return need_with_cache(guider.model_patcher, guider.conds, shape, at_work, frames - block_size)
 
 
-def clip_bytes(options: ForcingOptions, plan: RunPlan, shape: Sequence[int]) -> int:
+def clip_bytes(run: Run, shape: Sequence[int]) -> int:
     """Return what the whole clip [B, C, F, H, W] takes on the device during a run, beside the calls on its window.
 
     Without a window it is a small part of what a call takes, and lies within core's own margin.
     """
     batch, channels, _, height, width = shape
-    copies = CLIP_COPIES + (plan.schedule.steps - 1 if options.solver == "lcm" else 0)  # fresh noise for every step
-    return copies * batch * channels * plan.schedule.num_frames * height * width * torch.float32.itemsize
+    copies = CLIP_COPIES + (run.num_steps - 1 if adds_noise(run.options.solver) else 0)  # fresh noise for every step
+    return copies * batch * channels * run.num_frames * height * width * torch.float32.itemsize
 
 
 def need_with_cache(patcher: Any, conds: dict[str, Any], shape: Sequence[int], at_work: int, kept: int) -> Need:

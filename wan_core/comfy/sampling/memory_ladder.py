@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
 import torch
 
 from ...errors import SkyReelsError
-from ...model.kv_cache import CachedRun
 from ...words import Words, words
 from ..model.checks import in_pixels
 from ..model.multigpu import patchers_of, wait_for_threads
-from ..model.transformer import CAUSAL_RUN, PIECES, HostWanModel
+from ..model.transformer import CACHED_CALLS, PIECES, HostWanModel
 from ..node_text import tell
+from .host_calls import HostCachedCalls
 
 WRAPPER_KEY = "skyreels_v2_unbatched"
 PIECES_OF_TOKENS = (4, 16)
@@ -40,14 +40,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return comfy.model_management.is_oom(error)
 
 
-class KeepsBlocks(Protocol):
-    """What a run with a cache of finished blocks is to the ladder, whatever fills the cache."""
-
-    @property
-    def run(self) -> CachedRun:
-        """The calls with their caches."""
-
-
 class MemoryLadder:
     """The rungs of one sampling run.
 
@@ -56,18 +48,15 @@ class MemoryLadder:
         model_options: the options of this sampling run (a copy that core makes for it).
         cache: the run's cache of finished blocks, if it has one.
         latents: what is sampled [B, C, F, H, W].
-        cache_needed: whether the run cannot go on without the cache.
     """
 
     def __init__(
         self,
         guider: Any,
         model_options: dict[str, Any],
-        cache: KeepsBlocks | None,
+        cache: HostCachedCalls | None,
         latents: torch.Tensor,
-        cache_needed: bool = False,
     ):
-        self.cache_needed = cache_needed
         self.guider = guider
         self.model_options = model_options
         self.cache = cache
@@ -113,11 +102,11 @@ class MemoryLadder:
                 yield words("attention and feed-forward in {pieces} pieces", pieces=pieces)
         if self.cache is not None:
             if self.device.type == "cpu":
-                if not self.cache_needed:
+                if not self.cache.needed:
                     self.drop_cache()
                     yield words("no cache of finished blocks")
-            elif self.cache.run.device != torch.device("cpu"):
-                self.cache.run.move(torch.device("cpu"))
+            elif self.cache.calls.device != torch.device("cpu"):
+                self.cache.calls.move(torch.device("cpu"))
                 yield words("the cache of finished blocks in main memory")
         for share in SHARES_OF_WEIGHTS:
             if self.offload(share):
@@ -153,8 +142,8 @@ class MemoryLadder:
     def drop_cache(self) -> None:
         """Free the cache of finished blocks: from now on every call computes all blocks."""
         assert self.cache is not None
-        self.options.pop(CAUSAL_RUN, None)
-        self.cache.run.caches.clear()
+        self.options.pop(CACHED_CALLS, None)
+        self.cache.calls.caches.clear()
         self.cache = None
 
     def offload(self, share: float) -> bool:

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.conds
 import comfy.samplers
 import torch
 from tqdm.auto import tqdm
 
 from ...errors import InputError
-from ...sampling.forcing import ForcingSchedule
-from ...sampling.loop import PinnedFrames, Row, sample
+from ...sampling.known import KnownFrames, known_mask
+from ...sampling.loop import sample
 from ...sampling.noise import fresh_noise, seeded_noise
-from ...sampling.run_plan import ForcingOptions, RunPlan, plan_run
-from ...sampling.sigmas import FULL_NOISE, row_sigmas
+from ...sampling.run import ForcingOptions, Row, Run, plan_run
+from ...sampling.sigmas import FULL_NOISE
+from ...sampling.solvers import adds_noise
 from ...words import words
 from ..model.checks import check_model
 from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
-from .causal_cache import HostCausalRun, causal_cache
-from .cfg_range import FRAME_PROGRESS
+from .causal_cache import causal_cache
 from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
-from .frame_noise import add_frame_noise, set_frame_sigmas
-from .memory_ladder import MemoryLadder
+from .frame_noise import add_frame_noise
+from .guided import GuidedCalls, in_use, set_fps
+
+PLANNED_RUN = "skyreels_planned_run"  # key in a run's model_options: who plans it first leaves it there
 
 
 class DiffusionForcingSampler(comfy.samplers.Sampler):
@@ -35,14 +36,30 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
 
     Args:
         options: the diffusion-forcing settings.
-        condition_noise: noise on known frames [B, C, F, H, W]; None draws it from the run's seed.
+        known: known frames as the VAE gives them, in place of the host's mask and latent; None reads these.
         first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
     """
 
-    def __init__(self, options: ForcingOptions, condition_noise: torch.Tensor | None = None, first_frame: int = 0):
+    def __init__(self, options: ForcingOptions, known: KnownFrames | None = None, first_frame: int = 0):
         self.options = options
-        self.condition_noise = condition_noise
+        self.known = known
         self.first_frame = first_frame
+
+    def plan(
+        self, model_options: dict[str, Any], frames: int, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
+    ) -> Run:
+        """Return the run, planned by whoever asks first: the memory estimate, or the sampler itself.
+
+        Raises:
+            InputError: the mask splits a frame, the sigmas do not end at 0.
+            ScheduleError: steps, frames, block size and window that do not go together.
+        """
+        known = known_mask(denoise_mask, frames) if self.known is None else self.known.mask
+        planned: Run | None = model_options.get(PLANNED_RUN)
+        if planned is None or not planned.describes(self.options, sigmas, known):
+            planned = plan_run(self.options, sigmas, frames, known)
+            model_options[PLANNED_RUN] = planned
+        return planned
 
     def sample(
         self,
@@ -71,76 +88,95 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             Latent video in model space [B, C, F, H, W].
 
         Raises:
-            InputError: the model is no Wan 2.1 model, the mask splits a frame, the sigmas do not end at 0, the model
-                has image channels and the window moves.
-            ScheduleError: steps, frames, block size and window that do not go together.
+            InputError: the model is no Wan 2.1 model, the model has image channels and the window moves; see `plan`.
+            ScheduleError: see `plan`.
         """
-        options = self.options
+        options, model_options = self.options, extra_args["model_options"]
         check_model(guider.inner_model, options.causal_attention)
         frames, seed = noise.shape[2], extra_args.get("seed") or 0
-        if latent_image is None:
-            latent_image = torch.zeros_like(noise)
-        plan = plan_run(options, frames, sigmas, denoise_mask)
-        if plan is None:
-            return latent_image
-        known, schedule = plan.known, plan.schedule
-        refuse_without_forcing(guider.model_patcher, options, plan)
-        padded = schedule.num_frames
+        latents = self.given(guider, noise, latent_image)
+        run = self.plan(model_options, frames, sigmas, denoise_mask)
+        if not run.rows:
+            return latents
         refuse_unread_conditions(guider)
-        refuse_apart(guider.conds, extra_args["model_options"], options, plan)
-        noise = pad_noise(noise, padded, seed)
-        latent_image = pad_frames(latent_image, padded)
-        pad_conditions(guider.conds, frames, padded)
-        if plan.moves:
-            check_movable(guider.conds, frames, padded)
-
-        pinned = None
-        if known.any():
-            condition_noise = self.condition_noise
-            if condition_noise is None:
-                condition_noise = seeded_noise(tuple(noise.shape), seed, "condition")
-            pinned = PinnedFrames(latent_image, known, options.addnoise_condition / 1000, condition_noise.to(noise))
-        run = GuiderRun(guider, extra_args, options, schedule, sigmas, known)
-        model_options = extra_args["model_options"]
+        refuse_without_forcing(guider.model_patcher, options, run)
+        refuse_apart(guider.conds, model_options, options, run)
+        noise = pad_noise(noise, run.num_frames, seed)
+        latents = pad_frames(latents, run.num_frames)
+        pad_conditions(guider.conds, frames, run.num_frames)
+        if run.moves:
+            check_movable(guider.conds, frames, run.num_frames)
+        set_fps(guider.conds, options.fps)
         add_frame_noise(model_options)
-        with (
-            causal_cache(guider, model_options, plan, options.cached_block_size, noise) as run.cache,
-            tqdm(total=schedule.num_rows, disable=disable_pbar) as bar,
-        ):
-            run.ladder = MemoryLadder(guider, model_options, run.cache, noise[:, :, : plan.seen])
+        cache = causal_cache(guider, model_options, run, options.cached_block_size, noise)
+        calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache)
+        if options.causal_attention:
+            calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
+
+        def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
+            calls.options[FORCING_ROW] = row
+            where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
+            return calls(x, frame_sigmas, row, row.sigma, where)
+
+        with in_use(cache, calls.options), tqdm(total=len(run.rows), disable=disable_pbar) as bar:
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
                 bar.update()
                 if callback is not None:
-                    callback(row.index, run.preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
+                    callback(row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
 
-            x = start(noise, latent_image, sigmas)
+            start = first_latents(noise, latents, sigmas)
             fresh = None
-            if options.solver == "lcm":
-                fresh = fresh_noise(tuple(noise.shape), seed, len(sigmas) - 1, self.first_frame)
-            x = sample(run.denoise, x, sigmas, schedule, options.solver, pinned, report, fresh)
-        return x[:, :, :frames]
+            if adds_noise(options.solver):
+                fresh = fresh_noise(tuple(noise.shape), seed, run.num_steps, self.first_frame)
+            made = sample(denoise, start, run, self.known_frames(run, latents, noise, seed), report, fresh)
+        return made[:, :, :frames]
+
+    def given(self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None) -> torch.Tensor:
+        """Return the latents that the run is given, in model space [B, C, F, H, W]."""
+        if self.known is not None:
+            latents: torch.Tensor = guider.inner_model.process_latent_in(self.known.latents.to(noise))
+            return latents
+        return torch.zeros_like(noise) if latent_image is None else latent_image
+
+    def known_frames(self, run: Run, latents: torch.Tensor, noise: torch.Tensor, seed: int) -> KnownFrames | None:
+        """Return the known frames of the padded clip; their noise comes from the run's seed if none was given."""
+        if not run.known.any():
+            return None
+        drawn = None if self.known is None else self.known.noise
+        if drawn is None:
+            drawn = seeded_noise(tuple(noise.shape), seed, "condition")
+        return KnownFrames(latents, run.known, drawn.to(noise))
 
 
-def refuse_without_forcing(patcher: Any, options: ForcingOptions, plan: RunPlan) -> None:
+def preview(row: Row, x0: torch.Tensor) -> torch.Tensor:
+    """Return the clip with the first frame that this row changed in front: previews show the first one only.
+
+    The last row gives the clip in its own order, since core keeps it as the denoised output.
+    """
+    last = row.index == row.num_rows - 1
+    return x0 if last else torch.roll(x0, -row.runs[0][0], dims=2)
+
+
+def refuse_without_forcing(patcher: Any, options: ForcingOptions, run: Run) -> None:
     """Refuse a MODEL known to have learned one noise level for a whole clip where this run has several."""
     needs = (
-        (plan.moves, words("a moving window (window_frames)")),
+        (run.moves, words("a moving window (window_frames)")),
         (options.ar_step > 0, words("async sampling (ar_step above 0)")),
         (options.causal_attention, words("causal attention")),
-        (bool(plan.known.any()), words("a latent with known frames (start, end or key images)")),
+        (bool(run.known.any()), words("a latent with known frames (start, end or key images)")),
     )
     for asked, need in needs:
         if asked:
             check_forcing(patcher, need)
 
 
-def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: ForcingOptions, plan: RunPlan) -> None:
+def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: ForcingOptions, run: Run) -> None:
     """Refuse what looks at the clip as a whole where a run takes it apart; `Raises: InputError`."""
     reason = None
-    if plan.moves:
+    if run.moves:
         reason = words("a moving window shows it a part of the clip: set window_frames to 0, or remove the node")
-    elif not plan.in_step:
+    elif not run.in_step:
         reason = words("here each frame has its own: set ar_step to 0 and connect no known frames, or remove the node")
     if reason is not None:
         refuse_block_patches(model_options.get("transformer_options", {}), reason)
@@ -150,74 +186,10 @@ def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: 
         refuse_beside_the_clip(conds, reason)
 
 
-class GuiderRun:
-    """One sampling run through a guider: what its conditions carry, and a row of the schedule as a call of it."""
-
-    def __init__(
-        self,
-        guider: Any,
-        extra_args: dict[str, Any],
-        options: ForcingOptions,
-        schedule: ForcingSchedule,
-        sigmas: torch.Tensor,
-        known: torch.Tensor,
-    ):
-        self.guider = guider
-        self.extra_args = extra_args
-        self.cache: HostCausalRun | None = None
-        self.ladder: MemoryLadder | None = None
-        busy = schedule.update_mask & ~known
-        self.first_changed = torch.argmax(busy.int(), dim=1).tolist()
-        self.progress = frame_progress(schedule, busy)
-        transformer_options = extra_args["model_options"].setdefault("transformer_options", {})
-        # neighbours look their progress up in this list: it has to hold the sigmas that they will be called with
-        rows = row_sigmas(sigmas, schedule.step_index, known)
-        transformer_options["sample_sigmas"] = torch.cat((rows, rows.new_zeros(1))).to(sigmas)
-        if options.causal_attention:
-            transformer_options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
-        set_fps(guider.conds, options.fps)
-
-    def preview(self, row: Row, x0: torch.Tensor) -> torch.Tensor:
-        """Return the clip with the first frame that this row changed in front: previews show the first one only.
-
-        The last row gives the clip in its own order, since core keeps it as the denoised output.
-        """
-        last = row.index == row.num_rows - 1
-        return x0 if last else torch.roll(x0, -self.first_changed[row.index], dims=2)
-
-    def denoise(self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
-        """Return x0 [B, C, F, H, W] from the guider for one row of the schedule."""
-        set_frame_sigmas(self.guider.conds, frame_sigmas, x)
-        self.extra_args["model_options"]["transformer_options"][FORCING_ROW] = row
-        if self.cache is not None:
-            self.cache.row = row
-        self.extra_args["model_options"][FRAME_PROGRESS] = self.progress[row.index][row.start : row.end]
-        sigma = x.new_full((x.shape[0],), row.sigma)
-        assert self.ladder is not None, "made when the run begins"
-        where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
-        return self.ladder.call(lambda: self.guider(x, sigma, **self.extra_args), where)
-
-
-def frame_progress(schedule: ForcingSchedule, busy: torch.Tensor) -> list[list[float | None]]:
-    """Return for every row and frame the share of the frame's steps that are done; None where the row leaves it."""
-    return [
-        [(step - 1) / schedule.steps if works else None for step, works in zip(steps, row, strict=True)]
-        for steps, row in zip(schedule.step_index.tolist(), busy.tolist(), strict=True)
-    ]
-
-
-def set_fps(conds: dict[str, list[dict[str, Any]] | None], fps: int) -> None:
-    """Put the frame rate into every condition of a guider, in place."""
-    rate = comfy.conds.CONDRegular(torch.tensor([fps], dtype=torch.long))
-    for conditions in conds.values():
-        for condition in conditions or ():
-            condition["model_conds"] = {**condition["model_conds"], "fps": rate}
-
-
-def start(noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def first_latents(noise: torch.Tensor, given: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """Return the latents of the first row: pure noise, or below full noise a mixture with the given video."""
     sigma = float(sigmas[0])
-    return noise if sigma >= FULL_NOISE else sigma * noise + (1 - sigma) * latent_image
+    return noise if sigma >= FULL_NOISE else sigma * noise + (1 - sigma) * given
 
 
 def pad_frames(latents: torch.Tensor, frames: int) -> torch.Tensor:

@@ -13,11 +13,11 @@ import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 
-from ...sampling.loop import Row
+from ...sampling.run import Row
 from ...sampling.sigmas import TRAIN_STEPS
-from ...sampling.step_cache import Moment, StepCache
+from ...sampling.step_cache import StepCache
 from ..model.checks import check_model
-from ..model.transformer import CAUSAL_RUN, FORCING_ROW, WANTED_FRAMES
+from ..model.transformer import CACHED_CALLS, FORCING_ROW, WANTED_FRAMES
 from ..node_text import tell
 
 WRAPPER_KEY = "skyreels_v2_step_cache"
@@ -67,9 +67,9 @@ def reuse_steps(executor: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     """Call the transformer for what is due, and forecast the rest; a DIFFUSION_MODEL wrapper."""
     x, options = args[0], args[OPTIONS_ARGUMENT]
     cache, keys = options.get(STEP_CACHE), options.get("uuids")
-    moment = None if cache is None else moment_of(x, options)
+    row = None if cache is None else row_of(x, options)
     # with context windows a condition comes many times in a row, each time with other frames
-    if not keys or moment is None or x.shape[0] % len(keys) or options.get("context_window") is not None:
+    if not keys or row is None or x.shape[0] % len(keys) or options.get("context_window") is not None:
         return executor(*args, **kwargs)
 
     def compute(end: int) -> torch.Tensor:
@@ -79,22 +79,21 @@ def reuse_steps(executor: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
         finally:
             del options[WANTED_FRAMES]
 
-    return cache(compute, keys, moment).to(x.device)  # a forecast lies where its condition was computed last
+    causal = FORCING_ROW in options and CACHED_CALLS in options
+    return cache(compute, keys, row, causal).to(x.device)  # a forecast lies where its condition was computed last
 
 
-def moment_of(x: torch.Tensor, options: dict[str, Any]) -> Moment | None:
+def row_of(x: torch.Tensor, options: dict[str, Any]) -> Row | None:
     """Say where the frames of a call [B, C, F, H, W] stand; None where that cannot be known."""
     frames = x.shape[2]
     row: Row | None = options.get(FORCING_ROW)
     if row is not None:
-        if len(row.sigmas) != frames:
-            return None
-        return Moment(row.sigmas, row.busy, row.last, CAUSAL_RUN in options, row.start)
-    if CAUSAL_RUN in options:  # of a rolling sampler, whose next call may be about other frames
+        return row if len(row.sigmas) == frames else None
+    if CACHED_CALLS in options:  # of a rolling sampler, whose next call may be about other frames
         return None
     sigmas = options.get("sample_sigmas")
     if sigmas is None or len(sigmas) < 2:
         return None
-    sigma = float(options["sigmas"][0])
-    last = sigma <= float(sigmas[-2]) + 0.5 / TRAIN_STEPS
-    return Moment((sigma,) * frames, (True,) * frames, (last,) * frames)
+    sigma, num_steps = float(options["sigmas"][0]), len(sigmas) - 1
+    step = min(int((sigmas > sigma + 0.5 / TRAIN_STEPS).sum()), num_steps - 1)
+    return Row(0, frames, (sigma,) * frames, (step,) * frames, num_steps)

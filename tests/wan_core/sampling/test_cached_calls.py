@@ -14,10 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from wan_core.errors import ScheduleError
 from wan_core.model.attention import block_causal, scaled_dot_product
 from wan_core.model.config import WanConfig
-from wan_core.model.kv_cache import CausalRun, LayerCache, frames_at_work, gathered
+from wan_core.model.kv_cache import LayerCache, gathered
 from wan_core.model.wan_model import WanModel
-from wan_core.sampling.forcing import forcing_schedule
-from wan_core.sampling.loop import PinnedFrames, Row, leading_pinned, rows_of, sample
+from wan_core.sampling.cached_calls import CausalCalls, frames_at_work
+from wan_core.sampling.known import KnownFrames
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Row, plan_run
 from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
 
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=2, inject_sample_info=True)
@@ -64,10 +66,10 @@ def make(model, frames, steps, ar_step, block, cached, known=(), cfg=1.0, cfg_fr
     noise, positive, negative = randn(batch, 16, frames, 4, 4), randn(batch, 8, 24, seed=4), randn(batch, 8, 24, seed=5)
     mask = torch.zeros(frames, dtype=torch.bool)
     mask[list(known)] = True
-    pinned = PinnedFrames(randn(*noise.shape, seed=6), mask, 0.02, randn(*noise.shape, seed=7)) if known else None
-    schedule = forcing_schedule(frames, steps, ar_step, block, leading_pinned(mask))
+    given = KnownFrames(randn(*noise.shape, seed=6), mask, randn(*noise.shape, seed=7)) if known else None
+    options = ForcingOptions(ar_step=ar_step, causal_block_size=block)
     model.frames, kept = 0, []
-    with CausalRun(model, CONFIG.num_layers, block) as run:
+    with CausalCalls(model, CONFIG.num_layers, block) as run:
 
         def velocity(x, t, row, name, context):
             if cached:
@@ -83,7 +85,7 @@ def make(model, frames, steps, ar_step, block, cached, known=(), cfg=1.0, cfg_fr
             kept.append(run.num_bytes)
             return x - v * levels[:, None, None]
 
-        video = sample(denoise, noise, flow_sigmas(steps), schedule, pinned=pinned)
+        video = sample(denoise, noise, plan_run(options, flow_sigmas(steps), frames, mask), given)
     return Made(video, model.frames, kept)
 
 
@@ -137,14 +139,14 @@ def test_a_call_that_failed_half_way_can_be_made_again(monkeypatch):
             raise MemoryError
 
     last.register_forward_pre_hook(fail_at_first)
-    call = CausalRun.__call__
+    call = CausalCalls.__call__
 
     def twice(self, *args, **kwargs):
         with pytest.raises(MemoryError):
             call(self, *args, **kwargs)
         return call(self, *args, **kwargs)
 
-    monkeypatch.setattr(CausalRun, "__call__", twice)
+    monkeypatch.setattr(CausalCalls, "__call__", twice)
     again = make(model, 8, 3, 2, 2, True)
     assert relative_error(again.video, whole.video) < 1e-5
     assert again.frames == 2 * whole.frames
@@ -158,13 +160,13 @@ def test_the_most_frames_at_work_are_foretold(monkeypatch, ar_step, known):
     monkeypatch.setattr(model.model, "forward", lambda x, *a, **k: computed.append(x.shape[2]) or forward(x, *a, **k))
     make(model, 10, 4, ar_step, 2, True, known=range(known))
     mask = torch.arange(10) < known
-    rows = rows_of(forcing_schedule(10, 4, ar_step, 2, known), flow_sigmas(4), mask)
-    assert frames_at_work([row for row, _ in rows], 2) == max(computed)
+    run = plan_run(ForcingOptions(ar_step=ar_step, causal_block_size=2), flow_sigmas(4), 10, mask)
+    assert frames_at_work(run.rows, 2) == max(computed)
 
 
 def test_a_cache_can_move_in_the_middle_of_a_run(monkeypatch):
     whole = make(CountedModel(), 8, 3, 2, 2, True)
-    call, devices = CausalRun.__call__, []
+    call, devices = CausalCalls.__call__, []
 
     def moving(self, x, t, row, *args, **kwargs):
         if row.index == 6:
@@ -172,7 +174,7 @@ def test_a_cache_can_move_in_the_middle_of_a_run(monkeypatch):
         devices.append({part.device for cache in self.caches.values() for part in cache.parts})
         return call(self, x, t, row, *args, **kwargs)
 
-    monkeypatch.setattr(CausalRun, "__call__", moving)
+    monkeypatch.setattr(CausalCalls, "__call__", moving)
     assert relative_error(make(CountedModel(), 8, 3, 2, 2, True).video, whole.video) < 1e-6
     assert devices[5:7] == [{None}, {torch.device("cpu")}]
 
@@ -191,7 +193,7 @@ def test_cond_and_uncond_have_their_own_keys_and_values(model):
 
 
 def test_keys_and_values_may_lie_on_another_device():
-    run = CausalRun(CountedModel(), CONFIG.num_layers, 2, device=torch.device("meta"))
+    run = CausalCalls(CountedModel(), CONFIG.num_layers, 2, device=torch.device("meta"))
     run(randn(1, 16, 4, 4, 4), torch.zeros(1, 4), At(0, 2, 4), context=randn(1, 8, 24))
     assert {block.device.type for part in run.caches[None].parts for block in part.blocks} == {"meta"}
 
@@ -215,7 +217,7 @@ def test_a_cache_in_main_memory_gives_the_bits_of_one_on_the_device():
 
 
 def test_nothing_is_kept_when_a_run_ends_in_an_error(model):
-    run = CausalRun(model, CONFIG.num_layers, 2)
+    run = CausalCalls(model, CONFIG.num_layers, 2)
     with pytest.raises(KeyboardInterrupt), run:
         run(randn(1, 16, 4, 4, 4), torch.zeros(1, 4), At(0, 2, 4), context=randn(1, 8, 24))
         assert run.num_bytes > 0
@@ -237,7 +239,7 @@ def test_rolling_on_for_ever_costs_the_same_for_every_block(model, sink):
     """Block after block, one step each: after the window is full neither memory nor work grows."""
     block, window, context = 2, 3, randn(1, 8, 24)
     sizes, frames, looked_at = [], [], []
-    run = CausalRun(model, CONFIG.num_layers, block, sink_blocks=sink)
+    run = CausalCalls(model, CONFIG.num_layers, block, sink_blocks=sink)
     for number in range(9):
         first = number * block
         start = max(first - (window - 1) * block, 0)
@@ -258,7 +260,7 @@ def test_what_has_left_the_window_is_not_seen_but_the_sink_is(model):
     block, context = 2, randn(1, 8, 24)
 
     def last_block(sink: int, seed: int) -> torch.Tensor:
-        run = CausalRun(model, CONFIG.num_layers, block, sink_blocks=sink)
+        run = CausalCalls(model, CONFIG.num_layers, block, sink_blocks=sink)
         for number in range(4):
             x = randn(1, 16, block, 4, 4, seed=seed if number == 0 else number + 10)
             start, first = number * block if number == 0 else (number - 1) * block, number * block
@@ -274,7 +276,7 @@ def test_what_has_left_the_window_is_not_seen_but_the_sink_is(model):
 
 def test_a_block_size_below_one_is_refused(model):
     with pytest.raises(ScheduleError, match="causal_block_size is 0"):
-        CausalRun(model, 2, 0)
+        CausalCalls(model, 2, 0)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -328,7 +330,7 @@ def test_queries_behind_cached_keys_see_what_a_mask_would_show_them(cached_token
 
 
 def test_the_bytes_of_a_cache_are_those_of_its_tensors(model):
-    run = CausalRun(model, CONFIG.num_layers, 2)
+    run = CausalCalls(model, CONFIG.num_layers, 2)
     run(randn(1, 16, 4, 4, 4), torch.zeros(1, 4), At(0, 2, 4), context=randn(1, 8, 24))
     tokens_kept, values_per_token = 2 * 4, 2 * CONFIG.dim
     assert run.num_bytes == CONFIG.num_layers * prod((tokens_kept, values_per_token, 4))

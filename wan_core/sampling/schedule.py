@@ -9,49 +9,11 @@ Source: `generate_timestep_matrix` of SkyReels-V2 (Chen et al. 2025); Chen et al
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 
 from ..errors import ScheduleError
 from ..words import words
-
-
-@dataclass(frozen=True)
-class ForcingSchedule:
-    """Who is denoised when; R rows, F latent frames.
-
-    Attributes:
-        step_index: int64 [R, F]; 0 = not begun, i = step i is done in this row, steps + 1 = finished.
-        update_mask: bool [R, F], frames that this row denoises.
-        intervals: R pairs (start, end) of latent frames that the model sees.
-        steps: denoising steps of a frame.
-    """
-
-    step_index: torch.Tensor
-    update_mask: torch.Tensor
-    intervals: tuple[tuple[int, int], ...]
-    steps: int
-
-    @property
-    def num_rows(self) -> int:
-        """Model calls (times two with guidance)."""
-        return self.step_index.shape[0]
-
-    @property
-    def num_frames(self) -> int:
-        """Latent frames."""
-        return self.step_index.shape[1]
-
-    def without_idle_rows(self, known: torch.Tensor) -> ForcingSchedule:
-        """Return the schedule without the rows that denoise nothing but known frames (an end frame's, under ar_step).
-
-        Args:
-            known: bool [F], frames that are never updated.
-        """
-        busy = (self.update_mask & ~known).any(dim=1)
-        intervals = tuple(interval for interval, keep in zip(self.intervals, busy.tolist(), strict=True) if keep)
-        return ForcingSchedule(self.step_index[busy], self.update_mask[busy], intervals, self.steps)
 
 
 def padded_frames(num_frames: int, causal_block_size: int) -> int:
@@ -60,45 +22,39 @@ def padded_frames(num_frames: int, causal_block_size: int) -> int:
 
 
 def forcing_schedule(
-    num_frames: int,
-    steps: int,
-    ar_step: int = 0,
-    causal_block_size: int = 1,
-    num_prefix_frames: int = 0,
-    window: int | None = None,
-) -> ForcingSchedule:
-    """Build the schedule of a clip.
+    num_frames: int, steps: int, ar_step: int = 0, block: int = 1, prefix: int = 0, window: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int, int], ...]]:
+    """Work out who is denoised when; R rows (model calls), F latent frames.
 
     Args:
-        num_frames: latent frames, a multiple of causal_block_size when ar_step is above 0.
+        num_frames: latent frames, a multiple of the block size when ar_step is above 0.
         steps: denoising steps of a frame.
         ar_step: steps that a block lags behind the one before it; 0 = all together.
-        causal_block_size: latent frames of a block.
-        num_prefix_frames: known frames at the start; whole blocks of them count as finished from the first row on.
+        block: latent frames of a block.
+        prefix: known frames at the start; whole blocks of them count as finished from the first row on.
         window: latent frames that the model can see at once, at least one block; None = all.
 
     Returns:
-        The schedule.
+        The step of every frame in every row, int64 [R, F] (0 = not begun, i = step i is done in this row, steps + 1 =
+        finished); the frames that a row denoises, bool [R, F]; and the (start, end) of those that it sees.
 
     Raises:
         ScheduleError: a number out of range, or a window too small for the block or for ar_step.
     """
-    check_numbers(num_frames, steps, ar_step, causal_block_size, num_prefix_frames)
-    block = causal_block_size if ar_step > 0 else 1
+    check_numbers(num_frames, steps, ar_step, block, prefix)
+    if window is not None and window < num_frames:
+        check_window(window, steps, ar_step, block)
+    block = block if ar_step > 0 else 1
     blocks = num_frames // block
-    window_blocks = blocks if window is None else min(window // block, blocks)
-    if window is not None and window_blocks < blocks:
-        check_window(window, steps, ar_step, causal_block_size)
-    ready = num_prefix_frames // block
+    ready = prefix // block
     index = block_steps(blocks, steps, ar_step, ready)
     previous = torch.cat((start_row(blocks, steps, ready), index[:-1]))
     update = (index != previous) & (index != steps + 1)
-    intervals = visible(update, window_blocks, ready)
-    return ForcingSchedule(
+    intervals = visible(update, blocks if window is None else min(window // block, blocks), ready)
+    return (
         index.repeat_interleave(block, dim=1),
         update.repeat_interleave(block, dim=1),
         tuple((start * block, end * block) for start, end in intervals),
-        steps,
     )
 
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
-from wan_core.sampling.forcing import forcing_schedule, padded_frames
+from wan_core.sampling.known import leading_known
+from wan_core.sampling.run import ForcingOptions, plan_run
+from wan_core.sampling.schedule import forcing_schedule, padded_frames
 from wan_core.sampling.sigmas import flow_sigmas, noise_levels, timesteps_of
 
 
@@ -39,44 +41,44 @@ def oracle(frames, steps, ar_step, block, prefix, window):
 def test_the_schedule_equals_diffusers_wherever_it_is_defined(clip):
     frames, steps, ar_step, block, prefix, window = clip
     try:
-        matrix, index, mask, intervals = oracle(*clip)
+        matrix, *expected = oracle(*clip)
     except ValueError:
         with pytest.raises(ScheduleError, match="ar_step is"):
             forcing_schedule(frames, steps, ar_step, block, prefix, window)
         return
-    schedule = forcing_schedule(frames, steps, ar_step, block, prefix, window)
-    assert torch.equal(schedule.step_index, index)
-    assert torch.equal(schedule.update_mask, mask)
+    index, update, intervals = forcing_schedule(frames, steps, ar_step, block, prefix, window)
+    assert torch.equal(index, expected[0])
+    assert torch.equal(update, expected[1])
     if window is None or prefix // block <= window // block:  # beyond that diffusers never gets to the new frames
-        assert list(schedule.intervals) == intervals
+        assert list(intervals) == expected[2]
     levels = noise_levels(flow_sigmas(steps))
-    assert torch.equal(timesteps_of(levels)[schedule.step_index].long(), matrix)
+    assert torch.equal(timesteps_of(levels)[index].long(), matrix)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(0, 29))
 def test_the_sync_schedule_equals_diffusers(frames, steps, prefix):
     prefix = min(prefix, frames - 1)
-    _, index, mask, intervals = oracle(frames, steps, 0, 1, prefix, None)
-    schedule = forcing_schedule(frames, steps, 0, 5, prefix)  # in sync the block size says nothing, and need not fit
-    assert torch.equal(schedule.step_index, index)
-    assert torch.equal(schedule.update_mask, mask)
-    assert list(schedule.intervals) == intervals
+    _, *expected = oracle(frames, steps, 0, 1, prefix, None)
+    index, update, intervals = forcing_schedule(frames, steps, 0, 5, prefix)  # in sync the block size need not fit
+    assert torch.equal(index, expected[0])
+    assert torch.equal(update, expected[1])
+    assert list(intervals) == expected[2]
 
 
 @settings(max_examples=200, deadline=None)
 @given(settings_of_a_clip())
 def test_every_frame_makes_every_step_once_and_in_order(clip):
     frames, steps, ar_step, block, prefix, _ = clip
-    schedule = forcing_schedule(frames, steps, ar_step, block, prefix)
+    index, update, _ = forcing_schedule(frames, steps, ar_step, block, prefix)
     ready = prefix // block * block
-    assert (schedule.update_mask.sum(0) == torch.where(torch.arange(frames) < ready, 0, steps)).all()
+    assert (update.sum(0) == torch.where(torch.arange(frames) < ready, 0, steps)).all()
     for frame in range(ready, frames):
-        made = schedule.step_index[schedule.update_mask[:, frame], frame]
+        made = index[update[:, frame], frame]
         assert made.tolist() == list(range(1, steps + 1))
     # an earlier frame is never noisier than a later one, and blocks move together
-    assert (schedule.step_index.diff(dim=1) <= 0).all()
-    together = schedule.step_index.unflatten(1, (-1, block))
+    assert (index.diff(dim=1) <= 0).all()
+    together = index.unflatten(1, (-1, block))
     assert (together == together[:, :, :1]).all()
 
 
@@ -85,11 +87,11 @@ def test_every_frame_makes_every_step_once_and_in_order(clip):
 def test_a_frame_is_inside_the_window_whenever_it_makes_a_step(clip):
     frames, _, _, block, _, window = clip
     try:
-        schedule = forcing_schedule(*clip)
+        _, updates, intervals = forcing_schedule(*clip)
     except ScheduleError:
         return
     width = frames if window is None else window // block * block
-    for (start, end), update in zip(schedule.intervals, schedule.update_mask, strict=True):
+    for (start, end), update in zip(intervals, updates, strict=True):
         assert start >= 0 and end <= frames and end - start == width
         assert not update[:start].any() and not update[end:].any()
         assert update[start:end].any()
@@ -120,18 +122,19 @@ def test_rows_left_out_for_known_frames_change_nothing_else(clip, data):
     frames, steps, ar_step, block, prefix, _ = clip
     known = torch.tensor(data.draw(st.lists(st.booleans(), min_size=frames, max_size=frames)))
     known[: prefix // block * block] = True
-    schedule = forcing_schedule(frames, steps, ar_step, block, prefix)
-    pruned = schedule.without_idle_rows(known)
-    assert (pruned.update_mask & ~known).any(dim=1).all()
-    assert pruned.num_rows == len(pruned.intervals) <= schedule.num_rows
+    if bool(known.all()):
+        return
+    index, update, _ = forcing_schedule(frames, steps, ar_step, block, leading_known(known))
+    run = plan_run(ForcingOptions(ar_step=ar_step, causal_block_size=block), flow_sigmas(steps), frames, known)
+    wanted = (update & ~known).any(dim=1)
+    assert len(run.rows) == int(wanted.sum())
+    assert torch.equal(run.step_index, index[wanted])
     for frame in torch.nonzero(~known).flatten().tolist():
-        made = pruned.step_index[pruned.update_mask[:, frame], frame]
-        assert made.tolist() == list(range(1, steps + 1))
-    assert torch.equal(pruned.without_idle_rows(known).step_index, pruned.step_index)
+        assert [row.steps[frame] for row in run.rows if row.steps[frame] is not None] == list(range(steps))
 
 
 def test_the_authors_async_setting_takes_fifty_rows():
-    assert forcing_schedule(25, 30, ar_step=5, causal_block_size=5).num_rows == 50
+    assert len(forcing_schedule(25, 30, ar_step=5, block=5)[0]) == 50
 
 
 @pytest.mark.parametrize(("frames", "block", "padded"), [(25, 5, 25), (31, 5, 35), (1, 5, 5), (6, 1, 6)])
