@@ -98,8 +98,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         run = self.plan(model_options, frames, sigmas, denoise_mask)
         if not run.rows:
             return latents
+        refuse_without_forcing(guider.model_patcher, run)
         refuse_unread_conditions(guider)
-        refuse_without_forcing(guider.model_patcher, options, run)
         refuse_apart(guider.conds, model_options, options, run)
         noise = pad_noise(noise, run.num_frames, seed)
         latents = pad_frames(latents, run.num_frames)
@@ -158,12 +158,12 @@ def preview(row: Row, x0: torch.Tensor) -> torch.Tensor:
     return x0 if last else torch.roll(x0, -row.runs[0][0], dims=2)
 
 
-def refuse_without_forcing(patcher: Any, options: ForcingOptions, run: Run) -> None:
+def refuse_without_forcing(patcher: Any, run: Run) -> None:
     """Refuse a MODEL known to have learned one noise level for a whole clip where this run has several."""
     needs = (
         (run.moves, words("a moving window (window_frames)")),
-        (options.ar_step > 0, words("async sampling (ar_step above 0)")),
-        (options.causal_attention, words("causal attention")),
+        (run.options.ar_step > 0, words("async sampling (ar_step above 0)")),
+        (run.options.causal_attention, words("causal attention")),
         (bool(run.known.any()), words("a latent with known frames (start, end or key images)")),
     )
     for asked, need in needs:
