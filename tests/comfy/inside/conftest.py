@@ -33,7 +33,7 @@ def load_module(name: str, file: Path) -> ModuleType:
     return module
 
 
-def written(name: str) -> ModuleType:
+def sibling(name: str) -> ModuleType:
     """Import a module of tests/comfy that imports its neighbours: as part of a package that no host has."""
     package = sys.modules.setdefault("written", ModuleType("written"))
     package.__path__ = [str(TESTS)]

@@ -21,14 +21,14 @@ import comfy.utils
 import comfyui_version
 import pytest
 import torch
-from conftest import REPO, TESTS, load_module, written
+from conftest import REPO, TESTS, load_module, sibling
 from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
 TEXT, IMAGE = 4096, 1280
-formats = written("file_formats")
-FORMATS = written("format_table").FORMATS
-REFUSED = written("refused_formats").REFUSED
+formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
+REFUSED = sibling("refused_formats").REFUSED
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 diffusers_names = load_module("diffusers_names", REPO / "tests" / "diffusers_names.py")
 

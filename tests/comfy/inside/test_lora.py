@@ -18,12 +18,12 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from conftest import TESTS, load_module, written
+from conftest import TESTS, load_module, sibling
 from safetensors.torch import save_file
 
 formats = load_module("lora_formats", TESTS / "lora_formats.py")
-file_formats = written("file_formats")
-FORMATS = written("format_table").FORMATS
+file_formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 

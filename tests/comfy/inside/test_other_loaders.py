@@ -12,15 +12,15 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from conftest import TESTS, load_module, written
+from conftest import TESTS, load_module, sibling
 from safetensors.torch import save_file
 from sampling_scene import generated
 
 import nodes
 
 Tensors = dict[str, torch.Tensor]
-formats = written("file_formats")
-FORMATS = written("format_table").FORMATS
+formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 SHAPE = (1, 16, 3, 4, 4)
