@@ -11,8 +11,11 @@ from typing import Any, cast
 
 import av
 import numpy as np
+import torch
 
-from .reader import Sound, Source, opened
+from ..finite import check_finite
+from ..words import words
+from .reader import Sound, Source, opened, pictures_of
 
 COPIED = {  # what players expect of each container; the rest becomes AAC, which all of them hold
     "mp4": ("aac", "mp3", "ac3", "alac", "opus"),
@@ -59,8 +62,12 @@ def sound_of_wave(wave: np.ndarray, rate: int, seconds: Fraction) -> Sound:
         wave: float32 [channels, samples], -1..1.
         rate: samples per second.
         seconds: how long the pictures are; what would be heard later is left out.
+
+    Raises:
+        NotFiniteError: a sample is NaN or infinite.
     """
     wave = wave[:2, : round(seconds * rate)]
+    check_finite(torch.from_numpy(wave), words("The sound"), words("check the node that made it"))
 
     def packets(target: av.container.OutputContainer) -> Iterator[av.Packet]:
         yield from _encoded(_frames(wave, rate), _encoder(target, rate, len(wave)), Fraction(0), seconds)
@@ -87,7 +94,7 @@ def _readable(items: Iterable[Any]) -> Iterator[Any]:
 
 def _first_picture(container: av.container.InputContainer) -> Fraction:
     """Return when the first picture is shown, in seconds of the file's clock."""
-    stream = container.streams.video[0]
+    stream = pictures_of(container)
     return (stream.start_time or 0) * Fraction(stream.time_base or 1)
 
 

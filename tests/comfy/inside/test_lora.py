@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from conftest import TESTS, load_module
+from conftest import TESTS, load_module, sibling
 from safetensors.torch import save_file
 
 formats = load_module("lora_formats", TESTS / "lora_formats.py")
-sys.modules["written"] = types.ModuleType("written")  # the folder as a package, under a name that no host has
-sys.modules["written"].__path__ = [str(TESTS)]
-file_formats = importlib.import_module("written.file_formats")
-FILES = importlib.import_module("written.format_table").FORMATS
+file_formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 
@@ -144,7 +141,7 @@ def test_cores_own_loader_applies_four_of_the_forms_whole(model: Any, tmp_path: 
 def test_packed_weights_are_changed_as_cores_loader_changes_them(
     pack: types.ModuleType, tmp_path: Path, form: str, loader: str
 ) -> None:
-    made = FILES[form].write(WEIGHTS)
+    made = FORMATS[form].write(WEIGHTS)
     path = tmp_path / "packed.safetensors"
     save_file(made.stored, path, metadata=made.metadata or None)
     if loader == "core's" and form.startswith("LightX2V"):

@@ -10,10 +10,12 @@ import comfy.utils
 import torch
 
 from ...errors import InputError
+from ...finite import VAE_ADVICE, check_finite
 from ...long.key_frames import check_counts, placed
 from ...long.segments import SPATIAL, video_frames
+from ...words import words
 from ..host_flags import spare_memory
-from ..model.checks import check_latent, check_vae
+from ..model.checks import check_latent, check_mask, check_vae
 
 TILE = 256 // SPATIAL
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
@@ -32,7 +34,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
 
     Raises:
         InputError: the VAE is of another kind.
+        NotFiniteError: the images or the latents made of them hold NaN or infinity.
     """
+    check_finite(images, words("The images"), words("check the node that made them"))
     height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
     pixels = images[..., :3]
     if tuple(pixels.shape[1:3]) != (height, width):  # core's lanczos cuts to 8 bits even where nothing is scaled
@@ -47,7 +51,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
             height=samples.shape[-2],
             width=samples.shape[-1],
         )
-    return latents.float()  # with --fp16-intermediates they come in half precision
+    return check_finite(
+        latents.float(), words("What the VAE made of the images"), VAE_ADVICE
+    )  # with --fp16-intermediates they come in half precision
 
 
 def pin_frames(
@@ -62,7 +68,7 @@ def pin_frames(
 
     Args:
         vae: a VAE of Wan 2.1 kind.
-        latent: samples [B, 16, F, H / 8, W / 8]; frames it already pins stay pinned.
+        latent: samples [B, 16, F, H / 8, W / 8]; its noise_mask stays as it is elsewhere.
         start_images: [n, H, W, 3], one image or the beginning of a video (n is cut to 4k + 1).
         end_image: [1, H, W, 3], the last latent frame.
         key_images: [m, H, W, 3].
@@ -72,18 +78,21 @@ def pin_frames(
         A new LATENT.
 
     Raises:
-        InputError: counts that do not match, a frame outside the clip or named twice, more start frames than the clip.
+        InputError: counts that do not match, a mask of another length, a frame outside the clip or named twice, or
+            more start frames than the clip has.
     """
     check_vae(vae)
-    samples = check_latent(latent).clone()
+    samples = check_finite(check_latent(latent), words("The latent"), words("check the node that made it")).clone()
     frames = samples.shape[2]
     mask = latent.get("noise_mask")
     if mask is None:
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
+        check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
+        check_mask(mask, frames)
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
-    check_counts(len(key_frames), 0 if key_images is None else len(key_images), "key_frames")
+    check_counts(len(key_frames), 0 if key_images is None else len(key_images), words("key_frames"))
     for at, images in placed(video_frames(frames), start_images, end_image, key_images, key_frames):
         known = encode_images(vae, images, samples)
         samples[:, :, at : at + known.shape[2]] = known.to(samples)
@@ -115,14 +124,16 @@ def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
 
     Raises:
         InputError: a VAE or a latent of another kind.
+        NotFiniteError: the latent or the images hold NaN or infinity.
     """
     check_vae(vae)
-    samples = check_latent(latent)
+    samples = check_finite(check_latent(latent), words("The latent"), words("check the sampler that made it"))
     if tiling == "always" or (tiling == "auto" and not fits_memory(vae, samples)):
         overlap = TILE // 4
         images = vae.decode_tiled(samples, tile_x=TILE, tile_y=TILE, overlap=overlap, tile_t=WHOLE_CLIP, overlap_t=1)
     else:
         images = vae.decode(samples)  # retries in tiles by itself when the memory runs out all the same
+    check_finite(images, words("What the VAE made of the latents"), VAE_ADVICE)
     return images.flatten(0, 1) if images.ndim == 5 else images
 
 
