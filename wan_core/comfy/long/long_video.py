@@ -13,7 +13,7 @@ from pathlib import Path
 import folder_paths
 import torch
 
-from ...finite import VAE_ADVICE, FiniteWatch, check_all_finite, check_finite
+from ...finite import VAE_ADVICE, check_all_finite, check_finite
 from ...long.jobs import make_room
 from ...long.journal import Journal
 from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
@@ -248,21 +248,13 @@ class LongVideoRun:
             OutOfMemory: the segment does not fit in any way; says what is kept of the others.
             NotFiniteError: the model's answer is NaN or infinite; says from which step on.
         """
-        inputs = self.inputs
+        inputs, index = self.inputs, task.segment.index
         guidance = Guidance(inputs.model, inputs.prompts.positive(task), inputs.negative, self.settings.cfg)
-        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start)
-        number, count = task.segment.index + 1, len(self.plan.segments)
-        watch = FiniteWatch(task.segment.rows, words("segment {number} of {count}", number=number, count=count))
-        seed, progress = self.seeds[task.segment.index], self.progress.begin(task.segment)
-
-        def report(step: int, x0: torch.Tensor, x: torch.Tensor, total: int) -> None:
-            watch.see(step, x0)
-            progress(step, x0, x, total)
-
+        part = words("segment {number} of {count}", number=index + 1, count=len(self.plan.segments))
+        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start, part)
+        callback = self.progress.begin(task.segment)
         try:
-            made = guidance.run(sampler, task.noise, self.sigmas, seed, callback=report)
-            watch.check()
-            return made
+            return guidance.run(sampler, task.noise, self.sigmas, self.seeds[index], callback=callback)
         except OutOfMemory as error:
             finished = task.segment.index
             if not finished:
