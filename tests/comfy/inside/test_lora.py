@@ -213,8 +213,6 @@ LEFT_OUT: dict[str, tuple[Tensors, str]] = {
     "an unknown part": ({**pair(Q), f"{Q}.lora_C.weight": torch.ones(4)}, "part of the adapter is not known"),
     "one part twice": ({**pair(Q), **pair(f"transformer.{Q}")}, "the file has this part twice"),
     "two kinds": ({**pair(Q), f"{Q}.lokr_w1": torch.ones(8, 8)}, "parts of different kinds"),
-    "not a number": ({**pair(Q), f"{Q}.lora_A.weight": torch.full((4, 256), torch.nan)}, "NaN or infinite"),
-    "alpha not a number": ({**pair(Q), f"{Q}.alpha": torch.tensor(torch.inf)}, "alpha has to be one number"),
     "whole numbers": ({**pair(Q), f"{Q}.lora_A.weight": torch.ones(4, 256, dtype=torch.int8)}, "without a scale"),
     "BOFT": ({f"{Q}.oft_blocks": torch.ones(2, 16, 16, 16)}, "BOFT is not supported"),
     "GLoRA": ({f"{Q}.{part}.weight": torch.ones(4, 4) for part in ("a1", "a2", "b1", "b2")}, "part of the adapter"),
