@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..wan_core.comfy.vae.frames import pin_frames
 from ..wan_core.comfy.vae.latents import empty_latent
 from ..wan_core.long.key_frames import read_frames
+from ..wan_core.words import words
 from .aliases import ALIASES
 from .inputs import pixels_of, shown_first, size_input
 
@@ -110,5 +111,5 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
         fps: int = 24,
     ) -> io.NodeOutput:
         """Pin the frames."""
-        frames = read_frames(key_frames, fps, "key_frames")
+        frames = read_frames(key_frames, fps, words("key_frames"))
         return io.NodeOutput(pin_frames(vae, latent, start_image, end_image, key_images, frames))

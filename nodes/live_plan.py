@@ -151,7 +151,7 @@ def stand_ins(key_times: str, start: Any, fps: float, connected: list[str] | Non
     """
     keys = None
     if connected is None or "key_images" in connected:
-        keys = ONE_FRAME.expand(len(read_frames(key_times, fps, "key_times")), 1, 1, 3)
+        keys = ONE_FRAME.expand(len(read_frames(key_times, fps, words("key_times"))), 1, 1, 3)
     end = ONE_FRAME if "end_image" in (connected or ()) else None
     times = frames_at(key_times, keys, fps)
     return GivenImages(start, end, keys if times else None, times)

@@ -84,9 +84,10 @@ class SkyReelsV2PromptScript(io.ComfyNode):
                     "script",
                     multiline=True,
                     default="0s-4s: a white swan swims on a lake at dawn\n4s-: the swan takes off and flies away",
-                    tooltip="One prompt per line and segment (a single line is for all), or time ranges: 0s-4s: "
-                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it. "
-                    "[seed 7] in front of a prompt gives its segments a seed of their own.",
+                    tooltip="One prompt per line and segment (a single line is for all), or times: 0s-4s: "
+                    "first prompt, next line 4s-: second prompt. Clocks (0:04) and frames (0f-96f) are read too. A "
+                    "segment gets the prompt that holds most of it. [seed 7] in front of a prompt gives its segments a "
+                    "seed of their own. Choices in braces are made by the seed of the video.",
                 ),
                 blend_input(),
                 negative_prompt_input(optional=True),  # as blend

@@ -16,6 +16,7 @@ from wan_core.errors import InputError
 from wan_core.long.key_frames import read_frames
 from wan_core.long.script import MOST_CHARACTERS, parse_script
 from wan_core.long.segments import plan_segments
+from wan_core.words import words
 
 PLAN = plan_segments(257, 97, 17)  # 10.7 s at 24 fps; segments of 97, 80 and 80 frames
 # a time in a prompt as nobody could mean anything else: written down again here, by other means
@@ -117,7 +118,7 @@ def test_every_spelling_of_a_script_has_its_meaning() -> None:
 def test_key_times_are_read_or_refused() -> None:
     def check_times(drawn: tuple[str, float]) -> None:
         try:
-            frames = read_frames(*drawn, "key_times")
+            frames = read_frames(*drawn, words("key_times"))
         except InputError as error:
             assert "\n" not in str(error)
         else:
@@ -141,7 +142,7 @@ def key_times(draw: Any) -> tuple[str, tuple[int, ...]]:
 
 def test_key_times_mean_the_same_in_every_spelling() -> None:
     def check_meaning(drawn: tuple[str, tuple[int, ...]]) -> None:
-        assert read_frames(drawn[0], 24, "key_frames") == drawn[1]
+        assert read_frames(drawn[0], 24, words("key_frames")) == drawn[1]
 
     fuzz(check_meaning, key_times())
 

@@ -17,13 +17,13 @@ MOST_IMAGES = 1000
 MOST_FRAMES = 10**9  # past the end of every video
 
 
-def read_frames(text: str, fps: float, name: str) -> tuple[int, ...]:
+def read_frames(text: str, fps: float, name: Words) -> tuple[int, ...]:
     """Return the video frames of a text such as "24, 2s; -1", by the grammar of `times`.
 
     Args:
         text: video frames, or times with a unit; between them commas, semicolons or spaces of any kind.
         fps: frames per second.
-        name: of the input, for the message.
+        name: of the input, for messages.
 
     Returns:
         One number each; below 0 counts from the end, -1 is the last frame.
@@ -78,7 +78,7 @@ def frame_within(frame: int, total: int) -> int:
     return place
 
 
-def check_counts(frames: int, images: int, name: str) -> None:
+def check_counts(frames: int, images: int, name: Words) -> None:
     """Refuse key images without a place each; `name`: of the input that says where. `Raises: InputError`."""
     if frames != images:
         raise InputError(

@@ -15,7 +15,7 @@ import torch
 
 from ..finite import check_finite
 from ..words import words
-from .reader import Sound, Source, opened
+from .reader import Sound, Source, opened, pictures_of
 
 COPIED = {  # what players expect of each container; the rest becomes AAC, which all of them hold
     "mp4": ("aac", "mp3", "ac3", "alac", "opus"),
@@ -94,7 +94,7 @@ def _readable(items: Iterable[Any]) -> Iterator[Any]:
 
 def _first_picture(container: av.container.InputContainer) -> Fraction:
     """Return when the first picture is shown, in seconds of the file's clock."""
-    stream = container.streams.video[0]
+    stream = pictures_of(container)
     return (stream.start_time or 0) * Fraction(stream.time_base or 1)
 
 

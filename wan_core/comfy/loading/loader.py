@@ -76,12 +76,9 @@ def load_model(
     compute = compute_dtype(parameters, load_device, supported)
     prepared = for_host(state_dict, info.stored, compute)
     file_dtype = comfy.utils.weight_dtype(state_dict)
-    quantization = comfy.utils.detect_layer_quantization(state_dict, "")
-    if prepared.packed:
-        quantization = {"mixed_ops": True}
+    quantization = prepared.quant_config()
     if quantization:
-        model_cfg.quant_config = quantization
-        file_dtype = None
+        model_cfg.quant_config, file_dtype = quantization, None
     options = WEIGHT_DTYPES[weight_dtype]
     dtype = options.get("dtype") or comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=supported, weight_dtype=file_dtype

@@ -13,7 +13,7 @@ from pathlib import Path
 import folder_paths
 import torch
 
-from ...finite import VAE_ADVICE, FiniteWatch, check_all_finite, check_finite
+from ...finite import VAE_ADVICE, check_all_finite, check_finite
 from ...long.jobs import make_room
 from ...long.journal import Journal
 from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
@@ -114,8 +114,9 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         unwanted = writes_no_texts() and before is None and journal.has(path) and bool(texts_of(path))
         if before is not None or unwanted or not journal.has(path):
             with journal.writing():
-                sound = inputs.source.sound if inputs.source else None
-                join_videos(path, journal.parts(settings.suffix), job.metadata, sound)
+                source = inputs.source
+                sound, times = (source.sound, source.times) if source else (None, ())
+                join_videos(path, journal.parts(settings.suffix), job.metadata, sound, times)
             journal.finish(path)
         latents = journal.load(len(plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
@@ -131,6 +132,14 @@ def report(
     if find_codec(settings.codec, settings.crf).sequence:
         shown.append(
             words("Every frame is a PNG file in {folder}, in addition to the video.", folder=journal.frames_folder)
+        )
+    if inputs.source and inputs.source.times:
+        shown.append(
+            words(
+                "The frame rate of the video varies: its frames keep their times, and the new ones follow at "
+                "{rate:.4g} frames per second.",
+                rate=float(inputs.source.rate),
+            )
         )
     if next_segment is None:
         shown.append(words("All segments were finished by an earlier run, in {job}.", job=journal.folder.name))
@@ -239,21 +248,13 @@ class LongVideoRun:
             OutOfMemory: the segment does not fit in any way; says what is kept of the others.
             NotFiniteError: the model's answer is NaN or infinite; says from which step on.
         """
-        inputs = self.inputs
+        inputs, index = self.inputs, task.segment.index
         guidance = Guidance(inputs.model, inputs.prompts.positive(task), inputs.negative, self.settings.cfg)
-        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start)
-        number, count = task.segment.index + 1, len(self.plan.segments)
-        watch = FiniteWatch(task.segment.rows, words("segment {number} of {count}", number=number, count=count))
-        seed, progress = self.seeds[task.segment.index], self.progress.begin(task.segment)
-
-        def report(step: int, x0: torch.Tensor, x: torch.Tensor, total: int) -> None:
-            watch.see(step, x0)
-            progress(step, x0, x, total)
-
+        part = words("segment {number} of {count}", number=index + 1, count=len(self.plan.segments))
+        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start, part)
+        callback = self.progress.begin(task.segment)
         try:
-            made = guidance.run(sampler, task.noise, self.sigmas, seed, callback=report)
-            watch.check()
-            return made
+            return guidance.run(sampler, task.noise, self.sigmas, self.seeds[index], callback=callback)
         except OutOfMemory as error:
             finished = task.segment.index
             if not finished:

@@ -269,8 +269,8 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
     Raises:
         InputError: what is no time, or not one time for each image.
     """
-    frames = read_frames(text, fps, "key_times")
-    check_counts(len(frames), 0 if images is None else len(images), "key_times")
+    frames = read_frames(text, fps, words("key_times"))
+    check_counts(len(frames), 0 if images is None else len(images), words("key_times"))
     return frames
 
 

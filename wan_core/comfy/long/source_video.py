@@ -19,7 +19,7 @@ from comfy_api.latest import InputImpl
 from ...errors import InputError
 from ...long.job_files import file_digest
 from ...long.segments import whole_frames
-from ...video.reader import describe_video, read_frames, read_tail
+from ...video.reader import describe_video, read_frames, read_tail, uneven_times
 from ...video.sound import Sound, sound_of_file, sound_of_wave
 
 MODEL_ALIGNMENT = 16  # pixels
@@ -34,9 +34,10 @@ class SourceVideo:
         frames: gives its frames, one after the other, uint8 or float [H, W, 3].
         count: how many there are.
         tail: the last of them [n, H, W, 3] in 0..1; n = 4k + 1.
-        rate: frames per second.
+        rate: frames per second; of frames at uneven times that of the last ones.
         digest: SHA-256 of the file, or of the frames and the sound where a trimmed part was given.
         sound: what it sounds like, or None.
+        times: when each frame is shown, in seconds from the first on; () = at a constant rate.
     """
 
     frames: Callable[[], Iterable[Any]]
@@ -45,6 +46,7 @@ class SourceVideo:
     rate: Fraction
     digest: str
     sound: Sound | None = None
+    times: tuple[Fraction, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,16 +95,26 @@ def read_source(video: Any, overlap: int) -> SourceVideo:
     source = video.get_stream_source()
     data: str | bytes = source.getvalue() if isinstance(source, io.BytesIO) else str(source)
     stream = describe_video(data)
-    tail, count = read_tail(data, overlap)
-    if is_trimmed(video, count, stream.rate):
+    tail, when = read_tail(data, overlap)
+    tail, times, rate, seconds = (
+        whole_latents(tail),
+        uneven_times(when, stream.rate),
+        stream.rate,
+        len(when) / stream.rate,
+    )
+    if times:  # the new frames go on as fast as the last ones that the model sees
+        seen = times[-max(len(tail), 2) :]
+        rate = ((len(seen) - 1) / (seen[-1] - seen[0])).limit_denominator(1001)
+        seconds = times[-1] + 1 / rate
+    if is_trimmed(video, seconds, stream.rate):
         return from_components(video, overlap)
-    sound = sound_of_file(data, count / stream.rate)
-    return SourceVideo(lambda: read_frames(data), count, whole_latents(tail), stream.rate, source_digest(data), sound)
+    sound = sound_of_file(data, seconds)
+    return SourceVideo(lambda: read_frames(data), len(when), tail, rate, source_digest(data), sound, times)
 
 
-def is_trimmed(video: Any, count: int, rate: Fraction) -> bool:
+def is_trimmed(video: Any, seconds: Fraction, rate: Fraction) -> bool:
     """Say whether a VIDEO is less than the file it lies in: the host can trim without writing a file."""
-    return abs(float(video.get_duration()) * rate - count) > max(2, count / 50)
+    return abs(float(video.get_duration()) - seconds) > max(2 / rate, seconds / 50)
 
 
 def from_components(video: Any, overlap: int) -> SourceVideo:

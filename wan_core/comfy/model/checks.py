@@ -142,6 +142,28 @@ def check_latent(latent: dict[str, Any]) -> torch.Tensor:
     return samples
 
 
+def check_mask(mask: torch.Tensor, frames: int) -> None:
+    """Refuse a noise mask that core would stretch in time or that holds no amounts of noise.
+
+    Args:
+        mask: as nodes make it: [B, C, F, H, W], or frames in front of [H, W] in any number of dimensions.
+        frames: latent frames of the latent.
+
+    Raises:
+        InputError: neither one frame for all nor one for each latent frame, or values that are not 0 to 1.
+    """
+    given = mask.shape[2] if mask.ndim == 5 else mask.shape[:-2].numel()
+    if given not in (1, frames):
+        raise InputError(
+            "The noise mask has {given} latent frames, but the latent has {frames}: make the mask from the latent's "
+            "own frames, or leave it out.",
+            given=given,
+            frames=frames,
+        )
+    if not bool(((mask >= 0) & (mask <= 1)).all()):  # nan too
+        raise InputError("The noise mask holds values outside 0 to 1: check the node that makes it.")
+
+
 def in_pixels(size: Sequence[int]) -> Words:
     """Return latent frames, rows and columns as a person knows them."""
     frames, rows, columns = size

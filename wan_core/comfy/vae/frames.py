@@ -15,7 +15,7 @@ from ...long.key_frames import check_counts, placed
 from ...long.segments import SPATIAL, video_frames
 from ...words import words
 from ..host_flags import spare_memory
-from ..model.checks import check_latent, check_vae
+from ..model.checks import check_latent, check_mask, check_vae
 
 TILE = 256 // SPATIAL
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
@@ -68,7 +68,7 @@ def pin_frames(
 
     Args:
         vae: a VAE of Wan 2.1 kind.
-        latent: samples [B, 16, F, H / 8, W / 8]; frames it already pins stay pinned.
+        latent: samples [B, 16, F, H / 8, W / 8]; its noise_mask stays as it is elsewhere.
         start_images: [n, H, W, 3], one image or the beginning of a video (n is cut to 4k + 1).
         end_image: [1, H, W, 3], the last latent frame.
         key_images: [m, H, W, 3].
@@ -78,7 +78,8 @@ def pin_frames(
         A new LATENT.
 
     Raises:
-        InputError: counts that do not match, a frame outside the clip or named twice, more start frames than the clip.
+        InputError: counts that do not match, a mask of another length, a frame outside the clip or named twice, or
+            more start frames than the clip has.
     """
     check_vae(vae)
     samples = check_finite(check_latent(latent), words("The latent"), words("check the node that made it")).clone()
@@ -88,9 +89,10 @@ def pin_frames(
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
         check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
+        check_mask(mask, frames)
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
-    check_counts(len(key_frames), 0 if key_images is None else len(key_images), "key_frames")
+    check_counts(len(key_frames), 0 if key_images is None else len(key_images), words("key_frames"))
     for at, images in placed(video_frames(frames), start_images, end_image, key_images, key_frames):
         known = encode_images(vae, images, samples)
         samples[:, :, at : at + known.shape[2]] = known.to(samples)
