@@ -220,12 +220,12 @@ def job_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "keep_gb",
-            default=50.0,
+            default=0.0,
             min=0.0,
             max=100000.0,
             step=1.0,
-            tooltip="Gigabytes (GB) that all jobs may take: beyond it finished ones are removed, the oldest first. "
-            "0: no limit. Unfinished jobs are never removed.",
+            tooltip="Gigabytes (GB) that all jobs may take; 0 = no limit. Beyond it finished jobs made with a limit "
+            "are removed, the oldest first, if you allow it in skyreels_v2_jobs/keep_gb.txt.",
         ),
     ]
 

@@ -19,7 +19,7 @@ from ..wan_core.comfy.long.settings import (
 )
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError, SkyReelsError
-from ..wan_core.long.journal import check_name
+from ..wan_core.long.jobs import check_name
 from ..wan_core.long.key_frames import read_frames
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words

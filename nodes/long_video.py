@@ -24,7 +24,7 @@ from ..wan_core.comfy.model.checks import check_long_model, check_vae
 from ..wan_core.comfy.model.origin import check_forcing
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
-from ..wan_core.long.journal import check_name
+from ..wan_core.long.jobs import check_name
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
@@ -57,7 +57,7 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     """Make the video, or go on with it, and hand it out."""
     texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
     made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments")))
-    return io.NodeOutput(MadeVideo(made.path), {"samples": handed_on(made.latents)}, say(made.text))
+    return io.NodeOutput(MadeVideo(made.path, made.noted), {"samples": handed_on(made.latents)}, say(made.text))
 
 
 def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str, need: Words) -> None:

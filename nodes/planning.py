@@ -19,7 +19,7 @@ from ..wan_core.comfy.long.settings import (
 )
 from ..wan_core.comfy.model.text import encode_prompt
 from ..wan_core.errors import InputError
-from ..wan_core.long.journal import show_jobs
+from ..wan_core.long.jobs import show_jobs
 from ..wan_core.long.prompts import PromptScript, script_of_prompts
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import joined, words
@@ -239,6 +239,7 @@ class SkyReelsV2Jobs(io.ComfyNode):
             category="SkyReels-V2",
             description="Lists the long videos kept in output/skyreels_v2_jobs, and removes one of them.",
             is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             inputs=[
                 io.String.Input(
                     "remove", default="", tooltip="Name of a job's folder, as the list shows it. Empty: only list."
@@ -256,6 +257,10 @@ class SkyReelsV2Jobs(io.ComfyNode):
 
     @classmethod
     def execute(cls, remove: str) -> io.NodeOutput:
-        """Remove what is named, and list the rest."""
-        text = say(show_jobs(jobs_root(), remove.strip()))
+        """Remove what is named, and list the rest; a name that the workflow worked out itself removes nothing."""
+        inputs = ((cls.hidden.prompt or {}).get(cls.hidden.unique_id) or {}).get("inputs", {})
+        typed = not isinstance(inputs.get("remove"), list)
+        text = say(show_jobs(jobs_root(), remove.strip() if typed else ""))
+        if remove.strip() and not typed:
+            text = f"{say(words('Nothing was removed: type the name on the node instead of connecting it.'))}\n{text}"
         return io.NodeOutput(text, ui=ui.PreviewText(text))

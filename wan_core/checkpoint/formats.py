@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..words import Words, words
-from . import decode
+from . import decode, rotated
 from .matrices import BESIDE, FLOATS, FP8, SMOOTHING, Matrix
 
 SCALED = tuple(f"{number}{by}" for number in (*FP8, "int8") for by in ("", "_tensorwise", "_rowwise", "_blockwise"))
-HOST_INT8 = "int8_tensorwise"
+HOST_INT8 = rotated.INT8
 
 Parts = Mapping[str, Tensor]
 
@@ -108,7 +108,7 @@ def _plain(dtype: str) -> Callable[[Matrix], bool]:
 
 def _scaled(dtypes: tuple[str, ...], by: str) -> Callable[[Matrix], bool]:
     def matches(matrix: Matrix) -> bool:
-        stated = matrix.format in (None, *SCALED) and not _rotation(matrix)
+        stated = matrix.format in (None, *SCALED) and not rotated.rotation(matrix)
         only = matrix.scale is not None and matrix.has_only(matrix.numbers, matrix.scale)
         return only and stated and matrix.is_stored(dtypes) and matrix.granularity() == by
 
@@ -125,7 +125,8 @@ def _keep_scaled(parts: Parts, matrix: Matrix) -> dict[str, Tensor]:
 
 
 def _bitsandbytes_int8(matrix: Matrix) -> bool:
-    row = "SCB" in matrix.parts and matrix.parts["SCB"].shape == matrix.shape[:1]
+    scale = matrix.parts.get("SCB")
+    row = scale is not None and scale.shape == matrix.shape[:1] and scale.dtype in FLOATS
     return row and matrix.is_stored(("int8",)) and matrix.has_only("weight", "SCB", beside=(*BESIDE, "weight_format"))
 
 
@@ -168,7 +169,7 @@ def _nvfp4(stated: str | None, *parts: str) -> Callable[[Matrix], bool]:
 
     def matches(matrix: Matrix) -> bool:
         only = matrix.has_only("weight", "weight_scale", *parts, beside=beside)
-        single = only and all(matrix.parts[part].elements == 1 for part in parts)
+        single = only and all(matrix.parts[part].elements == 1 and matrix.parts[part].dtype in FLOATS for part in parts)
         return matrix.format == stated and single and matrix.is_packed("uint8") and _block_scales(matrix, dtypes, 16)
 
     return matches
@@ -212,61 +213,6 @@ def _keep_nvfp4(high_first: bool) -> Callable[[Parts, Matrix], dict[str, Tensor]
         return {"weight": weight, "weight_scale": parts["weight_scale"], "weight_scale_2": decode.nvfp4_scale(parts)}
 
     return keep
-
-
-# ComfyUI's rotated formats: groups of columns were multiplied by a Hadamard matrix before rounding
-
-
-def _rotation(matrix: Matrix) -> int:
-    """Columns that are rotated together; 0: none."""
-    turned = matrix.format in ("convrot_w4a4", "asym_w4a8_int8") or bool(matrix.option("convrot", 0))
-    return matrix.option("convrot_groupsize", 256) if turned else 0
-
-
-def _is_rotated(matrix: Matrix, stated: str) -> bool:
-    group = _rotation(matrix)
-    return matrix.format == stated and group > 0 and decode.is_rotation(group) and matrix.shape[1] % group == 0
-
-
-def _rotated_int8(matrix: Matrix) -> bool:
-    scale = matrix.granularity() in (decode.TENSOR, decode.ROW)
-    stored = matrix.is_stored(("int8",)) and matrix.has_only("weight", "weight_scale")
-    return _is_rotated(matrix, HOST_INT8) and stored and scale
-
-
-def _w4a4(matrix: Matrix) -> bool:
-    scale = matrix.has_only("weight", "weight_scale") and matrix.granularity() == decode.ROW
-    return _is_rotated(matrix, "convrot_w4a4") and scale and matrix.is_packed("int8")
-
-
-def _w4a8(matrix: Matrix) -> bool:
-    rows, columns = matrix.shape
-    group = matrix.option("group_size", 16)
-    if not (_is_rotated(matrix, "asym_w4a8_int8") and group > 0 and columns % group == 0):
-        return False
-    wanted = {"weight_s_rel": (rows, columns // group), "weight_s_channel": (rows,), "weight_codebook": (16,)}
-    if "weight_codebook" not in matrix.parts:
-        wanted.pop("weight_codebook")
-    only = matrix.has_only("weight", *wanted) and matrix.is_packed("int8")
-    return only and all(matrix.parts[part].shape == shape for part, shape in wanted.items())
-
-
-def _read_rotated_int8(parts: Parts, matrix: Matrix) -> Tensor:
-    return decode.turned_back(decode.scaled(*_scales(parts, matrix)), _rotation(matrix))
-
-
-def _read_w4a4(parts: Parts, matrix: Matrix) -> Tensor:
-    codes = decode.nibbles(parts["weight"]).float()
-    rotated = decode.scaled(torch.where(codes > 7, codes - 16, codes), parts["weight_scale"])
-    return decode.turned_back(rotated, _rotation(matrix))
-
-
-def _read_w4a8(parts: Parts, matrix: Matrix) -> Tensor:
-    codes, relative, book = decode.nibbles(parts["weight"]), parts["weight_s_rel"], parts.get("weight_codebook")
-    numbers = codes.float() - 8 if book is None else book.float()[codes.long()]
-    relative = relative.view(torch.float8_e4m3fn) if relative.dtype == torch.uint8 else relative
-    grid = decode.scaled(numbers, relative).round().clamp(-127, 127)  # the grid of the host's int8 products
-    return decode.turned_back(decode.scaled(grid, parts["weight_s_channel"]), _rotation(matrix))
 
 
 def _keep_all(parts: Parts, matrix: Matrix) -> dict[str, Tensor]:
@@ -327,7 +273,21 @@ FORMATS = (
         )
         for parts in (("weight_global_scale",), ("alpha", "input_global_scale"))
     ),
-    Format("rotated int8", _rotated_int8, INT8, read=_read_rotated_int8, host=HOST_INT8, for_host=_keep_scaled),
-    Format("rotated int4 (convrot_w4a4)", _w4a4, 1 / 7, read=_read_w4a4, host="convrot_w4a4", for_host=_keep_all),
-    Format("rotated int4 (asym_w4a8_int8)", _w4a8, 1 / 7, read=_read_w4a8, host="asym_w4a8_int8", for_host=_keep_all),
+    Format("rotated int8", rotated.is_int8, INT8, read=rotated.read_int8, host=HOST_INT8, for_host=_keep_scaled),
+    Format(
+        "rotated int4 (convrot_w4a4)",
+        rotated.is_w4a4,
+        1 / 7,
+        read=rotated.read_w4a4,
+        host=rotated.W4A4,
+        for_host=_keep_all,
+    ),
+    Format(
+        "rotated int4 (asym_w4a8_int8)",
+        rotated.is_w4a8,
+        1 / 7,
+        read=rotated.read_w4a8,
+        host=rotated.W4A8,
+        for_host=_keep_all,
+    ),
 )

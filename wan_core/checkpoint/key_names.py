@@ -126,13 +126,9 @@ class Naming:
 
 
 def bare(key: str) -> str:
-    """Give a key without what torch's wrappers leave in it, wherever that stands.
+    """Return a checkpoint's or a LoRA's key without what torch's wrappers leave in it, wherever that stands.
 
-    Args:
-        key: a key of a checkpoint or of a LoRA.
-
-    Returns:
-        E.g. "model.blocks.0.ffn.0.weight" for "model._fsdp_wrapped_module.blocks.0._orig_mod.ffn.0.weight".
+    "model._fsdp_wrapped_module.blocks.0._orig_mod.ffn.0.weight" gives "model.blocks.0.ffn.0.weight".
     """
     return _WRAPPERS.sub("", key)
 
@@ -166,7 +162,8 @@ def detect_naming(keys: Collection[str], part: str = AUTO) -> Naming | None:
             known=joined(PARTS),
         )
     layout = max((found for found, prefix in hits if prefix == best[0]), key=lambda found: hits[found, best[0]])
-    return Naming(layout, best[0], _find_marker(keys), tuple(prefix for prefix in prefixes if prefix != best[0]))
+    marker = next((found for key in keys if (found := marker_of(key)) is not None), None)
+    return Naming(layout, best[0], marker, tuple(prefix for prefix in prefixes if prefix != best[0]))
 
 
 def _models(keys: Iterable[str]) -> Counter[tuple[str, str]]:
@@ -189,7 +186,6 @@ def _is_prefix(text: str) -> bool:
 
 
 def _rank(prefix: str) -> int:
-    """Place of a prefix among those to be taken first."""
     return min((PARTS.index(word) for word in prefix.split(".") if word in PARTS), default=len(PARTS))
 
 
@@ -292,10 +288,6 @@ def marker_of(key: str) -> str | None:
     """
     before, found, model = bare(key).partition(MARKER_PREFIX)
     return model if found and _is_prefix(before) else None
-
-
-def _find_marker(keys: Collection[str]) -> str | None:
-    return next((marker for key in keys if (marker := marker_of(key)) is not None), None)
 
 
 def _rename(name: str, modules: Mapping[str, str]) -> str:

@@ -145,7 +145,7 @@ def _refuse_stray_scales(entries: Entries, matrices: Mapping[str, Matrix]) -> No
 def _stored(matrix: Matrix) -> Stored:
     found = find_format(matrix)
     smoothing = matrix.parts.get(SMOOTHING)
-    if found is not None and (smoothing is None or smoothing.shape == matrix.shape[1:]):
+    if found is not None and (smoothing is None or (smoothing.shape == matrix.shape[1:] and smoothing.dtype in FLOATS)):
         return Stored(matrix, found)
     entry = matrix.parts[matrix.numbers or ""]
     if matrix.dtype in FLOATS and matrix.format is None and entry.shape != matrix.full_shape:

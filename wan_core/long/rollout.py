@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..errors import InputError
+from ..finite import check_finite
 from ..sampling.known import KnownFrames
 from ..sampling.noise import seeded_noise
 from ..sampling.sigmas import TRAIN_STEPS
@@ -24,6 +25,7 @@ from .journal import Journal
 from .prompt_blend import prompt_weights
 from .segments import Plan, Segment, video_frames
 
+CARRIED = ("tail", "head", "mean", "deviation")  # names under which a Carry is stored
 SMALLEST_DEVIATION = 1e-6  # of a channel; below it a channel is constant and only its mean is matched
 
 NoiseSource = Callable[[Segment, str, tuple[int, ...]], torch.Tensor]
@@ -72,12 +74,12 @@ class Carry:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all that has to be stored, by name."""
-        return {"tail": self.tail, "head": self.head, "mean": self.mean, "deviation": self.deviation}
+        return {name: getattr(self, name) for name in CARRIED}
 
     @classmethod
     def from_tensors(cls, index: int, tensors: Mapping[str, torch.Tensor]) -> Carry:
         """Make it again from what `tensors` gave; other names are left alone."""
-        return cls(index, tensors["tail"], tensors["head"], tensors["mean"], tensors["deviation"])
+        return cls(index, *(tensors[name] for name in CARRIED))
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def continue_job(
     while (index := journal.next_segment()) is not None:
         if index == last:
             raise RuntimeError(f"segment {index} was not committed to the journal")
-        carry = Carry.from_tensors(index - 1, journal.load(index - 1)) if index else None
+        carry = Carry.from_tensors(index - 1, journal.load(index - 1, *CARRIED)) if index else None
         yield make_segment(rollout, rollout.plan.segments[index], carry, sample_segment, reencode)
         last = index
 
@@ -269,6 +271,7 @@ def make_segment(
 
     Raises:
         InputError: latents of another shape than was asked for.
+        NotFiniteError: they hold NaN or infinity.
     """
     if (carry is None) != (segment.index == 0) or (carry is not None and carry.index != segment.index - 1):
         raise InputError(
@@ -282,7 +285,7 @@ def make_segment(
     if task.known is not None and bool(task.known.mask[:window].all()):
         latents = task.known.latents
     else:
-        latents = check_shape(
+        latents = check_made(
             sample_segment(task), tuple(task.noise.shape), words("Segment {number}", number=segment.index + 1)
         ).cpu()
     latents = latents[:, :, :window]
@@ -296,7 +299,7 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
     """Return the task of a segment: its noise, and all that is known in its window."""
     batch, channels, height, width = rollout.shape
     shape = (batch, channels, segment.length, height, width)
-    noise = check_shape(rollout.noise(segment, "noise", shape), shape, words("The noise"))
+    noise = check_made(rollout.noise(segment, "noise", shape), shape, words("The noise"))
     condition = rollout.conditions[segment.index] if rollout.conditions else 0
     weights = prompt_weights(rollout.plan, rollout.conditions, segment, rollout.blend) if rollout.conditions else {}
     weights = weights if len(weights) > 1 else {}
@@ -314,7 +317,7 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
         latents[:, :, closing : closing + segment.closing] = carry.head[:, :, : segment.closing].to(latents)
     level = rollout.addnoise_condition / TRAIN_STEPS
     condition_noise = (
-        check_shape(rollout.noise(segment, "condition", shape), shape, words("The noise")) if level else None
+        check_made(rollout.noise(segment, "condition", shape), shape, words("The noise")) if level else None
     )
     return Task(segment, noise, KnownFrames(latents, mask, condition_noise), condition, weights)
 
@@ -326,7 +329,7 @@ def next_carry(
     last = segment.index == len(plan.segments) - 1
     tail = window[:, :, -plan.overlap :]
     if reencode is not None and not last:
-        tail = check_shape(
+        tail = check_made(
             reencode(window, video_frames(plan.overlap)), tuple(tail.shape), words("The re-encoded overlap")
         )
     tail = tail.detach().cpu().clone()
@@ -369,8 +372,8 @@ def spread(latents: torch.Tensor) -> torch.Tensor:
     return latents.std(dim=(2, 3, 4), unbiased=False)
 
 
-def check_shape(latents: torch.Tensor, shape: tuple[int, ...], what: Words) -> torch.Tensor:
-    """Return latents that have the shape wanted; `Raises: InputError`."""
+def check_made(latents: torch.Tensor, shape: tuple[int, ...], what: Words) -> torch.Tensor:
+    """Return latents that have the shape wanted and are finite; `Raises: InputError, NotFiniteError`."""
     if tuple(latents.shape) != shape:
         raise InputError(
             "{what} has shape {shape}, expected {wanted}: check the nodes that made it.",
@@ -378,4 +381,4 @@ def check_shape(latents: torch.Tensor, shape: tuple[int, ...], what: Words) -> t
             shape=list(latents.shape),
             wanted=list(shape),
         )
-    return latents
+    return check_finite(latents, what, words("check the nodes that made it"))

@@ -7,6 +7,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -248,10 +249,13 @@ def _decoding_time(packet: av.Packet) -> Fraction:
     return (packet.dts or 0) * Fraction(packet.time_base or 1)
 
 
-def _writable(path: Path, suffix: str) -> av.container.OutputContainer:
-    """Open a file for writing, its kind by the suffix it will have."""
+@contextmanager
+def _writable(path: Path, suffix: str) -> Iterator[av.container.OutputContainer]:
+    """Lend a file for writing, its kind by the suffix it will have."""
     options = {} if suffix == ".mkv" else {"movflags": "faststart+use_metadata_tags"}  # or unknown names are dropped
-    return av.open(str(path), "w", format=CONTAINERS[suffix], options=options)
+    # a file of ours: where the disk is full FFmpeg leaves its own open, which takes up space until the host ends
+    with open(path, "rb+") as file, av.open(file, "w", format=CONTAINERS[suffix], options=options) as container:
+        yield container
 
 
 def opened(source: Source) -> av.container.InputContainer:

@@ -11,7 +11,10 @@ from typing import Any, cast
 
 import av
 import numpy as np
+import torch
 
+from ..finite import check_finite
+from ..words import words
 from .reader import Sound, Source, opened, pictures_of
 
 COPIED = {  # what players expect of each container; the rest becomes AAC, which all of them hold
@@ -59,8 +62,12 @@ def sound_of_wave(wave: np.ndarray, rate: int, seconds: Fraction) -> Sound:
         wave: float32 [channels, samples], -1..1.
         rate: samples per second.
         seconds: how long the pictures are; what would be heard later is left out.
+
+    Raises:
+        NotFiniteError: a sample is NaN or infinite.
     """
     wave = wave[:2, : round(seconds * rate)]
+    check_finite(torch.from_numpy(wave), words("The sound"), words("check the node that made it"))
 
     def packets(target: av.container.OutputContainer) -> Iterator[av.Packet]:
         yield from _encoded(_frames(wave, rate), _encoder(target, rate, len(wave)), Fraction(0), seconds)

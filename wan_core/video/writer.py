@@ -23,6 +23,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
 from ..errors import InputError
+from ..finite import check_finite
+from ..words import words
 from .codecs import Codec, find_codec
 
 BT709 = 1
@@ -66,6 +68,7 @@ def write_video(
     Raises:
         InputError: no frame, a frame of another shape, an unknown codec, or fps or crf out of range. The target is then
             left as it was.
+        NotFiniteError: a frame with NaN or infinity; the same.
     """
     check_rate(fps)
     how = find_codec(codec, crf)
@@ -73,7 +76,11 @@ def write_video(
     first = next(pictures, None)
     if first is None:
         raise InputError("there are no frames to write: a video needs at least one")
-    with replacing(Path(path)) as unfinished, av.open(str(unfinished), "w", format=CONTAINERS[how.suffix]) as container:
+    with (
+        replacing(Path(path)) as unfinished,
+        open(unfinished, "rb+") as file,  # of ours: FFmpeg leaves its own open where the disk is full
+        av.open(file, "w", format=CONTAINERS[how.suffix]) as container,
+    ):
         if how.suffix != ".mkv":  # the index goes to the front, so that a browser can play before it has the whole file
             container.options["movflags"] = "faststart"
         rate = Fraction(fps).limit_denominator(1001)
@@ -196,13 +203,14 @@ def to_uint8(frame: Tensor) -> np.ndarray:
     """Return one picture as bytes.
 
     Args:
-        frame: [H, W, 3], float 0..1 (what lies outside is clipped, NaN becomes black) or uint8, on any device.
+        frame: [H, W, 3], float 0..1 (what lies outside is clipped) or uint8, on any device.
 
     Returns:
         uint8 array [H, W, 3], contiguous.
 
     Raises:
         InputError: another shape, or whole numbers that are not uint8.
+        NotFiniteError: NaN or infinity.
     """
     frame = _checked(frame)
     if frame.is_floating_point():
@@ -219,7 +227,9 @@ def to_uint16(frame: Tensor) -> np.ndarray:
 
 def _scaled(frame: Tensor, most: int) -> Tensor:
     """Return values of 0..1 as whole numbers up to `most`, still float32."""
-    return frame.detach().float().nan_to_num(0.0).clamp(0, 1).mul(most).round()
+    advice = words("it would be written black, so check the node that made it, the VAE for example")
+    finite = check_finite(frame.detach(), words("A frame"), advice)
+    return finite.float().clamp(0, 1).mul(most).round()
 
 
 def _checked(frame: Tensor) -> Tensor:
@@ -266,10 +276,16 @@ def _video_frame(picture: np.ndarray, how: Codec) -> av.VideoFrame:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Lend a name beside the target; what was written there takes the target's place, or goes if there was an error."""
+    """Lend a new file beside the target, which takes the target's place when it is written, or goes after an error.
+
+    A link under either name is replaced, never written through.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with suppress(FileNotFoundError):
+        unfinished.unlink()
     try:
+        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield unfinished
         os.replace(unfinished, target)
     finally:

@@ -33,6 +33,13 @@ def load_module(name: str, file: Path) -> ModuleType:
     return module
 
 
+def sibling(name: str) -> ModuleType:
+    """Import a module of tests/comfy that imports its neighbours: as part of a package that no host has."""
+    package = sys.modules.setdefault("written", ModuleType("written"))
+    package.__path__ = [str(TESTS)]
+    return importlib.import_module(f"written.{name}")
+
+
 def start_comfy() -> None:
     """Make comfy importable and bind it to a device and to a models folder; once, before any test file is read.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,16 +21,14 @@ import comfy.utils
 import comfyui_version
 import pytest
 import torch
-from conftest import REPO, TESTS, load_module
+from conftest import REPO, TESTS, load_module, sibling
 from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
 TEXT, IMAGE = 4096, 1280
-sys.modules["written"] = ModuleType("written")  # the folder as a package, under a name that no host has
-sys.modules["written"].__path__ = [str(TESTS)]
-formats = importlib.import_module("written.file_formats")
-FORMATS = importlib.import_module("written.format_table").FORMATS
-REFUSED = importlib.import_module("written.refused_formats").REFUSED
+formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
+REFUSED = sibling("refused_formats").REFUSED
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 diffusers_names = load_module("diffusers_names", REPO / "tests" / "diffusers_names.py")
 

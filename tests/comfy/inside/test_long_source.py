@@ -163,11 +163,12 @@ def test_a_video_that_is_gone_or_fits_no_mp4_is_said_so(
 ) -> None:
     made_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.made_video").MadeVideo
     made = make(bridge, inputs(bridge, model, vae), settings(bridge))
-    video = made_video(made.path)
+    video = made_video(made.path, made.noted)
     assert video.get_dimensions() == (32, 32)
     video.save_to(str(tmp_path / "copy.mp4"))
     assert (frames_of(tmp_path / "copy.mp4") == frames_of(made.path)).all()
-    prores = made_video(make(bridge, inputs(bridge, model, vae), settings(bridge, codec="prores")).path)
+    in_prores = make(bridge, inputs(bridge, model, vae), settings(bridge, codec="prores"))
+    prores = made_video(in_prores.path, in_prores.noted)
     with pytest.raises(ValueError, match=r"cannot hold this codec; the finished video is .*video\.mov"):
         prores.save_to(str(tmp_path / "copy2.mp4"))
     assert not (tmp_path / "copy2.mp4").exists()

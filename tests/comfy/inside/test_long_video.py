@@ -275,22 +275,57 @@ def test_metadata_goes_into_the_file(bridge: ModuleType, model: Any, vae: Any) -
         assert container.metadata["prompt"] == '{"3": "x"}'
 
 
-def test_finished_jobs_make_room_for_new_ones_and_unfinished_ones_stay(
-    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+def test_finished_jobs_make_room_for_new_ones_once_a_person_agrees_and_unfinished_ones_stay(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     chosen = settings(bridge, total_frames=30)
-    done = make(bridge, inputs(bridge, model, vae), chosen, "done").path.parent
-    make(bridge, inputs(bridge, model, vae), chosen, "fresh")
+
+    def limited(name: str, keep_gb: float = 1e-9) -> Any:
+        with torch.inference_mode():
+            return bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job(name, keep_gb=keep_gb))
+
+    done = limited("done").path.parent
+    kept = limited("kept", 0.0).path.parent
+    limited("fresh")
     with monkeypatch.context() as patch:
         stop_in_segment(bridge, patch, 1)
         with pytest.raises(Stopped):
-            make(bridge, inputs(bridge, model, vae), chosen, "begun")
-    for path in (done, *done.iterdir()):
-        os.utime(path, (0, 0))
-    with torch.inference_mode():
-        bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job("new", keep_gb=1e-9))
+            limited("begun")
+    with open(done / "big", "wb") as file:
+        file.truncate(12 * 10**9)  # a file of holes
+    for folder in (done, kept):
+        for path in (folder, *folder.iterdir()):
+            os.utime(path, (0, 0))
+    asked = str(limited("new").text)
+    assert done.is_dir() and asked.splitlines()[-1].startswith("The jobs take 12.0 GB, more than keep_gb (1e-09 GB).")
+    (bridge.jobs_root() / "keep_gb.txt").write_text("10")
+    with caplog.at_level("INFO"):
+        told = str(limited("newer").text)
+    assert told.splitlines()[-1] == f"Removed for keep_gb: {done.name}." and told.splitlines()[-1] in caplog.text
     names = sorted(path.name.rsplit("-", 1)[0] for path in bridge.jobs_root().iterdir())
-    assert names == ["begun", "fresh", "new"] and not done.exists()
+    assert names == ["begun", "fresh", "keep_gb.txt", "kept", "new", "newer"]
+
+
+def test_a_finished_video_that_was_changed_is_joined_again_or_refused(bridge: ModuleType, model: Any, vae: Any) -> None:
+    made_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.made_video").MadeVideo
+    chosen = settings(bridge, total_frames=30)
+    made = make(bridge, inputs(bridge, model, vae), chosen)
+    whole, video = made.path.read_bytes(), made_video(made.path, made.noted)
+    assert video.get_dimensions() == (32, 32)
+    for at in range(0, len(whole), len(whole) // 100):
+        made.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        for use in (video.get_dimensions, video.get_components, video.get_stream_source):
+            with pytest.raises(ValueError, match="was changed since it was made"):
+                use()
+    made.path.write_bytes(whole)
+    os.utime(made.path, (0, 0))
+    assert video.get_dimensions() == (32, 32), "its time alone is no change"
+    made.path.write_bytes(whole[::-1])
+    assert make(bridge, inputs(bridge, model, vae), chosen).path.read_bytes() == whole
+    made.path.rename(made.path.with_name("other"))
+    made.path.symlink_to(made.path.with_name("other"))
+    with pytest.raises(ValueError, match=r"video\.mp4 is a link, a pipe or a device"):
+        make(bridge, inputs(bridge, model, vae), chosen)
 
 
 def test_the_waiting_person_is_told_segment_and_time(bridge: ModuleType, model: Any, vae: Any) -> None:

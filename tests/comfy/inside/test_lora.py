@@ -18,11 +18,12 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from conftest import TESTS, load_module
+from conftest import TESTS, load_module, sibling
 from safetensors.torch import save_file
 
 formats = load_module("lora_formats", TESTS / "lora_formats.py")
-file_formats = load_module("file_formats", TESTS / "file_formats.py")
+file_formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 
@@ -136,7 +137,7 @@ def test_cores_own_loader_applies_four_of_the_forms_whole(model: Any, tmp_path: 
 def test_packed_weights_are_changed_as_cores_loader_changes_them(
     pack: ModuleType, tmp_path: Path, form: str, loader: str
 ) -> None:
-    made = file_formats.FORMATS[form](WEIGHTS)
+    made = FORMATS[form].write(WEIGHTS)
     path = tmp_path / "packed.safetensors"
     save_file(made.stored, path, metadata=made.metadata or None)
     model = load(pack, path) if loader == "ours" else comfy.sd.load_diffusion_model(str(path))

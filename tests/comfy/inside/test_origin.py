@@ -54,9 +54,10 @@ def sample(model: Any, known: int = 0, **options: Any) -> torch.Tensor:
         latent["noise_mask"] = torch.ones(1, 1, *SHAPE[2:])
         latent["noise_mask"][:, :, :known] = 0
     forcing = part("sampling.run").ForcingOptions(**options)
+    guidance = part("comfy.sampling.guided").Guidance(model, conditioning(1), conditioning(2), 3.0)
+    sigmas = part("sampling.sigmas").flow_sigmas(2, 5.0)
     with torch.inference_mode():
-        generate = part("comfy.sampling.generate").generate
-        return generate(model, conditioning(1), conditioning(2), latent, 5, 2, 3.0, 5.0, forcing)["samples"]
+        return part("comfy.sampling.generate").generate(guidance, latent, 5, sigmas, forcing)["samples"]
 
 
 NEEDS = {
@@ -122,12 +123,13 @@ def test_a_self_forcing_file_goes_from_the_loader_to_the_rolling_sampler(load: A
 
     rolling, sigmas = part("comfy.sampling.rolling"), torch.tensor([1.0, 0.5, 0.0])
     options, latent = rolling.RollingOptions(sigmas), {"samples": torch.zeros(1, 16, 6, 4, 4)}
+    guided = part("comfy.sampling.guided").Guidance
     made = {}
     for name, content in (("self_forcing_dmd.pt", nested), ("rolling_forcing.safetensors", None)):
         with torch.inference_mode():
             model = load(name, content=content)
-            made[name] = rolling.roll(model, conditioning(1), None, latent, 3, 1.0, options)["samples"]
+            made[name] = rolling.roll(guided(model, conditioning(1), None, 1.0), latent, 3, options)["samples"]
     first, second = made.values()
     assert first.isfinite().all() and torch.equal(first, second)
     with pytest.raises(ValueError, match="the Rolling Sampler needs that"):
-        rolling.roll(load(WAN), conditioning(1), None, latent, 3, 1.0, options)
+        rolling.roll(guided(load(WAN), conditioning(1), None, 1.0), latent, 3, options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,17 +12,15 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from conftest import TESTS, load_module
+from conftest import TESTS, load_module, sibling
 from safetensors.torch import save_file
 from sampling_scene import generated
 
 import nodes
 
 Tensors = dict[str, torch.Tensor]
-sys.modules["written"] = ModuleType("written")  # the folder as a package, under a name that no host has
-sys.modules["written"].__path__ = [str(TESTS)]
-formats = importlib.import_module("written.file_formats")
-FORMATS = importlib.import_module("written.format_table").FORMATS
+formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 SHAPE = (1, 16, 3, 4, 4)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +24,9 @@ from hypothesis import strategies as st
 
 from wan_core.errors import InputError
 from wan_core.long import job_files, job_records
-from wan_core.long.journal import Journal, JournalError, limit_size, list_jobs, remove_job, show_jobs
+from wan_core.long.job_files import JournalError
+from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
+from wan_core.long.journal import Journal
 from wan_core.long.rollout import Rollout, continue_job, seeded
 from wan_core.long.segments import plan_segments
 
@@ -92,7 +97,7 @@ def finished_job(root: Path) -> tuple[Path, list]:
 def test_a_torn_file_is_noticed_and_only_its_segment_is_made_again(data):
     with tempfile.TemporaryDirectory() as root:
         folder, whole = finished_job(Path(root))
-        names = sorted(path.name for path in folder.iterdir() if path.name != "lock")
+        names = sorted(path.name for path in folder.iterdir() if path.name not in ("lock", "holder"))
         assert len(names) == 13
         path = folder / data.draw(st.sampled_from(names), label="file")
         torn = bytearray(path.read_bytes())
@@ -130,7 +135,7 @@ def test_a_record_of_another_job_does_not_count(tmp_path):
 
 def test_a_second_run_of_one_job_is_refused(tmp_path):
     with Journal(tmp_path, "video", SETTINGS, 3) as job:
-        with pytest.raises(JournalError, match=f"worked on by process {os.getpid()}: wait"):
+        with pytest.raises(JournalError, match=f"worked on by process {os.getpid()} on {socket.gethostname()}: wait"):
             Journal(tmp_path, "video", SETTINGS, 3)
         with pytest.raises(JournalError, match="A run works on the job"):
             remove_job(job.folder)
@@ -157,26 +162,62 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path):
     ) as child:
         assert child.stdout is not None and child.stdout.readline().strip() == b"held"
         lock = job_files.Lock(path)
-        assert not lock.acquire() and lock.holder() == f"process {child.pid}"
+        assert not lock.acquire() and lock.holder() == f"process {child.pid} on {socket.gethostname()}"
         child.kill()
         child.wait()
-        assert lock.acquire() and lock.holder() == f"process {os.getpid()}"
+        assert lock.acquire() and lock.holder() == f"process {os.getpid()} on {socket.gethostname()}"
         lock.release()
 
 
-def test_a_lock_file_that_was_removed_meanwhile_is_not_taken_for_a_lock(tmp_path, monkeypatch):
-    path = tmp_path / "lock"
-    first, second = job_files.Lock(path), job_files.Lock(path)
-    lock_byte, removed = job_files.lock_byte, []
+CANNOT = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]  # what drives say that cannot lock, by system and driver
 
-    def remove_first(file):
-        if not removed:
-            removed.append(path.unlink())
-        lock_byte(file)
 
-    monkeypatch.setattr(job_files, "lock_byte", remove_first)
-    assert first.acquire() and path.exists() and not second.acquire()
-    first.release()
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks in another way")
+@pytest.mark.parametrize("code", CANNOT)
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
+def test_on_a_drive_that_cannot_lock_the_holder_is_named(tmp_path, monkeypatch, code, old):
+    import fcntl
+
+    def cannot(*_):
+        raise OSError(code, os.strerror(code))
+
+    with Journal(tmp_path, "video", SETTINGS, 3) as job:
+        make(job, 2)
+    if old:  # as versions before 0.2 left it
+        (job.folder / "holder").unlink()
+        (job.folder / "lock").write_text("process 999999\n", "utf-8")
+        os.utime(job.folder / "lock", (1000, 1000))
+    monkeypatch.setattr(fcntl, "flock", cannot)
+    name = re.escape(f"process {os.getpid()} on {socket.gethostname()} (this drive cannot lock files: if that ")
+    for _ in range(2):
+        with Journal(tmp_path, "video", SETTINGS, 3) as job:
+            assert job.next_segment() == 2
+            with pytest.raises(JournalError, match=f"worked on by {name}"):
+                Journal(tmp_path, "video", SETTINGS, 3)
+            with pytest.raises(JournalError, match="A run works on the job"):
+                remove_job(job.folder)
+        assert not list(job.folder.glob("*.held"))
+
+
+def test_what_a_killed_process_left_on_a_drive_that_cannot_lock_can_be_deleted(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def cannot(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", cannot)
+    with Journal(tmp_path, "video", SETTINGS, 3) as job:
+        marker = job.folder / "lock.held"
+        assert marker.is_file()
+        left = marker.read_bytes().replace(socket.gethostname().encode(), b"another-machine")
+        said = (job.folder / "holder").read_text().replace(socket.gethostname(), "another-machine")
+    marker.write_bytes(left)
+    (job.folder / "holder").write_text(said)
+    with pytest.raises(JournalError, match=rf"on another-machine .*if that process has ended, delete {marker}"):
+        Journal(tmp_path, "video", SETTINGS, 3)
+    marker.unlink()
+    with Journal(tmp_path, "video", SETTINGS, 3) as job:
+        assert make(job) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
@@ -276,22 +317,28 @@ def test_a_part_outside_the_job_is_refused(tmp_path):
         job.commit(0, {}, [tmp_path / "part"])
 
 
-def test_jobs_are_listed_removed_and_limited(tmp_path):
-    assert list_jobs(tmp_path / "missing") == [] and limit_size(tmp_path, 0) == []
+def jobs_of(root: Path, *finished: int, **options: Any) -> list[Path]:
+    """Make jobs of four segments, of which so many are finished; the first is the longest untouched."""
     folders = []
-    for number, until in enumerate((4, 4, 2, 4)):
-        with Journal(tmp_path, "video", {"number": number}, 4) as job:
+    for number, until in enumerate(finished):
+        with Journal(root, "video", {"number": number, **options}, 4, removable=options.get("removable", True)) as job:
             make(job, until)
             if job.next_segment() is None:
                 job.finish()
             folders.append(job.folder)
         for path in job.folder.glob("segment-*.json"):
             os.utime(path, (1000 + number, 1000 + number))
+    return folders
+
+
+def test_jobs_are_listed_removed_and_limited(tmp_path):
+    assert list_jobs(tmp_path / "missing") == [] and limit_size(tmp_path, 0) == []
+    folders = jobs_of(tmp_path, 4, 4, 2, 4)
     (tmp_path / "something else").mkdir()
     infos = list_jobs(tmp_path)
     assert [info.folder for info in infos] == folders
     assert [(info.finished, info.complete) for info in infos] == [(4, True), (4, True), (2, False), (4, True)]
-    assert all(info.size > 500 for info in infos)
+    assert all(info.size > 500 and info.removable for info in infos)
     total = sum(info.size for info in infos)
     assert limit_size(tmp_path, total) == []
     assert limit_size(tmp_path, 0, untouched_for=time.time()) == []  # none is as old as the clock
@@ -306,18 +353,98 @@ def test_jobs_are_listed_removed_and_limited(tmp_path):
         remove_job(tmp_path / "something else")
 
 
+def test_a_limit_removes_only_what_was_made_under_one(tmp_path):
+    (kept,) = jobs_of(tmp_path, 4, removable=False)
+    made, again = jobs_of(tmp_path, 4, 4)
+    with Journal(tmp_path, "video", {"number": 0, "removable": False}, 4, removable=True):
+        pass  # a stranger's workflow runs a kept job once more, now with a limit
+    with Journal(tmp_path, "video", {"number": 1}, 4, removable=False) as job:
+        job.finish()  # and without one: what the limit may do was settled when the job was begun
+    assert limit_size(tmp_path, 0) == [made, again] and kept.is_dir()
+    for path in (kept / "job.json",):  # a torn one says nothing about it
+        path.write_bytes(path.read_bytes()[:-5])
+    with Journal(tmp_path, "video", {"number": 0, "removable": False}, 4, removable=True) as job:
+        job.finish()
+    assert limit_size(tmp_path, 0) == []
+
+
+def big_job(root: Path, gigabytes: float) -> Path:
+    (folder,) = jobs_of(root, 4)
+    with open(folder / "big", "wb") as file:
+        file.truncate(int(gigabytes * 1e9))
+    return folder
+
+
+@pytest.mark.parametrize("text", [None, "", "yes", "nan", "inf", "-inf", "\ud800", "link", "pipe"])
+def test_without_a_persons_word_a_limit_removes_nothing_and_says_how_to_give_it(tmp_path, text):
+    folder, agreed = big_job(tmp_path, 60), tmp_path / "keep_gb.txt"
+    if text == "link":
+        (tmp_path / "elsewhere").write_text("20")
+        agreed.symlink_to(tmp_path / "elsewhere")
+    elif text == "pipe":
+        os.mkfifo(agreed)
+    elif text is not None:
+        agreed.write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert make_room(tmp_path, 0, 0.0) is None and make_room(tmp_path, 70, 0.0) is None
+    said = str(make_room(tmp_path, 1e-6, 0.0))
+    assert said.startswith("The jobs take 60.0 GB, more than keep_gb (1e-06 GB). Nothing was removed: ")
+    assert said.endswith(f"into the file {agreed}.") and folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "removed"),
+    [
+        ("20", 19, False),
+        ("9" * 5000, 21, False),
+        ("20", 21, True),
+        ("0", 9, False),
+        ("-5", 9, False),
+        ("0", 11, True),
+        ("\ufeff12.5\r\n", 13, True),
+    ],
+)
+def test_a_persons_word_is_a_floor_under_every_workflows_limit(tmp_path, text, size, removed):
+    folder = big_job(tmp_path, size)
+    (tmp_path / "keep_gb.txt").write_text(text, "utf-8")
+    assert make_room(tmp_path, 1e-6, untouched_for=1e12) is None and folder.is_dir()  # it may be in use
+    said = make_room(tmp_path, 1e-6, 0.0)
+    assert (str(said) == f"Removed for keep_gb: {folder.name}.") if removed else said is None
+    assert folder.is_dir() != removed
+
+
 def test_a_result_is_known_as_it_was_noted(tmp_path):
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
         make(job)
         result = job.folder / "video.bin"
         result.write_bytes(b"whole")
-        assert not job.has(result)
+        assert not job.has(result) and job.noted(result) == []
         job.finish(result)
+        assert job.has(result) and job.noted(result)[0] == 5
+        for at in range(5):
+            for changed in (b"whole"[:at] + b"x" + b"whole"[at + 1 :], b"whole"[:at]):
+                result.write_bytes(changed)
+                assert not job.has(result)
+        result.write_bytes(b"whole")
         assert job.has(result)
-        result.write_bytes(b"torn")
+        result.rename(job.folder / "other")
+        result.symlink_to(job.folder / "other")
         assert not job.has(result)
         result.unlink()
         assert not job.has(result)
+
+
+def test_a_result_that_an_older_version_noted_by_its_size_is_made_again(tmp_path):
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        make(job)
+        result = job.folder / "video.bin"
+        result.write_bytes(b"whole")
+        job.finish(result)
+        about = job_records.read_record(job.folder / "job.json")
+        job_records.write_record(job.folder / "job.json", {**about, "result": {"video.bin": 5}})
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        assert job.next_segment() is None and not job.has(result)
+        job.finish(result)
+        assert job.has(result)
 
 
 def test_a_complete_job_that_lost_a_file_is_no_longer_complete(tmp_path):
@@ -331,24 +458,6 @@ def test_a_segment_that_is_not_committed_is_noticed(tmp_path):
     rollout = Rollout(plan_segments(57, 37, 17), (1, 2, 2, 2), seeded((1, 1)))
     with Journal(tmp_path, "video", {}, 2) as job, pytest.raises(RuntimeError, match="was not committed"):
         list(continue_job(rollout, lambda task: task.noise, job))
-
-
-def test_windows_locks_a_byte_behind_the_text(tmp_path, monkeypatch):
-    calls = []
-
-    class Msvcrt:
-        LK_NBLCK, LK_UNLCK = 2, 0
-
-        def locking(self, descriptor, mode, count):
-            calls.append((mode, count, os.lseek(descriptor, 0, os.SEEK_CUR)))
-
-    monkeypatch.setattr(job_files, "msvcrt", Msvcrt(), raising=False)
-    monkeypatch.setattr(job_files.sys, "platform", "win32")
-    lock = job_files.Lock(tmp_path / "lock")
-    assert lock.acquire()
-    job_files.write_whole(tmp_path / "file", b"data")  # without syncing the folder
-    lock.release()
-    assert calls == [(2, 1, job_files.LOCKED_BYTE), (0, 1, job_files.LOCKED_BYTE)]
 
 
 def test_a_job_killed_at_random_moments_ends_in_the_same_video_and_makes_nothing_twice(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from wan_core.errors import InputError
+from wan_core.finite import NotFiniteError
 from wan_core.video.codecs import CODECS
 from wan_core.video.writer import (
     DEEP_WHITE,
@@ -145,9 +147,48 @@ def test_a_contact_sheet_of_few_frames_is_no_wider_than_they_are() -> None:
         contact_sheet(torch.zeros(2, 4, 6, 3), columns=0)
 
 
-def test_values_outside_the_range_are_clipped_and_nan_is_black() -> None:
-    picture = torch.tensor([-1.0, 2.0, float("nan")]).expand(2, 2, 3)
+def test_values_outside_the_range_are_clipped() -> None:
+    picture = torch.tensor([-1.0, 2.0, 0.0]).expand(2, 2, 3)
     assert to_uint8(picture)[0, 0].tolist() == [0, 255, 0]
+    assert to_uint16(picture)[0, 0].tolist() == [0, DEEP_WHITE, 0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_a_frame_that_is_not_finite_is_refused_and_nothing_is_written(tmp_path: Path, bad: float, codec: str) -> None:
+    frames = torch.rand(6, 32, 32, 3)
+    frames[4, 20, 7, 1] = bad
+    path = tmp_path / "v.mp4"
+    path.write_bytes(b"an older one")
+    writes: list[Callable[[], object]] = [
+        lambda: write_video(path, frames, 24, codec=codec),
+        lambda: save_png(path, frames[4]),
+        lambda: contact_sheet(frames, 3),
+    ]
+    for write in writes:
+        with pytest.raises(NotFiniteError, match=r"^A frame holds NaN or infinite values: it would be written black, "):
+            write()
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("v.mp4", b"an older one")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+def test_a_link_or_a_pipe_in_the_place_of_a_file_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    target = folder / "p.png"
+    part = folder / f".p.png.{os.getpid()}.part"
+    for place in (target, part):
+        place.symlink_to(outside)
+        save_png(target, torch.rand(4, 4, 3))
+        assert not place.is_symlink()
+    target.unlink()
+    os.mkfifo(target)
+    os.mkfifo(part)
+    save_png(target, torch.rand(4, 4, 3))
+    assert [path.name for path in folder.iterdir()] == ["p.png"] and target.is_file()
+    assert outside.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +222,6 @@ def test_eight_and_sixteen_bits_are_the_same_picture() -> None:
         deep = to_uint16(picture)
         assert deep.dtype == np.uint16 and deep.shape == (5, 7, 3)
         assert (np.round(deep / 256) == to_uint8(picture)).all()
-    assert to_uint16(torch.tensor([[[-1.0, 2.0, torch.nan]]])).tolist() == [[[0, DEEP_WHITE, 0]]]
 
 
 def test_grey_in_ten_bits_is_as_bright_as_the_standard_says() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...checkpoint.frame_rate import frame_rate_shift
 from ...errors import InputError
+from ...finite import check_weights
 from ...words import words
 from ..model.base_model import SkyReelsV2
 from ..model.checks import check_model
@@ -49,6 +50,7 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
             "The model doesn't say which file it is from (GGUF loaders don't): choose the file in place of auto."
         )
     shift = frame_rate_shift(path, fps)
+    check_weights({"fps": shift}, str(path))
     bias = patcher.model.diffusion_model.time_projection[1].bias
     if tuple(bias.shape) != tuple(shift.shape):
         raise InputError(

@@ -19,6 +19,7 @@ from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.key_names import AUTO
 from ...checkpoint.reader import inspect_checkpoint, load_checkpoint
 from ...checkpoint.variants import as_variant
+from ...finite import check_weights
 from ..model.base_model import model_config
 from ..model.origin import CHECKPOINT
 from ..sampling.conditioning import check_every_run
@@ -61,10 +62,12 @@ def load_model(
     Raises:
         CheckpointError: the file is missing, damaged, incomplete or no Wan transformer.
         InputError: it has another shape than the variant.
+        NotFiniteError: a weight is NaN or infinite.
     """
     if variant != AUTO:
         as_variant(inspect_checkpoint(path, part)[0], variant)
     state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file, part=part)
+    check_weights(state_dict, str(path))
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
     model_cfg = model_config(config)
@@ -73,12 +76,9 @@ def load_model(
     compute = compute_dtype(parameters, load_device, supported)
     prepared = for_host(state_dict, info.stored, compute)
     file_dtype = comfy.utils.weight_dtype(state_dict)
-    quantization = comfy.utils.detect_layer_quantization(state_dict, "")
-    if prepared.packed:
-        quantization = {"mixed_ops": True}
+    quantization = prepared.quant_config()
     if quantization:
-        model_cfg.quant_config = quantization
-        file_dtype = None
+        model_cfg.quant_config, file_dtype = quantization, None
     options = WEIGHT_DTYPES[weight_dtype]
     dtype = options.get("dtype") or comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=supported, weight_dtype=file_dtype

@@ -14,6 +14,8 @@ from ...checkpoint.lora import Adapter, fit_lora
 from ...checkpoint.lora_file import read_lora
 from ...checkpoint.lora_math import KINDS, change_of
 from ...checkpoint.report import Report
+from ...errors import CheckpointError
+from ...finite import check_weights
 from ..node_text import tell
 
 HOST_PREFIX = "diffusion_model."
@@ -66,9 +68,13 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Repo
     Raises:
         CheckpointError: the file cannot be read.
         InputError: nothing in the file fits the model.
+        NotFiniteError: a weight is NaN or infinite.
     """
     path = Path(path)
+    if not path.is_file():  # a pipe would never end
+        raise CheckpointError("{path} is not a file: choose a LoRA from the list.", path=path)
     tensors, settings = read_lora(path, lambda file: comfy.utils.load_torch_file(file, safe_load=True))
+    check_weights(tensors, path.name)
     shapes = weight_shapes(model.model.diffusion_model)
     adapters, report = fit_lora(path.name, tensors, settings, shapes, strength)
     patched = model.clone()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.quant_ops
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -37,6 +38,11 @@ class Prepared:
     state_dict: dict[str, Tensor]
     packed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     unpacked: list[Format] = field(default_factory=list)
+
+    def quant_config(self) -> dict[str, Any] | None:
+        """Return the host's setting for mixed-precision layers; None where none is packed."""
+        found = comfy.utils.detect_layer_quantization(self.state_dict, "")
+        return {"mixed_ops": True} if self.packed else found
 
     def said(self, dtype: torch.dtype) -> Words | None:
         """Say what was unpacked and why; None where nothing was."""

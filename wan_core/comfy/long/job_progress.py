@@ -12,10 +12,11 @@ import torch
 
 from ...long.segments import Plan, Segment
 from ...words import Words, words
+from ..harmless import Harmless
 
 
 class JobProgress:
-    """The display of one run.
+    """The display of one run; none of its parts can end the run by failing.
 
     Args:
         plan: the whole video.
@@ -24,9 +25,10 @@ class JobProgress:
     """
 
     def __init__(self, plan: Plan, patcher: Any, say: Callable[[Words], None]):
-        self.plan, self.say = plan, say
-        self.bar = comfy.utils.ProgressBar(plan.rows)
-        self.previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
+        self.plan, self.say = plan, Harmless(say)
+        self.show = Harmless(comfy.utils.ProgressBar(plan.rows).update_absolute)
+        previewer = Harmless(latent_preview.get_previewer)(patcher.load_device, patcher.model.latent_format)
+        self.preview = None if previewer is None else Harmless(previewer.decode_latent_to_preview_image)
         self.started: float | None = None
         self.done_before = 0  # rows that this run did not have to make
         self.done = 0
@@ -40,9 +42,9 @@ class JobProgress:
         self.tell(segment)
 
         def report(step: int, x0: torch.Tensor, _x: torch.Tensor, _total: int) -> None:
-            image = self.previewer.decode_latent_to_preview_image("JPEG", x0) if self.previewer else None
+            image = self.preview("JPEG", x0) if self.preview else None
             self.done = rows_done + step + 1
-            self.bar.update_absolute(self.done, self.plan.rows, image)
+            self.show(self.done, self.plan.rows, image)
             self.tell(segment)
 
         return report

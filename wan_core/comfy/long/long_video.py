@@ -13,7 +13,9 @@ from pathlib import Path
 import folder_paths
 import torch
 
-from ...long.journal import Journal, limit_size
+from ...finite import VAE_ADVICE, check_all_finite, check_finite
+from ...long.jobs import make_room
+from ...long.journal import Journal
 from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
 from ...long.segments import SPATIAL, Plan
 from ...sampling.sigmas import flow_sigmas
@@ -23,6 +25,7 @@ from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
 from ..model.checks import LATENT_CHANNELS
+from ..node_text import tell
 from ..sampling.guided import Guidance
 from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.sampler import DiffusionForcingSampler
@@ -31,7 +34,6 @@ from .job_progress import JobProgress
 from .settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
 
 JOBS_FOLDER = "skyreels_v2_jobs"
-GIGABYTE = 10**9
 IN_USE_SECONDS = 3600.0  # a finished video may still be read by other nodes of its graph
 
 
@@ -41,11 +43,13 @@ class LongVideo:
 
     Attributes:
         path: the file.
+        noted: its size and digest.
         latents: latents of the last segment [1, 16, F, H / 8, W / 8].
         text: the plan, and what was taken from an earlier run.
     """
 
     path: Path
+    noted: list[int | str]
     latents: torch.Tensor
     text: Joined
 
@@ -57,7 +61,8 @@ class Job:
     Attributes:
         name: begins the name of its folder; a file name without folders.
         metadata: texts that go into the file, by name.
-        keep_gb: gigabytes that all jobs may take before finished ones, the oldest first, are removed; 0 = no limit.
+        keep_gb: gigabytes that all jobs may take before finished ones, the oldest first, are removed, where a person
+            has agreed to that (`jobs.make_room`); 0 = no limit.
         say: shows a line of progress.
     """
 
@@ -84,18 +89,23 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         The file, in a folder of its own under the host's output folder.
 
     Raises:
-        SkyReelsError: inputs or settings that cannot work, before any work; a job that another run holds; a full disk.
+        SkyReelsError: inputs or settings that cannot work, before any work; a job that another run holds; a full disk;
+            NaN or infinity, before anything made of it is kept.
     """
     inputs.check(settings)
+    check_all_finite(inputs.tensors(), words("What is connected"), words("check the node that made it"))
     decoder = StreamingDecoder(inputs.vae)
     clips = inputs.images.placed(settings.check().total_frames)
     plan = settings.plan(known_frames(clips))
     about = settings.by_name() | inputs.identity()
-    with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors()) as journal:
-        if job.keep_gb:
-            limit_size(jobs_root(), int(job.keep_gb * GIGABYTE), IN_USE_SECONDS)
+    limited = job.keep_gb > 0
+    with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
+        room = make_room(jobs_root(), job.keep_gb, IN_USE_SECONDS)
         before = journal.next_segment()
         text = report(plan, inputs, settings, journal, before)
+        if room is not None:
+            tell("jobs", room)
+            text = lines(text, room)
         path = journal.folder / f"video{settings.suffix}"
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
@@ -108,7 +118,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
                 sound, times = (source.sound, source.times) if source else (None, ())
                 join_videos(path, journal.parts(settings.suffix), job.metadata, sound, times)
             journal.finish(path)
-        return LongVideo(path, journal.load(len(plan.segments) - 1)["window"], text)
+        latents = journal.load(len(plan.segments) - 1, "window")["window"]
+        return LongVideo(path, journal.noted(path), latents, text)
 
 
 def report(
@@ -213,7 +224,7 @@ class LongVideoRun:
         expected = sum(segment.new for segment in self.plan.segments[:index])
         if self.pushed == expected:
             return
-        stored = self.journal.load(index - 1)
+        stored = self.journal.load(index - 1, "history", "pushed")
         self.decoder = StreamingDecoder(self.inputs.vae)
         self.pushed = int(stored["pushed"])
         with torch.inference_mode():
@@ -235,13 +246,15 @@ class LongVideoRun:
 
         Raises:
             OutOfMemory: the segment does not fit in any way; says what is kept of the others.
+            NotFiniteError: the model's answer is NaN or infinite; says from which step on.
         """
-        inputs = self.inputs
+        inputs, index = self.inputs, task.segment.index
         guidance = Guidance(inputs.model, inputs.prompts.positive(task), inputs.negative, self.settings.cfg)
-        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start)
-        seed, callback = self.seeds[task.segment.index], self.progress.begin(task.segment)
+        part = words("segment {number} of {count}", number=index + 1, count=len(self.plan.segments))
+        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start, part)
+        callback = self.progress.begin(task.segment)
         try:
-            return guidance.run(sampler, task.noise, self.sigmas, seed, callback=callback)
+            return guidance.run(sampler, task.noise, self.sigmas, self.seeds[index], callback=callback)
         except OutOfMemory as error:
             finished = task.segment.index
             if not finished:
@@ -257,4 +270,5 @@ class LongVideoRun:
     def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:
         """Return the last video frames of a window, decoded and encoded as a clip of their own: the authors' way."""
         pixels = self.inputs.vae.decode(window)
-        return self.inputs.vae.encode(pixels.flatten(0, 1)[-frames:]).float().cpu()
+        latents = self.inputs.vae.encode(pixels.flatten(0, 1)[-frames:]).float().cpu()
+        return check_finite(latents, words("The re-encoded overlap"), VAE_ADVICE)

@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import InputImpl
 
 from ...errors import InputError
+from ...long.job_files import JournalError, size_and_digest
 
 NOT_IN_MP4 = (".mov",)  # of the codecs that the pack writes: prores
 
 
 class MadeVideo(InputImpl.VideoFromFile):
-    """A finished file as a VIDEO, which says in one sentence when it is gone or cannot be had in the kind asked for.
+    """A finished file as a VIDEO, which says in one sentence when it is gone, changed, or not to be had as asked for.
 
     Args:
         path: the file.
+        noted: its size and digest when it was finished.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, noted: list[int | str]):
         super().__init__(str(path))
-        self.path = path
+        self.path, self.noted = path, noted
+        self.seen = self.state()
+
+    def state(self) -> tuple[int, ...]:
+        """Return what changes with a file, without reading it; () where it is gone."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def check(self) -> None:
-        """Refuse to give what is gone; `Raises: InputError`."""
+        """Refuse to give what is gone or is no longer what was made; `Raises: InputError`."""
         if not self.path.is_file():
             raise InputError(
                 "The video {path} was removed since it was made, by SkyReels-V2 Jobs or for keep_gb: change an "
                 "input of the node that made it, job_name for example, and queue again.",
                 path=self.path,
             )
+        if (state := self.state()) != self.seen:
+            if not self.is_unchanged():
+                raise InputError(
+                    "The video {path} was changed since it was made: change an input of the node that made it, "
+                    "job_name for example, and queue again, or load the changed file with Load Video.",
+                    path=self.path,
+                )
+            self.seen = state
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is to the bit what was made; reads all of it."""
+        try:
+            return size_and_digest(self.path) == self.noted
+        except (OSError, JournalError):
+            return False
 
     def get_dimensions(self) -> tuple[int, int]:
         """Return width and height in pixels."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...errors import InputError
+from ...finite import check_number
 from ...long.key_frames import check_counts, placed, read_frames
 from ...long.prompts import Prompts, PromptScript
 from ...long.rollout import check_amounts, known_clip
@@ -113,6 +114,8 @@ class LongVideoSettings:
             InputError: a codec, a quality or a frame rate that cannot be written, or an amount out of its range.
         """
         plan = self.plan()
+        check_number(self.shift, "shift")
+        check_number(self.cfg, "cfg")
         flow_sigmas(self.steps, self.shift)
         check_solver(self.forcing.solver)
         check_amounts(self.forcing.addnoise_condition, self.drift_control)

@@ -20,9 +20,10 @@ from ...words import Words, words
 def is_replaced(part: Any, method: str = "forward") -> bool:
     """Say whether somebody put a function of their own in the place of a part's method.
 
-    What stands in the part itself doesn't tell: when a patch of the host ends, the method of the class stays there.
+    When a patch of the host ends, the method of the class stays in the part itself. Written for torch.compile, too.
     """
-    return getattr(getattr(part, method), "__func__", None) is not getattr(type(part), method)
+    own = part.__dict__.get(method)
+    return own is not None and getattr(own, "__func__", None) is not getattr(type(part), method)
 
 
 def core_freqs(table: Any) -> torch.Tensor:

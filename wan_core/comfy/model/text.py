@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import InputError
+from ...finite import check_finite
+from ...words import words
 
 UMT5 = "umt5xxl"  # the name under which ComfyUI's Wan text encoder takes its tokens
 
@@ -21,6 +23,7 @@ def encode_prompt(clip: Any, text: str) -> list[Any]:
 
     Raises:
         InputError: the CLIP is missing or of another type.
+        NotFiniteError: it makes NaN or infinity of the prompt.
     """
     if clip is None:
         raise InputError(
@@ -34,4 +37,8 @@ def encode_prompt(clip: Any, text: str) -> list[Any]:
             'CLIPLoader and set its type to "wan".',
             tokens=", ".join(tokens),
         )
-    return clip.encode_from_tokens_scheduled(tokens)
+    encoded: list[Any] = clip.encode_from_tokens_scheduled(tokens)
+    advice = words("its numbers overflow, as they can in fp16, or its file is damaged: load another file of umt5_xxl")
+    for tensor, _ in encoded:
+        check_finite(tensor, words("What the text encoder made of the prompt"), advice)
+    return encoded

@@ -12,6 +12,7 @@ import comfy.samplers
 import comfy.utils
 import torch
 
+from ...finite import FiniteWatch
 from ...words import Words
 from ..model.transformer import CACHED_CALLS
 from .frame_noise import set_frame_sigmas
@@ -81,6 +82,7 @@ class GuidedCalls:
         call_sigmas: one noise level for each call, and a 0 at the end [R + 1].
         latents: what a call looks like [B, C, f, H, W].
         cache: the cache of finished blocks, if there is one.
+        part: what this run makes of a longer job, for sentences, such as "segment 2 of 5".
     """
 
     def __init__(
@@ -90,12 +92,15 @@ class GuidedCalls:
         call_sigmas: torch.Tensor,
         latents: torch.Tensor,
         cache: HostCachedCalls | None = None,
+        part: Words | None = None,
     ):
         self.guider, self.extra_args, self.cache = guider, extra_args, cache
         self.options = extra_args["model_options"].setdefault("transformer_options", {})
         # neighbours look their progress up in this list: it has to hold the sigmas that they will be called with
         self.options["sample_sigmas"] = call_sigmas
         self.ladder = MemoryLadder(guider, extra_args["model_options"], cache, latents)
+        self.watch = FiniteWatch(len(call_sigmas) - 1, part)
+        self.made = 0
 
     def __call__(
         self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Any, sigma: float, where: Words
@@ -108,12 +113,22 @@ class GuidedCalls:
             row: the call, for the cache.
             sigma: one noise level for the whole call, which core and neighbours see.
             where: names the call for a person.
+
+        Raises:
+            NotFiniteError: this answer or one of the last few is NaN or infinite; `finish` looks at the others.
         """
         set_frame_sigmas(self.guider.conds, frame_sigmas, x)
         if self.cache is not None:
             self.cache.row = row
         level = x.new_full((x.shape[0],), sigma)
-        return self.ladder.call(lambda: self.guider(x, level, **self.extra_args), where)
+        answer = self.ladder.call(lambda: self.guider(x, level, **self.extra_args), where)
+        self.watch.see(self.made, answer)
+        self.made += 1
+        return answer
+
+    def finish(self) -> None:
+        """Look at the answers that were not looked at yet; `Raises: NotFiniteError`."""
+        self.watch.check()
 
 
 @contextmanager

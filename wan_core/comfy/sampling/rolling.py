@@ -34,6 +34,7 @@ from ...sampling.known import known_mask, leading_known
 from ...sampling.run import check_sigmas
 from ...sampling.sigmas import exact_timesteps
 from ...words import words
+from ..harmless import Harmless
 from ..host_flags import handed_on
 from ..model.checks import check_latent, check_rolling_model
 from ..model.origin import check_forcing
@@ -123,6 +124,7 @@ class RollingSampler(comfy.samplers.Sampler):
 
         Raises:
             InputError: the window's keys and values fit nowhere.
+            NotFiniteError: the model's answer is NaN or infinite; says from which call on.
         """
         options, known = self.options, self.known
         refuse_unread_conditions(guider)
@@ -153,17 +155,19 @@ class RollingSampler(comfy.samplers.Sampler):
             )
             return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
 
+        show = None if callback is None else Harmless(callback)
         with in_use(cache, calls.options), tqdm(total=total, disable=disable_pbar) as bar:
 
             def report(row: RollingRow, x0: torch.Tensor) -> None:
                 bar.update()
-                if callback is not None:
-                    callback((row.block - len(blocks)) * steps + row.step, x0, None, total)
+                if show is not None:
+                    show((row.block - len(blocks)) * steps + row.step, x0, None, total)
 
             for block in roll_out(denoise, drawn(), sigmas, options.window, options.solver, blocks, report):
                 end = min(first + block.shape[2], self.num_frames)
                 video[:, :, first:end] = block[:, :, : end - first]
                 first = end
+            calls.finish()
         return video
 
     def cache(self, guider: Any, block: torch.Tensor) -> HostCachedCalls:

@@ -19,7 +19,8 @@ from ...sampling.noise import fresh_noise, seeded_noise
 from ...sampling.run import ForcingOptions, Row, Run, plan_run
 from ...sampling.sigmas import FULL_NOISE
 from ...sampling.solvers import adds_noise
-from ...words import words
+from ...words import Words, words
+from ..harmless import Harmless
 from ..model.checks import check_model
 from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
@@ -38,12 +39,20 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         options: the diffusion-forcing settings.
         known: known frames as the VAE gives them, in place of the host's mask and latent; None reads these.
         first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
+        part: names that part for a person, such as "segment 2 of 5".
     """
 
-    def __init__(self, options: ForcingOptions, known: KnownFrames | None = None, first_frame: int = 0):
+    def __init__(
+        self,
+        options: ForcingOptions,
+        known: KnownFrames | None = None,
+        first_frame: int = 0,
+        part: Words | None = None,
+    ):
         self.options = options
         self.known = known
         self.first_frame = first_frame
+        self.part = part
 
     def plan(
         self, model_options: dict[str, Any], frames: int, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
@@ -90,6 +99,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         Raises:
             InputError: the model is no Wan 2.1 model, the model has image channels and the window moves; see `plan`.
             ScheduleError: see `plan`.
+            NotFiniteError: the model's answer is NaN or infinite; says from which call on.
         """
         options, model_options = self.options, extra_args["model_options"]
         check_model(guider.inner_model, options.causal_attention)
@@ -109,7 +119,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         set_fps(guider.conds, options.fps)
         add_frame_noise(model_options)
         cache = causal_cache(guider, model_options, run, options.cached_block_size, noise)
-        calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache)
+        calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache, self.part)
         if options.causal_attention:
             calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
 
@@ -118,18 +128,20 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
             return calls(x, frame_sigmas, row, row.sigma, where)
 
+        show = None if callback is None else Harmless(callback)
         with in_use(cache, calls.options), tqdm(total=len(run.rows), disable=disable_pbar) as bar:
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
                 bar.update()
-                if callback is not None:
-                    callback(row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
+                if show is not None:
+                    show(row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
 
             start = first_latents(noise, latents, sigmas)
             fresh = None
             if adds_noise(options.solver):
                 fresh = fresh_noise(tuple(noise.shape), seed, run.num_steps, self.first_frame)
             made = sample(denoise, start, run, self.known_frames(run, latents, noise, seed), report, fresh)
+            calls.finish()
         return made[:, :, :frames]
 
     def given(self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None) -> torch.Tensor:

@@ -10,6 +10,7 @@ import comfy.utils
 import torch
 
 from ...errors import InputError
+from ...finite import VAE_ADVICE, check_finite
 from ...long.key_frames import check_counts, placed
 from ...long.segments import SPATIAL, video_frames
 from ...words import words
@@ -33,7 +34,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
 
     Raises:
         InputError: the VAE is of another kind.
+        NotFiniteError: the images or the latents made of them hold NaN or infinity.
     """
+    check_finite(images, words("The images"), words("check the node that made them"))
     height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
     pixels = images[..., :3]
     if tuple(pixels.shape[1:3]) != (height, width):  # core's lanczos cuts to 8 bits even where nothing is scaled
@@ -48,7 +51,9 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
             height=samples.shape[-2],
             width=samples.shape[-1],
         )
-    return latents.float()  # with --fp16-intermediates they come in half precision
+    return check_finite(
+        latents.float(), words("What the VAE made of the images"), VAE_ADVICE
+    )  # with --fp16-intermediates they come in half precision
 
 
 def pin_frames(
@@ -77,12 +82,13 @@ def pin_frames(
             more start frames than the clip has.
     """
     check_vae(vae)
-    samples = check_latent(latent).clone()
+    samples = check_finite(check_latent(latent), words("The latent"), words("check the node that made it")).clone()
     frames = samples.shape[2]
     mask = latent.get("noise_mask")
     if mask is None:
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
+        check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
         check_mask(mask, frames)
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
@@ -118,14 +124,16 @@ def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
 
     Raises:
         InputError: a VAE or a latent of another kind.
+        NotFiniteError: the latent or the images hold NaN or infinity.
     """
     check_vae(vae)
-    samples = check_latent(latent)
+    samples = check_finite(check_latent(latent), words("The latent"), words("check the sampler that made it"))
     if tiling == "always" or (tiling == "auto" and not fits_memory(vae, samples)):
         overlap = TILE // 4
         images = vae.decode_tiled(samples, tile_x=TILE, tile_y=TILE, overlap=overlap, tile_t=WHOLE_CLIP, overlap_t=1)
     else:
         images = vae.decode(samples)  # retries in tiles by itself when the memory runs out all the same
+    check_finite(images, words("What the VAE made of the latents"), VAE_ADVICE)
     return images.flatten(0, 1) if images.ndim == 5 else images
 
 

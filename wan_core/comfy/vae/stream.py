@@ -20,6 +20,7 @@ import comfy.ldm.wan.vae
 import comfy.model_management
 import torch
 
+from ...finite import VAE_ADVICE, check_finite
 from ...long.segments import SPATIAL
 from ...video.tiles import Tile, cut
 from ...words import words
@@ -68,7 +69,9 @@ class StreamingDecoder:
 
         Raises:
             OutOfMemory: the smallest tiles do not fit either.
+            NotFiniteError: the samples or the pictures hold NaN or infinity.
         """
+        check_finite(samples, words("The latents to decode"), words("check the sampler that made them"))
         if self.waiting is not None:
             samples = torch.cat((self.waiting, samples.to(self.waiting)), dim=2)
         chunks, self.waiting = self.split(samples, self.decoded is None, final)
@@ -170,6 +173,7 @@ class StreamingDecoder:
         comfy.model_management.throw_exception_if_processing_interrupted()
         z = self.model.conv2(chunk.to(device=self.vae.device, dtype=self.vae.vae_dtype))
         video = torch.cat(self.model.decoder(z, feat_cache=memory, feat_idx=[0]), dim=2)
+        check_finite(video, words("What the VAE made of the latents"), VAE_ADVICE)  # before its range is cut off
         video = self.vae.process_output(video.float().cpu())
         return video[0].movedim(0, -1)
 
