@@ -26,13 +26,13 @@ from xml.etree import ElementTree
 from tools.front_ends import NEWEST, PACKAGE
 from tools.hosts import ROOT, HostInstall, find_hosts, why_no_host
 
-TESTS = ("test_frontend", "test_live_plan", "test_blueprints", "test_front_end_words")
+TESTS = ("test_frontend", "test_live_plan", "test_blueprints", "test_front_end_words", "test_layouts")
 STYLES = ("classic", "nodes2")
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 # column: the test file and what the names of its tests have in them
 COLUMNS = {
     "opened": ("test_frontend", "opens_whole"),
-    "played": ("test_frontend", "result_plays"),
+    "played": ("test_layouts", "play_button"),
     "plan": ("test_live_plan", ""),
     "blueprints": ("test_blueprints", ""),
     "help": ("test_front_end_words", "help_page"),
