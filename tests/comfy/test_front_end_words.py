@@ -53,15 +53,17 @@ def test_the_info_button_shows_our_help_page(page: Any) -> None:
     ("typed", "title"),
     [
         ("skyreels long", "SkyReels-V2 Long Video"),
-        ("SkyReels-V2 Sampler", "SkyReels-V2 Sampler"),
+        ("skyreels sampler", "SkyReels-V2 Diffusion Forcing Sampler"),
         ("skyreels jobs", "SkyReels-V2 Jobs"),
     ],
 )
 def test_the_search_finds_our_nodes(page: Any, typed: str, title: str) -> None:
     page.evaluate(OPEN, EMPTY)
-    search(page, (1200, 700), typed, title)
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
+    try:
+        search(page, (1200, 700), typed, title)
+    finally:
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
 
 
 def test_the_nodes_have_chinese_names_where_the_front_end_is_chinese(page: Any) -> None:
@@ -90,7 +92,7 @@ def test_jobs_alone_in_a_graph_shows_its_list_on_the_node(page: Any) -> None:
         assert run(page) == ""
         page.wait_for_timeout(1000)
         ((text, atop, height),) = page.evaluate(TEXTS)
-        assert re.match(r"\d+ jobs?, |No jobs", text) and atop and height == pytest.approx(150, abs=1)
+        assert re.match(r"\d+ jobs?, ", text) and atop and height == pytest.approx(150, abs=1)
     assert "node_text" not in page.evaluate("JSON.stringify(window.app.graph.serialize())")
 
 
@@ -103,7 +105,7 @@ def test_model_info_shows_what_the_model_is_on_the_node(page: Any) -> None:
     assert run(page) == ""
     page.wait_for_timeout(1000)
     ((text, atop, _),) = page.evaluate(TEXTS)
-    assert "DF" in text and atop
+    assert "SkyReels-V2 Demo" in text and atop
 
 
 # what is read on the page, wherever the front end puts it: in a dialog, in a panel of errors
