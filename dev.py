@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The developer's one command: `python dev.py test`, `python dev.py lint`, `python dev.py demo`.
+"""The developer's one command: `python dev.py test`, `python dev.py lint`; `python dev.py --help` lists the others.
 
 Each makes .venv beside this file, installs the pinned packages of requirements-dev.txt into it and runs there; the
 next call finds a stamp and starts at once. For each ComfyUI found, `test` also prepares .venv-host-VERSION, a Python
@@ -50,52 +50,70 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 # the parts of the pack that the import rules are about
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
-BENCHMARKS = {"--step-cache": "benchmarks.step_cache", "--count-memory": "benchmarks.gpu_memory"}
-COMMANDS = ("test", "lint", "demo", "score", "bench")
-USAGE = """usage: python dev.py test [pytest's arguments]   run the tests, with every ComfyUI found
-       python dev.py lint                      run ruff, mypy and the import rules
-       python dev.py demo [flags]              make a small video with no ComfyUI; `demo --help` lists the flags
-                                               (with --comfyui PATH: run an example workflow in that ComfyUI)
-       python dev.py score [flags]             score the embedded models on pixels; --long: over a minute of video
-       python dev.py bench [flags]             measure speed and memory side by side; `bench --help` lists the flags;
-                                               --step-cache: what the step cache saves, and what it costs;
-                                               --count-memory: a GPU's memory at full size, without a GPU"""
+MINUTES = "SKYREELS_FUZZ_MINUTES"  # of each fuzz test; see tests/fuzz/budget.py
+BENCHMARKS = {"step_cache": "benchmarks.step_cache", "count_memory": "benchmarks.gpu_memory"}
 
 
 class DevError(Exception):
     """Something a developer can fix; the message is one sentence."""
 
 
+def command_line() -> argparse.ArgumentParser:
+    """Return what reads the arguments; those that a command does not know itself go to what it runs."""
+    parser = argparse.ArgumentParser(prog="python dev.py", description="The developer's one command.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, add_help=False, allow_abbrev=False)
+
+    command("test", "run the tests, with every ComfyUI found; arguments go to pytest")
+    command("lint", "run ruff, mypy and the import rules")
+    demo = command("demo", "make a small video with no ComfyUI; `demo --help` lists the flags")
+    demo.add_argument("--comfyui", type=Path, help="a ComfyUI in which an example workflow runs instead")
+    score = command("score", "score the embedded models on pixels; --long: over a minute of video")
+    score.add_argument("--long", action="store_true")
+    bench = command("bench", "measure speed and memory side by side; --step-cache, --count-memory: those two alone")
+    bench.add_argument("--step-cache", action="store_true")
+    bench.add_argument("--count-memory", action="store_true")
+    fuzz = command("fuzz", "damage files and job folders for --minutes N each; arguments go to pytest")
+    fuzz.add_argument("--minutes", type=float, default=10.0)
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Run the command that the arguments name, pass it the rest, and return its exit code."""
-    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command not in COMMANDS or (command == "lint" and rest):
-        print(USAGE, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
-        return 0 if command in ("-h", "--help") else 2
+    parser = command_line()
+    known, rest = parser.parse_known_args(arguments)
+    if known.command == "lint" and rest:
+        parser.error(f"lint takes no arguments: {' '.join(rest)}")
     try:
         pins = REQUIREMENTS.read_text("utf-8") + CONSTRAINTS.read_text("utf-8")
-        python = prepare(VENV, [["-r", str(REQUIREMENTS)]], pins)
-        if command == "test":
-            hosts = host_variables()
-            return run([python, "-m", "pytest", *rest], hosts | front_end_variable() if hosts else hosts)
-        if command == "demo":
-            comfyui = comfyui_of(rest)
-            if comfyui is None:
-                return run([python, "-m", "demo.run", *rest])
-            return run([python, "-m", "tools.host_demo", *rest], one_host(comfyui))
-        if command == "score":
-            module = "demo.score_long" if "--long" in rest else "demo.score"
-            return run([python, "-m", module, *(flag for flag in rest if flag != "--long")])
-        if command == "bench":
-            chosen = next((flag for flag in rest if flag in BENCHMARKS), "")
-            module = BENCHMARKS.get(chosen, "benchmarks.run")
-            return run([python, "-m", module, *(flag for flag in rest if flag != chosen)], host_variables())
-        return lint(python)
+        return run_command(known, rest, prepare(VENV, [["-r", str(REQUIREMENTS)]], pins))
     except (DevError, NoHostError) as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int:
+    """Run a command with the Python of .venv."""
+    if known.command == "lint":
+        return lint(python)
+    if known.command == "test":
+        hosts = host_variables()
+        return run([python, "-m", "pytest", *rest], hosts | front_end_variable() if hosts else hosts)
+    if known.command == "fuzz":
+        limit = f"timeout={known.minutes * 60 + 600:.0f}"
+        return run([python, "-m", "pytest", "tests/fuzz", "-s", "-o", limit, *rest], {MINUTES: str(known.minutes)})
+    if known.command == "demo":
+        if known.comfyui is None:
+            return run([python, "-m", "demo.run", *rest])
+        return run([python, "-m", "tools.host_demo", *rest], one_host(known.comfyui))
+    if known.command == "score":
+        return run([python, "-m", "demo.score_long" if known.long else "demo.score", *rest])
+    module = next((module for flag, module in BENCHMARKS.items() if getattr(known, flag)), "benchmarks.run")
+    return run([python, "-m", module, *rest], host_variables())
 
 
 def run(command: Sequence[str | Path], variables: dict[str, str] | None = None, cwd: Path = ROOT) -> int:
@@ -179,13 +197,6 @@ def prepared(hosts: list[Path]) -> dict[str, str]:
     """Return hosts and a Python for each, COMFYUI_PYTHON or one made here, as environment variables."""
     given = given_python()
     return variables([HostInstall(host, given or prepare_host_python(host), host_version(host)) for host in hosts])
-
-
-def comfyui_of(arguments: list[str]) -> Path | None:
-    """Return the folder that the arguments of `demo` name with --comfyui, None without."""
-    parser = argparse.ArgumentParser(prog="dev.py demo", add_help=False, allow_abbrev=False)
-    parser.add_argument("--comfyui", type=Path)
-    return parser.parse_known_args(arguments)[0].comfyui
 
 
 def prepare_host_python(host: Path) -> Path:

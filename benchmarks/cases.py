@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wan_core.config import WanConfig
+from wan_core.model.config import WanConfig
 
 MODES = ("per-frame", "one timestep", "block-causal")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

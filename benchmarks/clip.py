@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wan_core.forcing import forcing_schedule
-from wan_core.kv_cache import CausalRun
-from wan_core.model import WanModel
-from wan_core.sampler import Row, sample
-from wan_core.sampling import flow_sigmas, timesteps_of
+from wan_core.model.wan_model import WanModel
+from wan_core.sampling.cached_calls import CausalCalls
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Row, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 
 from .cases import Case, inputs
 from .contenders import our_model
@@ -71,18 +72,16 @@ def run_clip(clip: Clip, model: CountedModel, cached: bool) -> tuple[Tensor, int
     """Return the clip's latents and the bytes that the cache held at the end."""
     case = clip.case
     given = inputs(case)
-    schedule = forcing_schedule(case.shape.latent[0], clip.steps, clip.ar_step, case.block)
-    with CausalRun(model, case.shape.config.num_layers, case.block) as run, torch.no_grad():
+    options = ForcingOptions(ar_step=clip.ar_step, causal_block_size=case.block)
+    run = plan_run(options, flow_sigmas(clip.steps), case.shape.latent[0])
+    with CausalCalls(model, case.shape.config.num_layers, case.block) as calls, torch.no_grad():
 
-        def denoise(x: Tensor, frame_sigmas: Tensor, row: Row) -> Tensor:
-            t = timesteps_of(frame_sigmas)[None]
+        def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:
             if cached:
-                velocity = run(x, t, row, context=given.context)
-            else:
-                velocity = model(x, t, given.context, causal_block_size=case.block)
-            return x - velocity * frame_sigmas[:, None, None]
+                return calls(x, t, row, context=context)
+            return model(x, t, context, causal_block_size=case.block)
 
-        return sample(denoise, given.x.float(), flow_sigmas(clip.steps), schedule), run.num_bytes
+        return sample(model_denoise(velocity, given.context), given.x.float(), run), calls.num_bytes
 
 
 def measure_clip(clip: Clip, clock: Callable[[], float] = time.perf_counter) -> ClipResult:

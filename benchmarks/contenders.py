@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from wan_core.model import WanModel
+from wan_core.model.wan_model import WanModel
 
 from .cases import DTYPES, Case, Inputs
 from .floor import Floor
@@ -101,7 +101,7 @@ def diffusers_call(case: Case, model: WanModel) -> Call:
     """Return diffusers' transformer with the weights of ours."""
     from diffusers import SkyReelsV2Transformer3DModel
 
-    from wan_core.checkpoint import normalize_state_dict
+    from wan_core.checkpoint.reader import normalize_state_dict
 
     config = case.shape.config
     with torch.device("meta"):  # no random numbers for 14 billion weights that are replaced anyway
@@ -140,7 +140,7 @@ def in_host_call(case: Case, model: WanModel) -> Call:
     """Return our model as the pack builds it in ComfyUI: with the host's layers, attention and rotary embedding."""
     import comfy.ops
 
-    from wan_core.comfy.transformer import HostWanModel
+    from wan_core.comfy.model.transformer import HostWanModel
 
     device, dtype = torch.device("meta"), DTYPES[case.dtype]
     ours = HostWanModel(comfy.ops.disable_weight_init, device, dtype, **asdict(case.shape.config))

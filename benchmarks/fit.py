@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from wan_core.model import WanModel
+from wan_core.model.wan_model import WanModel
 
 from .attempt import attempt, first_call
 from .cases import Case, inputs

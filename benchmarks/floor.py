@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wan_core.attention import block_causal, scaled_dot_product
+from wan_core.model.attention import block_causal, scaled_dot_product
 
 from .cases import Case
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from wan_core.rolling import BlockNoise, RollingRun, Window, block_noise, model_denoise, roll_out
-from wan_core.sampling import warped_sigmas
+from wan_core.long.rolling import BlockNoise, RollingCalls, Window, block_noise, roll_out
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.sigmas import exact_timesteps, warped_sigmas
 
 from .cases import Case, inputs
 from .clip import CountedModel
@@ -84,9 +85,12 @@ def measure_rolling(roll: Roll, clock: Callable[[], float] = time.perf_counter) 
         noise_on(case.device, block_noise(shape, 7, steps, number * case.block, "lcm")) for number in range(roll.blocks)
     )
     seconds, cache_bytes = [], []
-    with torch.no_grad(), RollingRun(CountedModel(model), case.shape.config.num_layers, window) as run:
+    with torch.no_grad(), RollingCalls(CountedModel(model), case.shape.config.num_layers, window) as run:
+        denoise = model_denoise(
+            lambda x, t, context, row: run(x, t, row, context=context), given.context, timesteps=exact_timesteps
+        )
         begin = clock()
-        for _ in roll_out(model_denoise(run, context=given.context), noise, sigmas, window):
+        for _ in roll_out(denoise, noise, sigmas, window):
             seconds.append(clock() - begin)
             cache_bytes.append(run.num_bytes)
             begin = clock()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from wan_core.forcing import ForcingSchedule, forcing_schedule
-from wan_core.sampler import sample
-from wan_core.sampling import flow_sigmas
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Run, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 
 from .cases import SIZES
 
@@ -29,24 +29,24 @@ class SolverResult:
     per_frame: float
 
 
-def our_loop(noise: torch.Tensor, schedule: ForcingSchedule) -> None:
+def our_loop(noise: torch.Tensor, run: Run) -> None:
     """Run our loop with a model that answers at once."""
-    sample(lambda x, frame_sigmas, row: x, noise, flow_sigmas(schedule.steps), schedule)
+    sample(lambda x, frame_sigmas, row: x, noise, run)
 
 
-def loop_per_frame(noise: torch.Tensor, schedule: ForcingSchedule) -> None:
+def loop_per_frame(noise: torch.Tensor, run: Run) -> None:
     """Step one diffusers scheduler per latent frame, with a model that answers at once."""
     from diffusers import UniPCMultistepScheduler
 
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0)
-    scheduler.set_timesteps(schedule.steps)
-    schedulers = [copy.deepcopy(scheduler) for _ in range(schedule.num_frames)]
+    scheduler.set_timesteps(run.num_steps)
+    schedulers = [copy.deepcopy(scheduler) for _ in range(run.num_frames)]
     x = noise.clone()
-    for row, update in enumerate(schedule.update_mask):
+    for row in run.rows:
         velocity = torch.zeros_like(x)
-        for frame in range(schedule.num_frames):
-            if update[frame].item():
-                t = scheduler.timesteps[schedule.step_index[row, frame] - 1]
+        for frame, step in enumerate(row.steps):
+            if step is not None:
+                t = scheduler.timesteps[step]
                 answer = schedulers[frame].step(velocity[:, :, frame], t, x[:, :, frame], return_dict=False)
                 x[:, :, frame] = answer[0]
 
@@ -57,11 +57,11 @@ def measure_solver(
     """Time both for the latents of a size; every frame makes every step, in step."""
     latent = SIZES[size].latent
     noise = torch.randn(1, 16, *latent, generator=torch.Generator().manual_seed(7)).to(device)
-    schedule = forcing_schedule(latent[0], steps)
+    run = plan_run(ForcingOptions(), flow_sigmas(steps), latent[0])
     seconds = []
     for loop in (our_loop, loop_per_frame):
-        loop(noise, schedule)  # warm up
+        loop(noise, run)  # warm up
         begin = clock()
-        loop(noise, schedule)
-        seconds.append((clock() - begin) / schedule.num_rows)
+        loop(noise, run)
+        seconds.append((clock() - begin) / len(run.rows))
     return SolverResult(f"{steps} steps of {latent[0]} latent frames, {latent[1]} x {latent[2]}", *seconds)

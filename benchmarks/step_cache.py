@@ -21,10 +21,11 @@ from demo.measure import psnr
 from demo.models import Models, load_models
 from demo.score import prompts_of
 from demo.vae import decode
-from wan_core.forcing import forcing_schedule
-from wan_core.sampler import Row, sample
-from wan_core.sampling import flow_sigmas, timesteps_of
-from wan_core.step_cache import Moment, StepCache
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.loop import sample
+from wan_core.sampling.run import ForcingOptions, Row, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
+from wan_core.sampling.step_cache import StepCache
 
 from .machine import this_machine
 from .report import write_files
@@ -83,27 +84,23 @@ def make_clip(models: Models, text: str, seed: int, latent_frames: int, settings
     """Make one clip with guidance through a step cache; threshold 0 computes everything."""
     block = settings.causal_block_size if settings.ar_step else 1
     causal = settings.causal_block_size if settings.causal_attention else 0
-    schedule = forcing_schedule(latent_frames, settings.steps, settings.ar_step, block)
-    context = torch.cat((models.embed([text]), models.embed([""])))
+    options = ForcingOptions(ar_step=settings.ar_step, causal_block_size=block)
+    run = plan_run(options, flow_sigmas(settings.steps, settings.shift), latent_frames)
     calls: list[int] = []
 
     with StepCache(threshold) as cache:
 
-        def denoise(x: Tensor, frame_sigmas: Tensor, row: Row) -> Tensor:
+        def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:
             def compute(end: int) -> Tensor:
                 seen = end if causal else latent_frames
                 calls.append(seen)
-                both, t = x[:, :, :seen].repeat(2, 1, 1, 1, 1), timesteps_of(frame_sigmas[:seen])[None].expand(2, -1)
-                velocity = models.dit(both, t, context, fps=settings.fps, causal_block_size=causal)
-                return functional.pad(velocity, (0, 0, 0, 0, 0, latent_frames - seen))
+                made = models.dit(x[:, :, :seen], t[:, :seen], context, fps=settings.fps, causal_block_size=causal)
+                return functional.pad(made, (0, 0, 0, 0, 0, latent_frames - seen))
 
-            moment = Moment(row.sigmas, row.busy, row.last, bool(causal), row.start)
-            asked, plain = cache(compute, ("asked", "plain"), moment).chunk(2)
-            return x - frame_sigmas[:, None, None] * (plain + settings.guidance * (asked - plain))
+            return cache(compute, ("asked", "plain"), row, bool(causal))
 
-        latents = sample(
-            denoise, clip_noise([seed], latent_frames), flow_sigmas(settings.steps, settings.shift), schedule
-        )
+        denoise = model_denoise(velocity, models.embed([text]), models.embed([""]), settings.guidance)
+        latents = sample(denoise, clip_noise([seed], latent_frames), run)
     return Made(decode(models.vae, latents)[0], len(calls), sum(calls))
 
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from demo.text import TEXT_DIM, TEXT_TOKENS
-from wan_core.checkpoint import load_checkpoint
-from wan_core.config import WanConfig
-from wan_core.model import WanModel
+from wan_core.checkpoint.reader import load_checkpoint
+from wan_core.model.config import WanConfig
+from wan_core.model.wan_model import WanModel
 
 CONFIG = WanConfig(
     dim=256,

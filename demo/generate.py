@@ -1,6 +1,6 @@
 """From prompts to pixels with the embedded models: the pack's sampler, with guidance, over a batch of clips.
 
-It makes one window; a longer video is several, see wan_core.rollout and demo.run.
+It makes one window; a longer video is several, see wan_core.long.rollout and demo.run.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from torch import Tensor
 
 from demo.models import Models
 from demo.vae import decode, encode
-from wan_core.forcing import forcing_schedule, padded_frames
-from wan_core.noise import seeded_noise
-from wan_core.sampler import PinnedFrames, Row, leading_pinned, sample
-from wan_core.sampling import flow_sigmas, timesteps_of
-from wan_core.segments import latent_of_frame
+from wan_core.long.segments import latent_of_frame
+from wan_core.sampling.denoise import model_denoise
+from wan_core.sampling.known import KnownFrames
+from wan_core.sampling.loop import sample
+from wan_core.sampling.noise import seeded_noise
+from wan_core.sampling.run import ForcingOptions, Row, plan_run
+from wan_core.sampling.schedule import padded_frames
+from wan_core.sampling.sigmas import flow_sigmas
 
 LATENT_SHAPE = (16, 8, 8)  # channels, rows and columns of a clip's latents
-KNOWN_LEVEL = 0.02  # of known frames: the authors' addnoise_condition of 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def make_latents(
     texts: list[str],
     noise: Tensor,
     settings: Settings,
-    pinned: PinnedFrames | None = None,
+    known: KnownFrames | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Sample clips.
@@ -74,7 +76,7 @@ def make_latents(
         texts: B prompts.
         noise: unit normal [B, 16, F, 8, 8], F a whole number of blocks.
         settings: how.
-        pinned: known frames.
+        known: known frames.
         progress: called after every model call.
 
     Returns:
@@ -83,29 +85,24 @@ def make_latents(
     Raises:
         ScheduleError: settings that make no schedule.
     """
-    prefix = 0 if pinned is None else leading_pinned(pinned.mask)
-    block = settings.causal_block_size if settings.ar_step > 0 else 1
-    schedule = forcing_schedule(noise.shape[2], settings.steps, settings.ar_step, block, prefix, settings.window)
-    context = models.embed(texts)
-    if settings.guidance != 1:
-        context = torch.cat((context, models.embed([""] * len(texts))))
+    window = settings.window or 0
+    options = ForcingOptions(ar_step=settings.ar_step, causal_block_size=settings.block, window_frames=window)
+    sigmas = flow_sigmas(settings.steps, settings.shift)
+    run = plan_run(options, sigmas, noise.shape[2], None if known is None else known.mask)
     causal = settings.causal_block_size if settings.causal_attention else 0
 
-    def denoise(x: Tensor, frame_sigmas: Tensor, row: Row) -> Tensor:
-        both = x.repeat(len(context) // len(x), 1, 1, 1, 1)
-        t = timesteps_of(frame_sigmas)[None].expand(len(both), -1)
+    def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.half):
-            velocity = models.dit(both, t, context, fps=settings.fps, causal_block_size=causal).float()
-        if settings.guidance != 1:
-            asked, plain = velocity.chunk(2)
-            velocity = plain + settings.guidance * (asked - plain)
-        return x - frame_sigmas[:, None, None] * velocity
+            answer: Tensor = models.dit(x, t, context, fps=settings.fps, causal_block_size=causal)
+        return answer.float()
 
     def show(row: Row, x0: Tensor, x: Tensor) -> None:
         if progress is not None:
             progress(row)
 
-    return sample(denoise, noise, flow_sigmas(settings.steps, settings.shift), schedule, pinned=pinned, callback=show)
+    plain = None if settings.guidance == 1 else models.embed([""] * len(texts))
+    denoise = model_denoise(velocity, models.embed(texts), plain, settings.guidance)
+    return sample(denoise, noise, run, known, show)
 
 
 def clip_noise(seeds: list[int], frames: int, stream: str = "noise") -> Tensor:
@@ -119,7 +116,7 @@ def latent_count(frames: int, settings: Settings) -> int:
     return padded_frames(latent_of_frame(frames - 1) + 1, settings.block)
 
 
-def pin_pictures(models: Models, noise: Tensor, pictures: dict[int, Tensor], seeds: list[int]) -> PinnedFrames:
+def pin_pictures(models: Models, noise: Tensor, pictures: dict[int, Tensor], seeds: list[int]) -> KnownFrames:
     """Make known frames of pictures, each encoded alone.
 
     Args:
@@ -132,7 +129,7 @@ def pin_pictures(models: Models, noise: Tensor, pictures: dict[int, Tensor], see
     for index, pixels in pictures.items():
         latents[:, :, index] = encode(models.vae, pixels[:, None])[:, :, 0]
         mask[index] = True
-    return PinnedFrames(latents, mask, KNOWN_LEVEL, clip_noise(seeds, noise.shape[2], "condition"))
+    return KnownFrames(latents, mask, clip_noise(seeds, noise.shape[2], "condition"))
 
 
 @torch.inference_mode()
@@ -165,6 +162,6 @@ def make_clips(
     pictures = {} if start is None else {0: start}
     if end is not None:
         pictures[latent_of_frame(frames - 1)] = end
-    pinned = pin_pictures(models, noise, pictures, seeds) if pictures else None
-    latents = make_latents(models, texts, noise, settings, pinned, progress)[:, :, : latent_of_frame(frames - 1) + 1]
+    known = pin_pictures(models, noise, pictures, seeds) if pictures else None
+    latents = make_latents(models, texts, noise, settings, known, progress)[:, :, : latent_of_frame(frames - 1) + 1]
     return decode(models.vae, latents)[:, :frames]

@@ -14,7 +14,7 @@ from demo.files import DIT_FILE, TEXT_FILE, VAE_FILE, WEIGHTS
 from demo.text import TextEncoder, load_text_encoder, tokenize
 from demo.vae import load_vae
 from wan_core.errors import CheckpointError
-from wan_core.model import WanModel
+from wan_core.model.wan_model import WanModel
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from demo.models import Models, load_models
 from demo.shapes import SIZE
 from demo.vae import decode, encode
 from wan_core.errors import InputError, SkyReelsError
-from wan_core.rollout import Rollout, Task, known_clip, roll_out, seeded
-from wan_core.segments import Plan, plan_segments
-from wan_core.video import contact_sheet, save_png, write_video
+from wan_core.long.rollout import Rollout, Task, known_clip, roll_out, seeded
+from wan_core.long.segments import Plan, plan_segments
+from wan_core.video.writer import contact_sheet, save_png, write_video
 
 WINDOW = 37  # video frames of a segment: 10 latent frames, two blocks of 5
 OVERLAP = 17  # video frames carried over
@@ -112,7 +112,7 @@ def make_frames(models: Models, settings: DemoSettings) -> Tensor:
 
         def sample_segment(task: Task) -> Tensor:
             return make_latents(
-                models, [settings.prompt], task.noise, settings.sampling, task.pinned, lambda row: advance(bar)
+                models, [settings.prompt], task.noise, settings.sampling, task.known, lambda row: advance(bar)
             )
 
         latents = torch.cat([finished.latents for finished in roll_out(rollout, sample_segment)], dim=2)

@@ -24,10 +24,10 @@ from demo.run import OVERLAP, WINDOW
 from demo.shapes import draw_clips, render
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
-from wan_core.forcing import least_ar_step, padded_frames
-from wan_core.rollout import Rollout, Task, known_clip, roll_out, seeded
-from wan_core.segments import Plan, latent_of_frame, plan_segments
-from wan_core.video import contact_sheet, save_png
+from wan_core.long.rollout import Rollout, Task, known_clip, roll_out, seeded
+from wan_core.long.segments import Plan, latent_of_frame, plan_segments
+from wan_core.sampling.schedule import least_ar_step, padded_frames
+from wan_core.video.writer import contact_sheet, save_png
 
 MINUTE = 1457  # video frames at 24 per second
 NEW = WINDOW - OVERLAP  # video frames that a segment adds
@@ -106,7 +106,7 @@ def make(
     )  # fmt: skip
 
     def sample_segment(task: Task) -> Tensor:
-        return make_latents(models, [prompts[task.condition]], task.noise, settings, task.pinned)
+        return make_latents(models, [prompts[task.condition]], task.noise, settings, task.known)
 
     def again(window: Tensor, frames: int) -> Tensor:
         return encode(models.vae, decode(models.vae, window)[:, -frames:])

@@ -23,7 +23,7 @@ from demo.noise_levels import draw_levels
 from demo.pool import CLIP_LATENTS, Pool
 from demo.text import TextEncoder, tokenize
 from demo.training import Plan, half_precision, stage_at, train
-from wan_core.model import WanModel
+from wan_core.model.wan_model import WanModel
 
 # latent frames of a window and of a causal block (0: attention both ways); few enough that a compiled model is compiled
 # for each

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.text import encode_prompt
+from ..wan_core.comfy.model.text import encode_prompt
 from .aliases import ALIASES
 
 NEGATIVE_PROMPT = (  # the one that the models' authors use for every video

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.checks import check_vae
-from ..wan_core.comfy.vae import decode_video
+from ..wan_core.comfy.model.checks import check_vae
+from ..wan_core.comfy.vae.frames import decode_video
 from .aliases import ALIASES
 
 

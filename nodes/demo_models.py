@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..demo.files import DIT_FILE, TEXT_FILE, VAE_FILE, WEIGHTS
 from ..demo.latents import preview_factors
 from ..demo.text import load_text_encoder, tokenize
-from ..wan_core.comfy.demo_models import load_demo_models
+from ..wan_core.comfy.loading.demo_models import load_demo_models
 from .aliases import ALIASES
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.cfg_range import with_cfg_range
+from ..wan_core.comfy.sampling.cfg_range import with_cfg_range
 from .aliases import ALIASES
 
 

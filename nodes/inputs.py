@@ -7,10 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.codecs import available_codecs
-from ..wan_core.comfy.latents import SIZES
+from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError
-from ..wan_core.solvers import SOLVERS
+from ..wan_core.sampling.solvers import SOLVERS
+from ..wan_core.video.codecs import available_codecs
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
 SOLVER_TOOLTIP = (
@@ -121,7 +121,8 @@ def key_times_input() -> Any:
     return io.String.Input(
         "key_times",
         default="",
-        tooltip="A time for each key image: seconds like 2s, 4.5s, or video frames like 48, 108.",
+        tooltip="Where each key image lies: times like 2s, 4.5s, or video frames like 48, 108, counted from 0 (-1 is "
+        "the last).",
     )
 
 
@@ -219,12 +220,12 @@ def job_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "keep_gb",
-            default=50.0,
+            default=0.0,
             min=0.0,
             max=100000.0,
             step=1.0,
-            tooltip="Gigabytes (GB) that all jobs may take: beyond it finished ones are removed, the oldest first. "
-            "0: no limit. Unfinished jobs are never removed.",
+            tooltip="Gigabytes (GB) that all jobs may take; 0 = no limit. Beyond it finished jobs made with a limit "
+            "are removed, the oldest first, if you allow it in skyreels_v2_jobs/keep_gb.txt.",
         ),
     ]
 

@@ -26,7 +26,10 @@ def register() -> None:
 
     @server.routes.post(ROUTE)
     async def language(request: web.Request) -> web.Response:
-        said = await request.json()
+        try:
+            said = await request.json()
+        except (ValueError, RecursionError):
+            said = None
         client, name = (said.get("client"), said.get("language")) if isinstance(said, dict) else (None, None)
         if not (isinstance(client, str) and isinstance(name, str)):
             return web.json_response({"error": "client and language have to be texts"}, status=400)

@@ -6,8 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.latents import empty_latent, parse_key_frames
-from ..wan_core.comfy.vae import pin_frames
+from ..wan_core.comfy.vae.frames import pin_frames
+from ..wan_core.comfy.vae.latents import empty_latent
+from ..wan_core.long.key_frames import read_frames
+from ..wan_core.words import words
 from .aliases import ALIASES
 from .inputs import pixels_of, shown_first, size_input
 
@@ -78,8 +80,16 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
                     "key_frames",
                     default="",
                     optional=True,
-                    tooltip="Video frame of each key image, counted from 0, for example: 24, 48. Negative numbers "
-                    "count from the end. Four video frames share one latent frame.",
+                    tooltip="Where each key image lies: video frames like 24, 48, counted from 0 (-1 is the last), or "
+                    "times like 1s, 2.5s. Four video frames share one latent frame.",
+                ),
+                io.Int.Input(
+                    "fps",
+                    default=24,
+                    min=1,
+                    max=120,
+                    optional=True,  # so prompts that were written down before it was there still run
+                    tooltip="Frames per second, for key_frames that are times.",
                 ),
             ],
             outputs=[
@@ -98,6 +108,8 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
         end_image: Any = None,
         key_images: Any = None,
         key_frames: str = "",
+        fps: int = 24,
     ) -> io.NodeOutput:
         """Pin the frames."""
-        return io.NodeOutput(pin_frames(vae, latent, start_image, end_image, key_images, parse_key_frames(key_frames)))
+        frames = read_frames(key_frames, fps, words("key_frames"))
+        return io.NodeOutput(pin_frames(vae, latent, start_image, end_image, key_images, frames))

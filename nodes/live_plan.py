@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import fields
+from math import isfinite
 from typing import Any
 
-from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import (
+from ..wan_core.comfy.long.settings import (
     GivenImages,
     LongVideoSettings,
     extended_frames,
@@ -14,11 +16,12 @@ from ..wan_core.comfy.long_settings import (
     known_frames,
     stand_in_for_a_video,
     summary,
-    time_words,
 )
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.errors import SkyReelsError
-from ..wan_core.journal import check_name
+from ..wan_core.comfy.vae.latents import SIZES
+from ..wan_core.errors import InputError, SkyReelsError
+from ..wan_core.long.jobs import check_name
+from ..wan_core.long.key_frames import read_frames
+from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
 from .language import running_server
@@ -29,7 +32,11 @@ ONE_FRAME = stand_in_for_a_video(1)
 NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
 SIZE = frozenset(("size", "size.width", "size.height"))
 
-OTHERS = ("size", "new_frames", "job_name", "key_times")  # widgets that a refusal may be about as well
+LONGEST_LANGUAGE = 16
+MOST_DIGITS = 15
+MOST_BYTES = 1 << 18
+TEXTS = ("size", "job_name", "key_times")
+OTHERS = (*TEXTS, "new_frames")  # widgets that a refusal may be about as well
 
 
 def answer(values: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
         `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in the
         language of the front end.
     """
-    linked = [name for name in values.get("linked", ()) if name in NAMES.union(FORCING, SIZE, OTHERS)]
+    linked = [name for name in names_in(values, "linked") or () if name in NAMES.union(FORCING, SIZE, OTHERS)]
     ok, text = plan_or_refusal(values, SIZE.isdisjoint(linked))
     if text is None:
         return {"ok": True, "text": ""}
@@ -53,7 +60,7 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
             "{names}: linked, so not known before the run; this is for the node's own values", names=joined(linked)
         )
         ok, text = True, lines(text, note)
-    return {"ok": ok, "text": text.say(catalogue(str(values.get("language", ""))))}
+    return {"ok": ok, "text": text.say(catalogue(str(values.get("language", ""))[:LONGEST_LANGUAGE]))}
 
 
 def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | Joined | None]:
@@ -64,32 +71,73 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
         sized: whether the picture's size is the widgets' own.
     """
     try:
+        if not all(isinstance(values[name], str) for name in TEXTS if name in values):
+            return True, None
         if "job_name" in values:
             check_name(values["job_name"])
-        connected = values.get("connected")
+        connected = names_in(values, "connected")
         width, height = SIZES.get(values.get("size", ""), (values.get("size.width"), values.get("size.height")))
-        forcing = ForcingOptions(**{name: values[name] for name in FORCING if name in values})
+        forcing = ForcingOptions(**typed(ForcingOptions, {name: values[name] for name in FORCING if name in values}))
         settings = {name: values[name] for name in NAMES if name in values}
         start = ONE_FRAME if "start_image" in (connected or ()) else None
-        if new_frames := int(values.get("new_frames", 0)):  # of an extension
+        if new_frames := whole(values.get("new_frames", 0)):  # of an extension
             keys = ONE_FRAME if "key_images" in (connected or ()) else None
             refuse_what_no_extension_has(new_frames, bool(values.get("loop")), start, keys)
-            overlap = int(values["overlap_history"])
+            overlap = whole(values["overlap_history"])
             settings["total_frames"] = extended_frames(overlap, new_frames)
             start = stand_in_for_a_video(overlap)
         if width and height:
-            settings |= {"width": int(width), "height": int(height)}
-        chosen = LongVideoSettings(**settings, forcing=forcing)
-        chosen.check()
-        images = stand_ins(str(values.get("key_times", "")), start, forcing.fps, connected)
+            settings |= {"width": whole(width), "height": whole(height)}
+        chosen = LongVideoSettings(**typed(LongVideoSettings, settings), forcing=forcing)
+        total = chosen.check().total_frames
+        images = stand_ins(values.get("key_times", ""), start, forcing.fps, connected)
         images.check(chosen.loop)
-        known = known_frames(images.placed(chosen.total_frames))
+        known = known_frames(images.placed(total))
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
         return True, summary(chosen, sized, "fps" in values, known)
     except SkyReelsError as error:
         return False, error.words
     except (TypeError, ValueError, KeyError, ArithmeticError):  # a widget that is being typed into, or made an input
         return True, None
+
+
+def names_in(values: dict[str, Any], key: str) -> list[str] | None:
+    """Return a list of names among the values, None where there is none."""
+    names = values.get(key)
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else None
+
+
+def whole(value: Any) -> int:
+    """Return a whole number; `Raises: TypeError` for anything else, `InputError` for one that nothing can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:  # nan and inf too
+        raise TypeError
+    if abs(value) >= 10**MOST_DIGITS:
+        raise InputError("A number has more than {digits} digits: make it smaller.", digits=MOST_DIGITS)
+    return int(value)
+
+
+def typed(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Return values of the types that the fields of a dataclass have; `Raises: TypeError` for others."""
+    found = {}
+    for name, value in values.items():
+        wanted = type(next(field.default for field in fields(kind) if field.name == name))
+        if wanted is int:
+            value = whole(value)
+        elif wanted is float and not isinstance(value, bool) and isinstance(value, int | float):
+            value = float(value)
+        if not isinstance(value, wanted) or (wanted is float and not isfinite(value)):
+            raise TypeError
+        found[name] = value
+    return found
+
+
+def answer_text(body: bytes) -> dict[str, Any]:
+    """Return the plan of what stands in a request; see `answer`."""
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        return {"ok": False, "text": str(words("The request is not JSON: send the values of the widgets by name."))}
+    return answer(values if isinstance(values, dict) else {})
 
 
 def stand_ins(key_times: str, start: Any, fps: float, connected: list[str] | None) -> GivenImages:
@@ -103,7 +151,7 @@ def stand_ins(key_times: str, start: Any, fps: float, connected: list[str] | Non
     """
     keys = None
     if connected is None or "key_images" in connected:
-        keys = ONE_FRAME.expand(len(time_words(key_times)), 1, 1, 3)
+        keys = ONE_FRAME.expand(len(read_frames(key_times, fps, words("key_times"))), 1, 1, 3)
     end = ONE_FRAME if "end_image" in (connected or ()) else None
     times = frames_at(key_times, keys, fps)
     return GivenImages(start, end, keys if times else None, times)
@@ -118,5 +166,11 @@ def register() -> None:
 
     @server.routes.post(ROUTE)
     async def plan(request: web.Request) -> web.Response:
-        values = await request.json()
-        return web.json_response(answer(values if isinstance(values, dict) else {}))
+        body = b""
+        while len(body) <= MOST_BYTES and (piece := await request.content.read(MOST_BYTES)):
+            body += piece
+        if len(body) > MOST_BYTES:
+            text = words("The request is larger than {most} bytes: send the values of the widgets.", most=MOST_BYTES)
+            return web.json_response({"ok": False, "text": str(text)}, status=413)
+        # beside the event loop, which every other request waits for
+        return web.json_response(await asyncio.get_running_loop().run_in_executor(None, answer_text, body))

@@ -8,9 +8,12 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..wan_core.checkpoint.key_names import AUTO, PARTS
+from ..wan_core.checkpoint.variants import CHOICES
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.loader import WEIGHT_DTYPES, describe_checkpoint, load_model
-from ..wan_core.comfy.lora import apply_lora
+from ..wan_core.comfy.loading.loader import WEIGHT_DTYPES, load_model
+from ..wan_core.comfy.loading.lora import apply_lora
+from ..wan_core.comfy.model.origin import CHECKPOINT
 from .aliases import ALIASES
 
 SHARD = re.compile(r"-(\d{5})-of-\d{5}(?=\.\w+$)")
@@ -33,14 +36,14 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
             display_name="SkyReels-V2 Model Loader",
             search_aliases=ALIASES["SkyReelsV2ModelLoader"],
             category="SkyReels-V2",
-            description="Loads a SkyReels-V2 transformer (diffusion forcing, T2V or I2V; any released format). DF-1.3B "
-            "keeps its frame-rate weights, which ComfyUI's own loader drops.",
+            description="Loads a SkyReels-V2 or Wan 2.1 transformer, or a causal few-step one (Self Forcing and the "
+            "like), in any released format. DF-1.3B keeps its frame-rate weights, which ComfyUI's own loader drops.",
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=model_files(),
-                    tooltip="File in models/diffusion_models. Of a checkpoint in several shards, pick the first one; "
-                    "the others are found beside it.",
+                    tooltip="File in models/diffusion_models: safetensors or PyTorch (.pt). For a checkpoint in "
+                    "several shards, pick the first one; the others are found in the same folder.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -48,6 +51,23 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
                     default="default",
                     tooltip="How the weights are kept in memory. default: as in the file. fp8: half the memory of 16 "
                     "bit, a little less exact; _fast also multiplies in fp8 where the GPU can.",
+                ),
+                io.Combo.Input(
+                    "part",
+                    options=[AUTO, *PARTS],
+                    default=AUTO,
+                    optional=True,
+                    tooltip="Which weights to take from a file that holds several, as training scripts save them. "
+                    "auto: generator_ema where there is one, else generator; info says what else is in the file.",
+                ),
+                io.Combo.Input(
+                    "variant",
+                    options=[AUTO, *CHOICES],
+                    default=AUTO,
+                    optional=True,
+                    tooltip="Which model it is. auto: told by the marker in the file, its name or its shape. Nodes "
+                    "that need diffusion forcing refuse a model known to lack it; if they are wrong, choose here what "
+                    "it is.",
                 ),
             ],
             outputs=[
@@ -59,10 +79,11 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
+    def execute(cls, model_name: str, weight_dtype: str, part: str = AUTO, variant: str = AUTO) -> io.NodeOutput:
         """Load the file."""
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
-        return io.NodeOutput(load_model(path, weight_dtype), say(describe_checkpoint(path).describe()))
+        model = load_model(path, weight_dtype, part, variant)
+        return io.NodeOutput(model, say(model.get_attachment(CHECKPOINT).describe()))
 
 
 class SkyReelsV2LoraLoader(io.ComfyNode):
@@ -76,14 +97,15 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
             display_name="SkyReels-V2 LoRA Loader",
             search_aliases=ALIASES["SkyReelsV2LoraLoader"],
             category="SkyReels-V2",
-            description="Puts a LoRA for Wan 2.1 or SkyReels-V2 on the model, also one whose key names ComfyUI's own "
-            "LoRA loader skips (diffusers, peft, DiffSynth), and says how much of the file was used.",
+            description="Puts a LoRA for Wan 2.1 or SkyReels-V2 on the model: any key names (diffusers, PEFT, kohya, "
+            "DiffSynth), LoRA, LoHa, LoKr, DoRA and OFT, with the alpha in its metadata or adapter_config.json. Says "
+            "what it changed, and what was left out and why.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to change; the same model stays usable without the LoRA."),
                 io.Combo.Input(
                     "lora_name",
                     options=folder_paths.get_filename_list("loras"),
-                    tooltip="File in models/loras. One for 14B does not fit 1.3B, and the other way round.",
+                    tooltip="File in models/loras. 14B LoRAs don't fit 1.3B models, and vice versa.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -97,7 +119,7 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="The changed model."),
                 io.String.Output(
-                    "info", display_name="info", tooltip="How many keys were used, and which were not understood."
+                    "info", display_name="info", tooltip="What changed and by how much, and what was left out and why."
                 ),
             ],
         )
@@ -106,5 +128,5 @@ class SkyReelsV2LoraLoader(io.ComfyNode):
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
         """Load the file and patch it in."""
         path = folder_paths.get_full_path_or_raise("loras", lora_name)
-        patched, found = apply_lora(model, path, strength)
-        return io.NodeOutput(patched, say(found))
+        patched, report = apply_lora(model, path, strength)
+        return io.NodeOutput(patched, say(report.describe()))

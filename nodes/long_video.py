@@ -7,11 +7,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.checks import check_long_model, check_vae
 from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.latents import SIZES
-from ..wan_core.comfy.long_settings import (
+from ..wan_core.comfy.long.long_video import Job, make_long_video
+from ..wan_core.comfy.long.made_video import MadeVideo
+from ..wan_core.comfy.long.settings import (
     GivenImages,
     Inputs,
     LongVideoSettings,
@@ -19,12 +19,14 @@ from ..wan_core.comfy.long_settings import (
     frames_at,
     prompts_of,
 )
-from ..wan_core.comfy.long_video import Job, make_long_video
-from ..wan_core.comfy.made_video import MadeVideo
+from ..wan_core.comfy.long.source_video import read_source
+from ..wan_core.comfy.model.checks import check_long_model, check_vae
+from ..wan_core.comfy.model.origin import check_forcing
 from ..wan_core.comfy.node_text import node_text
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.comfy.source_video import read_source
-from ..wan_core.journal import check_name
+from ..wan_core.comfy.vae.latents import SIZES
+from ..wan_core.long.jobs import check_name
+from ..wan_core.sampling.run import ForcingOptions
+from ..wan_core.words import Words, words
 from .aliases import ALIASES
 from .inputs import (
     FILE_RATE,
@@ -55,15 +57,16 @@ def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: 
     """Make the video, or go on with it, and hand it out."""
     texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
     made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments")))
-    return io.NodeOutput(MadeVideo(made.path), {"samples": handed_on(made.latents)}, say(made.text))
+    return io.NodeOutput(MadeVideo(made.path, made.noted), {"samples": handed_on(made.latents)}, say(made.text))
 
 
-def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str) -> None:
+def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str, need: Words) -> None:
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
     settings.check()
     check_vae(vae, streamed=True)
     check_long_model(model.model, settings.forcing.causal_attention)
+    check_forcing(model, need)
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
@@ -126,7 +129,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
         chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
-        check_early(model, vae, chosen, job_name)
+        check_early(model, vae, chosen, job_name, words("Long Video"))
         prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
@@ -204,7 +207,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
         total = extended_frames(settings["overlap_history"], new_frames)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
-        check_early(model, vae, chosen, job_name)
+        check_early(model, vae, chosen, job_name, words("Extend Video"))
         source = read_source(video, settings["overlap_history"])
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames

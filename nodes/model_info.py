@@ -7,10 +7,10 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..wan_core.comfy.frame_rate import attach_frame_rate
+from ..wan_core.checkpoint.variants import MODES
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.model_info import AUTO, VARIANTS, model_info
-from ..wan_core.variants import MODES
+from ..wan_core.comfy.loading.frame_rate import attach_frame_rate
+from ..wan_core.comfy.loading.model_info import AUTO, VARIANTS, model_info
 from .aliases import ALIASES
 from .loaders import model_files
 

@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..wan_core.comfy.language import say
-from ..wan_core.comfy.long_settings import (
+from ..wan_core.comfy.long.long_video import jobs_root
+from ..wan_core.comfy.long.settings import (
     GivenImages,
     LongVideoSettings,
     extended_frames,
@@ -16,12 +17,11 @@ from ..wan_core.comfy.long_settings import (
     show_plan,
     stand_in_for_a_video,
 )
-from ..wan_core.comfy.long_video import jobs_root
-from ..wan_core.comfy.prompts import PromptScript, script_of_prompts
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.comfy.text import encode_prompt
+from ..wan_core.comfy.model.text import encode_prompt
 from ..wan_core.errors import InputError
-from ..wan_core.journal import show_jobs
+from ..wan_core.long.jobs import show_jobs
+from ..wan_core.long.prompts import PromptScript, script_of_prompts
+from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import joined, words
 from .aliases import ALIASES
 from .conditioning import NEGATIVE_PROMPT, negative_prompt_input
@@ -84,9 +84,10 @@ class SkyReelsV2PromptScript(io.ComfyNode):
                     "script",
                     multiline=True,
                     default="0s-4s: a white swan swims on a lake at dawn\n4s-: the swan takes off and flies away",
-                    tooltip="One prompt per line and segment (a single line is for all), or time ranges: 0s-4s: "
-                    "first prompt, next line 4s-: second prompt. A segment gets the prompt that holds most of it. "
-                    "[seed 7] in front of a prompt gives its segments a seed of their own.",
+                    tooltip="One prompt per line and segment (a single line is for all), or times: 0s-4s: "
+                    "first prompt, next line 4s-: second prompt. Clocks (0:04) and frames (0f-96f) are read too. A "
+                    "segment gets the prompt that holds most of it. [seed 7] in front of a prompt gives its segments a "
+                    "seed of their own. Choices in braces are made by the seed of the video.",
                 ),
                 blend_input(),
                 negative_prompt_input(optional=True),  # as blend
@@ -238,6 +239,7 @@ class SkyReelsV2Jobs(io.ComfyNode):
             category="SkyReels-V2",
             description="Lists the long videos kept in output/skyreels_v2_jobs, and removes one of them.",
             is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             inputs=[
                 io.String.Input(
                     "remove", default="", tooltip="Name of a job's folder, as the list shows it. Empty: only list."
@@ -255,6 +257,10 @@ class SkyReelsV2Jobs(io.ComfyNode):
 
     @classmethod
     def execute(cls, remove: str) -> io.NodeOutput:
-        """Remove what is named, and list the rest."""
-        text = say(show_jobs(jobs_root(), remove.strip()))
+        """Remove what is named, and list the rest; a name that the workflow worked out itself removes nothing."""
+        inputs = ((cls.hidden.prompt or {}).get(cls.hidden.unique_id) or {}).get("inputs", {})
+        typed = not isinstance(inputs.get("remove"), list)
+        text = say(show_jobs(jobs_root(), remove.strip() if typed else ""))
+        if remove.strip() and not typed:
+            text = f"{say(words('Nothing was removed: type the name on the node instead of connecting it.'))}\n{text}"
         return io.NodeOutput(text, ui=ui.PreviewText(text))

@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.rolling import RollingOptions, roll
-from ..wan_core.rolling import Window
-from ..wan_core.sampling import parse_timesteps, warped_sigmas
-from ..wan_core.solvers import SOLVERS
+from ..wan_core.comfy.sampling.guided import Guidance
+from ..wan_core.comfy.sampling.rolling import RollingOptions, roll
+from ..wan_core.long.rolling import Window
+from ..wan_core.sampling.sigmas import parse_timesteps, warped_sigmas
+from ..wan_core.sampling.solvers import SOLVERS
 from .aliases import ALIASES
 from .inputs import SOLVER_TOOLTIP, negative_input, seed_and_cfg, shown_first, timesteps_input
 
@@ -131,4 +132,4 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
         """Make the video."""
         levels = warped_sigmas(parse_timesteps(timesteps), shift) if sigmas is None else sigmas
         options = RollingOptions(levels, chunk_frames, Window(window_frames, sink_frames), solver, fps)
-        return io.NodeOutput(roll(model, positive, negative, latent, seed, cfg, options))
+        return io.NodeOutput(roll(Guidance(model, positive, negative, cfg), latent, seed, options))

@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.generate import generate
-from ..wan_core.comfy.run_plan import ForcingOptions
-from ..wan_core.comfy.sampler import DiffusionForcingSampler
-from ..wan_core.sampling import flow_sigmas, parse_timesteps, warped_sigmas
+from ..wan_core.comfy.sampling.generate import generate
+from ..wan_core.comfy.sampling.guided import Guidance
+from ..wan_core.comfy.sampling.sampler import DiffusionForcingSampler
+from ..wan_core.sampling.run import ForcingOptions
+from ..wan_core.sampling.sigmas import flow_sigmas, parse_timesteps, warped_sigmas
 from .aliases import ALIASES
 from .inputs import forcing_inputs, moving_window_input, seed_and_cfg, shown_first, steps_and_shift, timesteps_input
 
@@ -59,7 +60,8 @@ class SkyReelsV2Sampler(io.ComfyNode):
     ) -> io.NodeOutput:
         """Sample the video."""
         options = ForcingOptions(**forcing)
-        return io.NodeOutput(generate(model, positive, negative, latent, seed, steps, cfg, shift, options))
+        guidance = Guidance(model, positive, negative, cfg)
+        return io.NodeOutput(generate(guidance, latent, seed, flow_sigmas(steps, shift), options))
 
 
 class SkyReelsV2SamplerSelect(io.ComfyNode):

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..wan_core.comfy.step_cache import step_cached
+from ..wan_core.comfy.sampling.step_cache import step_cached
 from .aliases import ALIASES
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -138,5 +137,46 @@ def test_what_stands_twice_stands_alike() -> None:
     assert not any(line.startswith("torch") for line in project["dependencies"])
 
 
-def test_every_command_that_the_usage_names_is_taken() -> None:
-    assert tuple(re.findall(r"python dev\.py (\w+)", dev.USAGE)) == dev.COMMANDS
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("test tests/demo -k a --lf -x", "-m pytest tests/demo -k a --lf -x"),
+        ("demo --prompt a --help", "-m demo.run --prompt a --help"),
+        ("demo --comfyui HOST --list", "-m tools.host_demo --list"),
+        ("score --json x", "-m demo.score --json x"),
+        ("score --long --json x", "-m demo.score_long --json x"),
+        ("bench --gpu --help", "-m benchmarks.run --gpu --help"),
+        ("bench --step-cache --quick", "-m benchmarks.step_cache --quick"),
+        ("bench --count-memory", "-m benchmarks.gpu_memory"),
+        ("fuzz --minutes 2.5 -k journal", "-m pytest tests/fuzz -s -o timeout=750 -k journal"),
+        ("fuzz", "-m pytest tests/fuzz -s -o timeout=1200"),
+    ],
+)
+def test_a_command_runs_its_program_with_the_arguments_that_it_does_not_know(
+    home: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, command: str
+) -> None:
+    ran: list[tuple[str, dict[str, str]]] = []
+    monkeypatch.setattr(dev, "prepare", lambda *_: Path("python"))
+    monkeypatch.setattr(
+        dev, "run", lambda parts, variables=None: ran.append((" ".join(map(str, parts)), variables or {})) or 7
+    )
+    host = make_host(home / "host", "0.33.0")
+    assert dev.main(arguments.replace("HOST", str(host)).split()) == 7
+    assert ran[-1][0] == f"python {command}"
+    if arguments.startswith("fuzz"):
+        assert ran[-1][1] == {dev.MINUTES: "2.5" if "2.5" in arguments else "10.0"}
+
+
+def test_what_is_no_command_is_refused_and_help_names_them_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dev, "prepare", lambda *_: pytest.fail("nothing is installed for that"))
+    for wrong in ([], ["tests"], ["lint", "wan_core"]):
+        with pytest.raises(SystemExit) as stopped:
+            dev.main(wrong)
+        assert stopped.value.code == 2
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        dev.main(["--help"])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and all(name in shown for name in ["test", "lint", "demo", "score", "bench", "fuzz"])

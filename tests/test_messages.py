@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from wan_core import foreign
+from wan_core.checkpoint import foreign
 from wan_core.words import CATALOGUE, LOCALES, Words, counted
 
 ROOT = Path(__file__).parent.parent

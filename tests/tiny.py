@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.diffusers_names import to_diffusers_names
-from wan_core.config import WanConfig
+from wan_core.model.config import WanConfig
 
 StateDict = dict[str, Tensor]
 

@@ -26,7 +26,7 @@ from tools.host_demo import TIMEOUT, Progress, start, video_file
 from tools.hosts import find_hosts, why_no_host
 from tools.templates import DEMO, FOLDER, ORDER, name_of, template
 from tools.workflow_prompt import load_workflow, to_prompt
-from wan_core.video_files import read_frames
+from wan_core.video.reader import read_frames
 
 EDGE = 400  # pixels of a card, both ways
 SHOWN = 4  # frames in a row of the strip

@@ -15,12 +15,12 @@ import torch
 from tools.figure_words import WORDS
 from tools.model_shapes import Trace, trace_model
 from tools.svg import INK, SOFT, Page, colour
-from wan_core.config import PRESETS
-from wan_core.forcing import forcing_schedule
-from wan_core.rope import axis_pairs, rotary_table
-from wan_core.sampling import flow_sigmas, noise_levels
-from wan_core.schedule_picture import KNOWN, colour_of
-from wan_core.segments import plan_segments
+from wan_core.long.schedule_picture import KNOWN, colour_of
+from wan_core.long.segments import plan_segments
+from wan_core.model.config import PRESETS
+from wan_core.model.rope import axis_pairs, rotary_table
+from wan_core.sampling.schedule import forcing_schedule
+from wan_core.sampling.sigmas import flow_sigmas, noise_levels
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "figures"
 ICON = FOLDER.parent / "icon.svg"
@@ -207,11 +207,11 @@ def schedule(say: Words, trace: Trace) -> Page:
     frames = trace.shapes["x"][2]
     panels = ((say["sync"], 0, 1, 0), (say["async"], AR_STEP, BLOCK, 0), (say["carried"], AR_STEP, BLOCK, BLOCK))
     for number, (title, ar_step, size, known) in enumerate(panels):
-        table = forcing_schedule(frames, STEPS, ar_step, size, known)
+        table, _, _ = forcing_schedule(frames, STEPS, ar_step, size, known)
         x0, y0, cell, row_height = 60 + 300 * number, 60, 9.6, 6.4
         page.text(x0, 28, title, 13, bold=True)
-        page.text(x0, 46, say["rows"].format(table.num_rows), 12, fill=SOFT)
-        for row, index in enumerate(table.step_index):
+        page.text(x0, 46, say["rows"].format(len(table)), 12, fill=SOFT)
+        for row, index in enumerate(table):
             fills = [colour(c) for c in colour_of(levels[index]).tolist()]
             fills[:known] = [colour(KNOWN)] * known
             first = 0
@@ -220,8 +220,8 @@ def schedule(say: Words, trace: Trace) -> Page:
                     page.rect(x0 + cell * first, y0 + row_height * row, cell * (at - first), row_height, fills[first])
                     first = at
         page.text(x0 - 6, y0 + 8, "1", 11, "end", SOFT)
-        page.text(x0 - 6, y0 + row_height * table.num_rows, f"{table.num_rows}", 11, "end", SOFT)
-        page.text(x0, y0 + row_height * table.num_rows + 15, say["frames 0"].format(frames - 1), 11, fill=SOFT)
+        page.text(x0 - 6, y0 + row_height * len(table), f"{len(table)}", 11, "end", SOFT)
+        page.text(x0, y0 + row_height * len(table) + 15, say["frames 0"].format(frames - 1), 11, fill=SOFT)
     for step in range(100):
         page.rect(300 + 2.6 * step, 410, 2.7, 12, colour(colour_of(torch.tensor(step / 99)).tolist()))
     page.text(290, 420, say["clean"], 12, "end")
@@ -284,9 +284,9 @@ def icon() -> Page:
     """The pack's icon: the middle of an asynchronous run, five blocks from clean to noise, as a film strip."""
     page = Page(400, 400)
     page.rect(0, 0, 400, 400, "#14171c")
-    table = forcing_schedule(BLOCK * BLOCK, STEPS, AR_STEP, BLOCK)
-    levels = noise_levels(flow_sigmas(STEPS, SHIFT))[table.step_index]
-    rows = torch.linspace(0, table.num_rows - 1, 24).long().tolist()
+    table, _, _ = forcing_schedule(BLOCK * BLOCK, STEPS, AR_STEP, BLOCK)
+    levels = noise_levels(flow_sigmas(STEPS, SHIFT))[table]
+    rows = torch.linspace(0, len(table) - 1, 24).long().tolist()
     for row, index in enumerate(rows):
         for number in range(BLOCK):
             fill = colour(colour_of(levels[index, number * BLOCK]).tolist())

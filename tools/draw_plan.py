@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wan_core.schedule_picture import schedule_picture
-from wan_core.segments import plan_segments
-from wan_core.video import save_png
+from wan_core.long.schedule_picture import schedule_picture
+from wan_core.long.segments import plan_segments
+from wan_core.video.writer import save_png
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "figures" / "plan.png"
 SHIFT = 8.0

@@ -55,7 +55,7 @@ class LongSettings:
         return {
             **SAMPLING, "base_num_frames": window, "overlap_history": overlap, "steps": self.kit.steps,
             "cfg": self.cfg, "shift": self.shift, "carry_over": "latents", "drift_control": 0.0, "codec": "h264",
-            "crf": 18, "job_name": self.job_name, "keep_gb": 50.0,
+            "crf": 18, "job_name": self.job_name, "keep_gb": 0.0,
         }  # fmt: skip
 
     def long_node(self) -> Node:

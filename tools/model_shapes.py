@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wan_core.attention import scaled_dot_product
-from wan_core.blocks import BlockInputs
-from wan_core.config import IMAGE_DIM, PRESETS, ReleasedModel
-from wan_core.model import WanModel
-from wan_core.segments import SPATIAL, latent_frames
+from wan_core.long.segments import SPATIAL, latent_frames
+from wan_core.model.attention import scaled_dot_product
+from wan_core.model.blocks import BlockInputs
+from wan_core.model.config import IMAGE_DIM, PRESETS, ReleasedModel
+from wan_core.model.wan_model import WanModel
 
 Shape = tuple[int, ...]
 META = torch.device("meta")

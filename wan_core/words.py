@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def said(value: Any, catalogue: Catalogue) -> Any:
     return value.say(catalogue) if isinstance(value, Words | Joined) else value
 
 
-@cache
+@lru_cache(16)
 def catalogue(language: str) -> Catalogue:
     """Return the catalogue of a language such as "zh"; of "zh-TW" that of "zh" where it has none of its own."""
     for name in (language, language.partition("-")[0]):

@@ -20,8 +20,9 @@ from benchmarks.measure import PRODUCT_SIZES, interleaved, matrix_product_peak, 
 from benchmarks.report import rolling_table
 from benchmarks.rolling import Roll, measure_rolling
 from benchmarks.solver import loop_per_frame, measure_solver
-from wan_core.config import WanConfig
-from wan_core.forcing import forcing_schedule
+from wan_core.model.config import WanConfig
+from wan_core.sampling.run import ForcingOptions, plan_run
+from wan_core.sampling.sigmas import flow_sigmas
 
 TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=2, text_dim=64), (6, 4, 6), 2)
 linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="peak memory is read from Linux's /proc")
@@ -116,7 +117,7 @@ def test_both_solver_loops_run_and_are_timed() -> None:
 def test_the_loop_per_frame_steps_every_frame_to_the_end() -> None:
     noise = torch.randn(1, 4, 6, 4, 6)
     before = noise.clone()
-    loop_per_frame(noise, forcing_schedule(6, 4, 2, 2))
+    loop_per_frame(noise, plan_run(ForcingOptions(ar_step=2, causal_block_size=2), flow_sigmas(4), 6))
     assert torch.equal(noise, before)
 
 

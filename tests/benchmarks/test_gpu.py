@@ -34,8 +34,8 @@ from benchmarks.floor import Floor
 from benchmarks.forward import Result, Settings, measure_case
 from benchmarks.gpu_memory import Room, count_case, count_fit
 from benchmarks.report import fit_table, forward_table
-from wan_core.config import WanConfig
-from wan_core.model import WanModel
+from wan_core.model.config import WanConfig
+from wan_core.model.wan_model import WanModel
 
 TINY = Size(WanConfig(dim=48, ffn_dim=80, num_heads=2, num_layers=3, text_dim=64), (6, 4, 6), 2)
 

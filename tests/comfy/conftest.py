@@ -16,7 +16,7 @@ from tests.comfy.host import HERE, REPO, Host, HostInstall, find_hosts, run_in_h
 from tests.comfy.videos import CLIP, CLIP_FPS, CLIP_FRAMES, write_picture
 from tools.hosts import version_numbers
 from tools.workflow_prompt import load_workflow
-from wan_core.video import write_video
+from wan_core.video.writer import write_video
 
 # these run inside the host's Python: test_inside.py starts them there
 collect_ignore = ["inside", "host_nodes"]

@@ -37,8 +37,14 @@ def main(frames: int, output: str) -> None:
 
     folder_paths.set_output_directory(output)
     bridge, given, loader, prompts, sampler = (
-        importlib.import_module(f"skyreels_v2.wan_core.comfy.{name}")
-        for name in ("long_video", "long_settings", "loader", "prompts", "sampler")
+        importlib.import_module(f"skyreels_v2.wan_core.{name}")
+        for name in (
+            "comfy.long.long_video",
+            "comfy.long.settings",
+            "comfy.loading.loader",
+            "long.prompts",
+            "comfy.sampling.sampler",
+        )
     )
     models = Path(folder_paths.models_dir)
     model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")

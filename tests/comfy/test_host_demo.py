@@ -124,6 +124,6 @@ def test_a_folder_that_is_no_comfyui_is_refused_and_another_is_prepared(
         (tmp_path / name).touch()
     wanted = {"SKYREELS_HOSTS": str(tmp_path.resolve()), "SKYREELS_HOST_PYTHONS": sys.executable}
     assert dev.one_host(tmp_path) == wanted
-    assert dev.comfyui_of(["--seed", "3", f"--comfyui={tmp_path}"]) == tmp_path
-    assert dev.comfyui_of(["--seed", "3"]) is None
+    assert dev.command_line().parse_known_args(["demo", "--seed", "3", f"--comfyui={tmp_path}"])[0].comfyui == tmp_path
+    assert dev.command_line().parse_known_args(["demo", "--seed", "3"])[0].comfyui is None
     assert os.pathsep not in wanted["SKYREELS_HOSTS"]

@@ -166,7 +166,7 @@ def test_jobs_are_listed_and_removed(host: Host) -> None:
         ({"job_name": "../../elsewhere"}, ("'../../elsewhere'", "without folders")),
         ({"crf": 60}, ("crf is 60", "51")),
         ({"loop": True, "total_frames": 44}, ("44 video frames", "Use 45")),
-        ({"key_times": "2s"}, ("1 key times, but 0 key images",)),
+        ({"key_times": "2s"}, ("key_times names 1 frames, but there are 0 key images",)),
         ({"script": "0s-9s: a\n9s-: b"}, ("'0s-9s'", "past the end")),
         ({"script": "a\nb"}, ("2 prompts", "3 segments")),
         ({"script": ""}, ("script is empty",)),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.newest_host
 
 DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requirements-dev.txt"}
 NEEDED = ("__init__.py", "demo/weights", "example_workflows", "locales", "nodes", "subgraphs", "wan_core", "web")
-IMPORTABLE = {"av", "einops", "numpy", "safetensors"}  # requirements.txt
+IMPORTABLE = {"av", "einops", "filelock", "numpy", "safetensors"}  # requirements.txt
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
 OF_THE_HOST = {*COMFYUI, "aiohttp", "torch", "tqdm"}  # the last three are in ComfyUI's requirements.txt
 

@@ -21,7 +21,7 @@ from tests.comfy.host import Host
 from tests.comfy.scene import Scene
 from tests.comfy.tiny_models import DIM, FFN, FREQ, LAYERS, TEXT
 from tests.tiny import diffusers_config_json, to_diffusers_names
-from wan_core.config import WanConfig
+from wan_core.model.config import WanConfig
 
 pytestmark = pytest.mark.newest_host
 

@@ -14,7 +14,7 @@ from demo.generate import Settings
 from demo.models import Models, load_models
 from demo.run import DemoSettings, main, make_frames, make_sheet, make_video, read_picture
 from wan_core.errors import CheckpointError
-from wan_core.video import save_png
+from wan_core.video.writer import save_png
 
 QUICK = Settings(steps=3)
 

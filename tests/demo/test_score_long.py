@@ -8,7 +8,7 @@ from demo.measure import look
 from demo.models import load_models
 from demo.run import OVERLAP, WINDOW
 from demo.score_long import FPS, PROMPTS, SEED, finite, make_moving, step_errors
-from wan_core.segments import plan_segments
+from wan_core.long.segments import plan_segments
 
 JUMP = 5.0  # pixels
 

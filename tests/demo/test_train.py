@@ -16,7 +16,7 @@ from demo.train_dit import STAGES, train_dit
 from demo.train_text import train_text
 from demo.train_vae import fresh_vae, train_decoder, train_encoder
 from demo.training import Plan
-from wan_core.model import WanModel
+from wan_core.model.wan_model import WanModel
 
 HOURS = 1e6  # so many minutes that the learning rate does not fall
 DIT_STEPS = 3

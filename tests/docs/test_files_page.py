@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfy.file_formats import FORMATS
+from tests.comfy.format_table import CHINESE, FORMATS
+from tools.format_table import BOUNDS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROW = re.compile(r"^\| `([^`]+)` \|.*\| ([^|]+) \|$", re.MULTILINE)
@@ -19,9 +20,11 @@ def test_the_table_of_formats_is_the_list_of_the_tests(name: str) -> None:
     assert [row[0] for row in ROW.findall(page)] == list(FORMATS)
 
 
-def test_both_languages_name_the_same_bounds() -> None:
-    bounds = [
-        [row[1] for row in ROW.findall((DOCS / name).read_text("utf-8")) if "nvfp4" not in row[0]]
-        for name in ("files.md", "files.zh-CN.md")
-    ]
-    assert bounds[0] == bounds[1] and len(bounds[0]) == len(FORMATS) - 1
+@pytest.mark.parametrize(("name", "language"), [("files.md", 0), ("files.zh-CN.md", 1)])
+def test_every_row_has_the_bound_and_the_words_of_the_tests(name: str, language: int) -> None:
+    for row in ROW.finditer((DOCS / name).read_text("utf-8")):
+        _, inside, _, error, bound = (cell.strip() for cell in row[0].strip("|").split(" | "))
+        form = FORMATS[row[1]]
+        assert bound == BOUNDS[form.bound][language]
+        assert inside == (form.inside if language == 0 else CHINESE.get(form.inside, form.inside))
+        assert all(float(number) > 0 for number in error.split(" / "))

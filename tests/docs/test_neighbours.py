@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests" / "comfy"
 ENGLISH, CHINESE = ROOT / "docs" / "neighbours.md", ROOT / "docs" / "neighbours.zh-CN.md"
-WHOLE_FILES = ("inside/test_neighbours.py", "inside/test_lora.py", "inside/test_previews.py", "test_pipelines.py")
+WHOLE_FILES = (
+    "inside/test_neighbours.py",
+    "inside/test_lora.py",
+    "inside/test_core_parts.py",
+    "inside/test_previews.py",
+    "test_pipelines.py",
+)
 NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 
 
@@ -113,7 +119,7 @@ def test_the_conditioning_of_cores_nodes_is_listed_with_the_outcomes_that_are_te
 
 @pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=lambda page: page.name)
 def test_every_key_and_patch_of_the_tables_is_one_that_the_code_knows(page: Path) -> None:
-    source = (ROOT / "wan_core" / "comfy" / "conditioning.py").read_text("utf-8")
+    source = (ROOT / "wan_core" / "comfy" / "sampling" / "conditioning.py").read_text("utf-8")
     keys = re.findall(r"`(\w+)`", " ".join(row[1] for row in tables(page)[1]))
     patches = re.findall(r"`(\w+)`", " ".join(row[0] for row in tables(page)[2]))
     assert set(patches) == set(table_of("test_patches.py", "PATCHES"))

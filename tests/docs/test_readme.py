@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.node_schemas import CHINESE, ENGLISH, read
-from wan_core.config import WanConfig
+from wan_core.model.config import WanConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 H100 = ROOT / "benchmarks" / "results" / "h100.json"

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from ..words import Words
+from ..words import Joined, Words
 from .language import say
 
 
@@ -27,7 +27,7 @@ class NodeText:
         self.show = show
         self.lines: dict[str, str] = {}  # by speaker
 
-    def say(self, speaker: str, line: Words) -> None:
+    def say(self, speaker: str, line: Words | Joined) -> None:
         """Put a line in the place of the speaker's line before it, in the language of whoever queued the run."""
         spoken = say(line)
         if self.lines.get(speaker) != spoken:
@@ -40,13 +40,13 @@ class NodeText:
 running: ContextVar[tuple[Any, NodeText] | None] = ContextVar("running", default=None)
 
 
-def tell(speaker: str, line: Words, level: int = logging.INFO) -> None:
+def tell(speaker: str, line: Words | Joined, level: int = logging.INFO) -> None:
     """Write a line into ComfyUI's log and, as a speaker's last one, onto the node that is being run."""
     logging.log(level, "SkyReels-V2: %s", line)
     node_text(speaker)(line)
 
 
-def node_text(speaker: str) -> Callable[[Words], None]:
+def node_text(speaker: str) -> Callable[[Words | Joined], None]:
     """Return what shows a speaker's line on the node that is being run; without a server the line goes nowhere."""
     # looked up, not imported: where only comfy is in use there is no server
     prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)

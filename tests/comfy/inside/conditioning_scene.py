@@ -35,7 +35,7 @@ def files(models: Path) -> dict[str, Path]:
 
 def load(files: dict[str, Path], channels: str = "16", ours: bool = True) -> Any:
     path = files[channels]
-    return module("comfy.loader").load_model(path) if ours else comfy.sd.load_diffusion_model(str(path))
+    return module("comfy.loading.loader").load_model(path) if ours else comfy.sd.load_diffusion_model(str(path))
 
 
 def sample(model: Any, sampler: Any, positive: list[Any], negative: list[Any], known: int = 0) -> torch.Tensor:
@@ -53,11 +53,11 @@ def sample(model: Any, sampler: Any, positive: list[Any], negative: list[Any], k
 
 
 def forcing_class() -> Any:
-    return module("comfy.sampler").DiffusionForcingSampler
+    return module("comfy.sampling.sampler").DiffusionForcingSampler
 
 
 def forcing(**options: Any) -> Any:
-    return forcing_class()(module("comfy.run_plan").ForcingOptions(**{"solver": "euler", **options}))
+    return forcing_class()(module("sampling.run").ForcingOptions(**{"solver": "euler", **options}))
 
 
 def euler() -> Any:
@@ -71,5 +71,5 @@ def no_work(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> None:
     def called(*_: Any, **__: Any) -> None:
         raise AssertionError("the transformer was called")
 
-    monkeypatch.setattr(module("model").WanModel, "forward", called)
+    monkeypatch.setattr(module("model.wan_model").WanModel, "forward", called)
     monkeypatch.setattr(importlib.import_module("comfy.ldm.wan.model").WanModel, "forward", called)

@@ -33,6 +33,13 @@ def load_module(name: str, file: Path) -> ModuleType:
     return module
 
 
+def sibling(name: str) -> ModuleType:
+    """Import a module of tests/comfy that imports its neighbours: as part of a package that no host has."""
+    package = sys.modules.setdefault("written", ModuleType("written"))
+    package.__path__ = [str(TESTS)]
+    return importlib.import_module(f"written.{name}")
+
+
 def start_comfy() -> None:
     """Make comfy importable and bind it to a device and to a models folder; once, before any test file is read.
 
@@ -104,7 +111,7 @@ def tiny_clip() -> Any:
 def bridge(pack: ModuleType) -> ModuleType:
     """The module that makes long videos."""
     assert pack
-    return importlib.import_module("skyreels_v2.wan_core.comfy.long_video")
+    return importlib.import_module("skyreels_v2.wan_core.comfy.long.long_video")
 
 
 @pytest.fixture
@@ -156,11 +163,11 @@ def vae(models: Path) -> Any:
 @pytest.fixture
 def model(bridge: ModuleType, models: Path) -> Any:
     """The tiny DF model."""
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loading.loader")
     return loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
 
 
 @pytest.fixture(scope="module")
 def given(bridge: ModuleType) -> ModuleType:
     """The module of a long video's settings."""
-    return importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    return importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")

@@ -18,9 +18,7 @@ def conditioning(seed: int) -> list[Any]:
 
 
 def settings(bridge: ModuleType, **changes: Any) -> Any:
-    forcing = importlib.import_module("skyreels_v2.wan_core.comfy.run_plan").ForcingOptions(
-        **changes.pop("forcing", {})
-    )
+    forcing = importlib.import_module("skyreels_v2.wan_core.sampling.run").ForcingOptions(**changes.pop("forcing", {}))
     small = {
         "total_frames": 46, "width": 32, "height": 32, "base_num_frames": 21, "overlap_history": 5, "steps": 2,
         "cfg": 2.0, "forcing": forcing,
@@ -29,7 +27,7 @@ def settings(bridge: ModuleType, **changes: Any) -> Any:
 
 
 def prompts(positives: list[Any], **where: Any) -> Any:
-    return importlib.import_module("skyreels_v2.wan_core.comfy.prompts").Prompts(positives, **where)
+    return importlib.import_module("skyreels_v2.wan_core.long.prompts").Prompts(positives, **where)
 
 
 def inputs(bridge: ModuleType, model: Any, vae: Any, **changes: Any) -> Any:

@@ -31,7 +31,7 @@ def checkpoint(models: Path) -> Path:
 
 @pytest.fixture
 def model(pack: ModuleType, checkpoint: Path) -> Any:
-    return module(pack, "comfy.loader").load_model(checkpoint)
+    return module(pack, "comfy.loading.loader").load_model(checkpoint)
 
 
 def conditioning(seed: int) -> list[Any]:
@@ -53,7 +53,7 @@ def run(
     callback: Any = None,
     **options: Any,
 ) -> torch.Tensor:
-    bridge = module(pack, "comfy.sampler")
+    bridge = module(pack, "comfy.sampling.sampler")
     sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options))
     return guided(model, sampler, sigmas, cfg, mask, latent, shape, callback)
 
@@ -115,30 +115,27 @@ def without_host(
     causal_block_size: int = 1, causal_attention: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """The same run written with wan_core only: no guider, no patcher, no comfy.ops."""
-    forcing, sampler, sampling = (module(pack, name) for name in ("forcing", "sampler", "sampling"))
-    seeded_noise = module(pack, "noise").seeded_noise
-    state_dict, config, _ = module(pack, "checkpoint").load_checkpoint(checkpoint)
-    transformer = module(pack, "model").WanModel(config).eval()
+    plan, seeded_noise = module(pack, "sampling.run"), module(pack, "sampling.noise").seeded_noise
+    state_dict, config, _ = module(pack, "checkpoint.reader").load_checkpoint(checkpoint)
+    transformer = module(pack, "model.wan_model").WanModel(config).eval()
     transformer.load_state_dict(state_dict)
-    frames = SHAPE[2]
-    padded = -(-frames // causal_block_size) * causal_block_size
+    frames, given = SHAPE[2], torch.zeros(SHAPE[2], dtype=torch.bool)
+    given[list(known)] = True
+    options = plan.ForcingOptions("unipc", 24, ar_step, causal_block_size, causal_attention)
+    run = plan.plan_run(options, EXACT_SIGMAS, frames, given)
+    padded = run.num_frames
     start = torch.cat((noise(), seeded_noise((1, 16, padded - frames, 4, 4), 3, "padding")), dim=2)
     latent = torch.cat((latent, latent[:, :, -1:].expand(-1, -1, padded - frames, -1, -1)), dim=2)
-    mask = torch.zeros(padded, dtype=torch.bool)
-    mask[list(known)] = True
-    schedule = forcing.forcing_schedule(
-        padded, len(EXACT_SIGMAS) - 1, ar_step, causal_block_size, sampler.leading_pinned(mask)
-    )
-    pinned = sampler.PinnedFrames(latent, mask, 0.02, seeded_noise(tuple(start.shape), 3, "condition"))
+    condition_noise = seeded_noise(tuple(start.shape), 3, "condition")
+    pinned = module(pack, "sampling.known").KnownFrames(latent, run.known, condition_noise) if known else None
 
-    def denoise(x: torch.Tensor, sigmas: torch.Tensor, row: Any) -> torch.Tensor:
-        t = sampling.timesteps_of(sigmas)[None]
-        block = causal_block_size if causal_attention else 0
-        velocity = [transformer(x, t, conditioning(seed)[0][0], fps=24, causal_block_size=block) for seed in (1, 2)]
-        return x - (velocity[1] + 4.0 * (velocity[0] - velocity[1])) * sigmas[:, None, None]
+    def velocity(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, row: Any) -> torch.Tensor:
+        return transformer(x, t, context, fps=24, causal_block_size=causal_block_size if causal_attention else 0)
 
+    texts = [conditioning(seed)[0][0] for seed in (1, 2)]
+    denoise = module(pack, "sampling.denoise").model_denoise(velocity, *texts, 4.0)
     with torch.inference_mode():
-        return sampler.sample(denoise, start, EXACT_SIGMAS, schedule, "unipc", pinned if known else None)[:, :, :frames]
+        return module(pack, "sampling.loop").sample(denoise, start, run, pinned)[:, :, :frames]
 
 
 def test_the_sigma_that_core_sees_falls_from_row_to_row(pack: ModuleType, model: Any) -> None:

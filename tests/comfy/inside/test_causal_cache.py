@@ -20,7 +20,7 @@ ROWS = 5 + 2 * 2  # of five steps and three blocks that lag two steps
 def computed(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Frames times videos of every forward pass of the transformer."""
     seen: list[int] = []
-    kind = module("model").WanModel
+    kind = module("model.wan_model").WanModel
     forward = kind.forward
 
     def counted(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -32,7 +32,7 @@ def computed(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def sample(model: Any, options: dict[str, Any] | None = None, callback: Any = None, batch: int = 1) -> torch.Tensor:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     causal = {"ar_step": 2, "causal_block_size": BLOCK, "causal_attention": True}
     sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**{**causal, **(options or {})}))
     guider = comfy.samplers.CFGGuider(model)
@@ -48,7 +48,7 @@ def sample(model: Any, options: dict[str, Any] | None = None, callback: Any = No
 
 
 def without_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module("comfy.causal_cache"), "free_place", lambda *_: None)
+    monkeypatch.setattr(module("comfy.sampling.causal_cache"), "free_place", lambda *_: None)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -108,9 +108,9 @@ def test_in_step_there_is_nothing_to_save_and_no_cache(model: Any, computed: lis
 
 def test_an_interrupted_run_leaves_no_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Any] = []
-    causal_cache = module("comfy.causal_cache")
-    kind = causal_cache.CausalRun
-    monkeypatch.setattr(causal_cache, "CausalRun", lambda *args: runs.append(kind(*args)) or runs[-1])
+    causal_cache = module("comfy.sampling.causal_cache")
+    kind = causal_cache.CausalCalls
+    monkeypatch.setattr(causal_cache, "CausalCalls", lambda *args: runs.append(kind(*args)) or runs[-1])
     held: list[int] = []
 
     def stop(step: int, *_: Any) -> None:
@@ -126,9 +126,9 @@ def test_an_interrupted_run_leaves_no_cache(model: Any, monkeypatch: pytest.Monk
 
 def test_the_estimate_is_what_the_cache_takes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     estimates: list[Any] = []
-    causal_cache = module("comfy.causal_cache")
-    estimate, kind, runs = causal_cache.cache_need, causal_cache.CausalRun, []
-    monkeypatch.setattr(causal_cache, "CausalRun", lambda *args: runs.append(kind(*args)) or runs[-1])
+    causal_cache = module("comfy.sampling.causal_cache")
+    estimate, kind, runs = causal_cache.cache_need, causal_cache.CausalCalls, []
+    monkeypatch.setattr(causal_cache, "CausalCalls", lambda *args: runs.append(kind(*args)) or runs[-1])
     monkeypatch.setattr(causal_cache, "cache_need", lambda *args: estimates.append(estimate(*args)) or estimates[-1])
     held: list[int] = []
     sample(model, callback=lambda *_: held.append(runs[0].num_bytes))

@@ -22,7 +22,7 @@ CAUSAL = {**ASYNC, "causal_attention": True}
 def computed(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Frames times prompts of every forward pass of the transformer."""
     seen: list[int] = []
-    kind = module("model").WanModel
+    kind = module("model.wan_model").WanModel
     forward = kind.forward
 
     def counted(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -46,7 +46,7 @@ def noise() -> torch.Tensor:
 
 
 def sample(model: Any, cfg: float = CFG, guider_type: Any = comfy.samplers.CFGGuider, **options: Any) -> torch.Tensor:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = guider_type(model)
     guider.set_conds(conditioning(1), conditioning(2))
     guider.set_cfg(cfg)
@@ -119,7 +119,7 @@ def test_the_cache_stays_on_and_the_video_the_same(
     cached = sample(ranged, **options)
     with_cache = sum(computed)
     computed.clear()
-    monkeypatch.setattr(module("comfy.causal_cache"), "free_place", lambda *_: None)
+    monkeypatch.setattr(module("comfy.sampling.causal_cache"), "free_place", lambda *_: None)
     assert relative_error(cached, sample(ranged, **options)) < 1e-4
     assert with_cache < sum(computed)
 
@@ -140,7 +140,7 @@ def test_a_neighbours_function_sees_the_frames_that_the_range_has_chosen(
 
 def test_it_works_with_cores_own_nodes(model: Any, pack_nodes: dict[str, Any], computed: list[int]) -> None:
     ranged = in_range(pack_nodes, model, 0, 0.5)
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     for sampler in (
         core.KSamplerSelect.execute("euler").args[0],
         bridge.DiffusionForcingSampler(bridge.ForcingOptions()),
@@ -166,7 +166,7 @@ def test_a_second_node_replaces_the_range_and_leaves_the_first_model_alone(
 
 
 def test_a_long_video_with_another_range_is_another_job(model: Any, pack_nodes: dict[str, Any]) -> None:
-    identity = module("comfy.identity").model_identity
+    identity = module("comfy.long.identity").model_identity
     one, same, other = (in_range(pack_nodes, model, 0, end) for end in (0.5, 0.5, 0.6))
     assert identity(one) == identity(same)
     assert identity(one) != identity(other) != identity(model)

@@ -118,14 +118,15 @@ def given_by(name: str, vae: Any) -> tuple[list[Any], list[Any]]:
 def refusals(model: Any, core: Any, positive: list[Any], negative: list[Any], vae: Any) -> list[str]:
     """What every way to sample says before the transformer is called: ours and core's sampler, core's MODEL in ours,
     a rolling and a long video."""
-    rolling, long_video = module("comfy.rolling"), module("comfy.long_video")
-    options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 1, module("rolling").Window(4), "euler")
+    rolling, long_video = module("comfy.sampling.rolling"), module("comfy.long.long_video")
+    options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 1, module("long.rolling").Window(4), "euler")
     given = long_video.Inputs(model=model, vae=vae, prompts=prompts([positive]), negative=negative)
+    guidance = module("comfy.sampling.guided").Guidance(model, positive, negative, 4.0)
     ways: list[Callable[[], Any]] = [
         lambda: sample(model, forcing(), positive, negative),
         lambda: sample(model, euler(), positive, negative),
         lambda: sample(core, forcing(), positive, negative),
-        lambda: rolling.roll(model, positive, negative, {"samples": torch.zeros(SHAPE)}, 3, 4.0, options),
+        lambda: rolling.roll(guidance, {"samples": torch.zeros(SHAPE)}, 3, options),
         lambda: given.check(settings(long_video)),
     ]
     said = []
@@ -196,17 +197,18 @@ def test_what_stands_beside_the_clip_is_refused_in_videos_made_piece_by_piece(
     pack: ModuleType, files: dict[str, Path], vae: Any, no_work: None, name: str
 ) -> None:
     positive, negative = given_by(name, vae)
-    model, long_video, rolling = load(files), module("comfy.long_video"), module("comfy.rolling")
+    model, long_video, rolling = load(files), module("comfy.long.long_video"), module("comfy.sampling.rolling")
     given = long_video.Inputs(model=model, vae=vae, prompts=prompts([positive]), negative=negative)
+    guidance = module("comfy.sampling.guided").Guidance(model, positive, negative, 4.0)
     with pytest.raises(ValueError, match="made in segments"):
         given.check(settings(long_video))
-    options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 1, module("rolling").Window(4), "euler")
+    options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 1, module("long.rolling").Window(4), "euler")
     with pytest.raises(ValueError, match="one block after the other"):
-        rolling.roll(model, positive, negative, {"samples": torch.zeros(SHAPE)}, 3, 4.0, options)
+        rolling.roll(guidance, {"samples": torch.zeros(SHAPE)}, 3, options)
 
 
 def test_the_table_knows_every_key_that_cores_wan_nodes_write(pack: ModuleType) -> None:
-    table = module("comfy.conditioning")
+    table = module("comfy.sampling.conditioning")
     known = {*table.UNREAD, *table.FOR_ALL_MODELS, *NUMBERS}
     folder = Path(importlib.import_module("comfy_extras").__path__[0])
     for file in ("nodes_wan", "nodes_bernini", "nodes_scail", "nodes_wanmove", "nodes_wandancer"):

@@ -9,6 +9,7 @@ from typing import Any
 import comfy.sample
 import pytest
 import torch
+from sampling_scene import generated, module
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_model_is_the_packs_own_and_predicts_what_wan_core_predicts(
     pack: ModuleType, loaded: tuple[Any, Any, Any], files: ModuleType
 ) -> None:
     core = f"{pack.__name__}.wan_core"
-    checkpoint, model = (importlib.import_module(f"{core}.{name}") for name in ("checkpoint", "model"))
+    checkpoint, model = (importlib.import_module(f"{core}.{name}") for name in ("checkpoint.reader", "model.wan_model"))
     stored, config, _ = checkpoint.load_checkpoint(files.WEIGHTS / files.DIT_FILE)
     alone = model.WanModel(config)
     alone.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
@@ -82,30 +83,22 @@ def test_the_node_paints_the_frames_that_wan_core_paints_alone(
     asked, plain = (
         clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a blue square moving left", "")
     )
-    core = f"{pack.__name__}.wan_core"
-    options = importlib.import_module(f"{core}.comfy.run_plan").ForcingOptions(
+    options = module("sampling.run").ForcingOptions(
         fps=24, ar_step=ar_step, causal_block_size=block, causal_attention=causal
     )
-    generate = importlib.import_module(f"{core}.comfy.generate").generate
-    hosted = generate(model, asked, plain, {"samples": torch.zeros(shape)}, seed, steps, cfg, shift, options)["samples"]
+    hosted = generated(model, (asked, plain), {"samples": torch.zeros(shape)}, options, seed, steps, cfg, shift)
 
-    parts = ("checkpoint", "model", "forcing", "sampler", "sampling")
-    checkpoint, transformer, forcing, sampler, sampling = (importlib.import_module(f"{core}.{name}") for name in parts)
-    stored, config, _ = checkpoint.load_checkpoint(files.WEIGHTS / files.DIT_FILE)
-    alone = transformer.WanModel(config)
+    stored, config, _ = module("checkpoint.reader").load_checkpoint(files.WEIGHTS / files.DIT_FILE)
+    alone = module("model.wan_model").WanModel(config)
     alone.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    context = torch.cat((asked[0][0], plain[0][0]))
 
-    def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Any) -> torch.Tensor:
-        t = sampling.timesteps_of(frame_sigmas)[None].expand(2, -1)
-        both = alone(x.repeat(2, 1, 1, 1, 1), t, context, fps=24, causal_block_size=block if causal else 0)
-        wanted, open_ = both.chunk(2)
-        return x - frame_sigmas[:, None, None] * (open_ + cfg * (wanted - open_))
+    def velocity(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, row: Any) -> torch.Tensor:
+        return alone(x, t, context, fps=24, causal_block_size=block if causal else 0)
 
     noise = comfy.sample.prepare_noise(torch.zeros(shape), seed)
-    schedule = forcing.forcing_schedule(shape[2], steps, ar_step, block if ar_step else 1)
+    run = module("sampling.run").plan_run(options, module("sampling.sigmas").flow_sigmas(steps, shift), shape[2])
+    denoise = module("sampling.denoise").model_denoise(velocity, asked[0][0], plain[0][0], cfg)
     with torch.inference_mode():
-        made = sampler.sample(denoise, noise, sampling.flow_sigmas(steps, shift), schedule)
-    made = model.model.process_latent_out(made)
-    frames = [vae.decode(latents).float() for latents in (hosted, made)]
+        made = model.model.process_latent_out(module("sampling.loop").sample(denoise, noise, run))
+        frames = [vae.decode(latents).float() for latents in (hosted, made)]
     assert (frames[0] - frames[1]).square().mean() < 1e-4  # 40 dB

@@ -1,13 +1,15 @@
 """Every form of file in the host: written tiny, loaded as a MODEL, computed with.
 
 The oracle is core's own Wan transformer in float32 with the numbers that the file's bytes stand for, decoded by
-tests/comfy/file_formats.py: the host has to compute with those and no others.
+tests/comfy/format_table.py: the host has to compute with those and no others. With SKYREELS_MEASURED set, what was
+measured is added to that file, for tools/format_table.py.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,14 +18,17 @@ import comfy.model_management
 import comfy.quant_ops
 import comfy.sd
 import comfy.utils
+import comfyui_version
 import pytest
 import torch
-from conftest import REPO, TESTS, load_module
+from conftest import REPO, TESTS, load_module, sibling
 from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
 TEXT, IMAGE = 4096, 1280
-formats = load_module("file_formats", TESTS / "file_formats.py")
+formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
+REFUSED = sibling("refused_formats").REFUSED
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 diffusers_names = load_module("diffusers_names", REPO / "tests" / "diffusers_names.py")
 
@@ -46,7 +51,7 @@ def tensors() -> Tensors:
 
 
 def load(pack: ModuleType, path: Path, *options: Any) -> Any:
-    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loader").load_model(path, *options)
+    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader").load_model(path, *options)
 
 
 def predict(patcher: Any, **inputs: Any) -> torch.Tensor:
@@ -75,32 +80,56 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 # number formats
 
-# how far a number may lie from the one it was made from: times itself, or in a block with one scale times the largest
-NVFP4 = 1 / 6 * (1 + 2**-4) + 2**-4  # half of the widest gap, 4 to 6, of 6; and what the block's e4m3 scale is off
+# how far a prediction may lie from that of the unrounded model: errors of single weights are independent, so their sum
+# stays below the largest of them, which for integers and 4 bit floats is a part of the largest weight, not of each
+SPREAD = 4
 
 
-def roundoff(name: str) -> float:
-    """The largest relative error of a weight in this format."""
-    stored_as = next((dtype for dtype in ("fp32", "fp16", "bf16", "e5m2", "nvfp4") if dtype in name), "e4m3")
-    known = {"fp32": 2**-24, "fp16": 2**-11, "bf16": 2**-8, "e5m2": 2**-3, "nvfp4": NVFP4, "e4m3": 2**-4}
-    return known[stored_as]
+def bound(name: str) -> float:
+    """The largest relative error of a prediction with a model in this format."""
+    kind = FORMATS[name].bound
+    return max(formats.BOUND[kind] * (SPREAD if "int" in kind else 1), 1e-5)
 
 
-@pytest.mark.parametrize("name", formats.FORMATS)
+def write(path: Path, form: Any) -> Path:
+    save_file({key: value.contiguous() for key, value in form.stored.items()}, path, metadata=form.metadata)
+    return path
+
+
+def kept(patcher: Any) -> bool:
+    """Whether the host holds the blocks' weights packed."""
+    return isinstance(patcher.model.diffusion_model.blocks[0].ffn[0].weight, comfy.quant_ops.QuantizedTensor)
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_file_in_this_format_computes_with_the_numbers_that_it_holds(
     pack: ModuleType, tensors: Tensors, tmp_path: Path, name: str
 ) -> None:
-    form = formats.FORMATS[name](tensors)
-    path = tmp_path / "model.safetensors"
-    save_file({key: value.contiguous() for key, value in form.stored.items()}, path, metadata=form.metadata)
-    if name == "comfy_quant mxfp8" and "mxfp8" not in comfy.quant_ops.QUANT_ALGOS:
-        with pytest.raises(ValueError, match="quantised as 'mxfp8', but this ComfyUI reads float8_e4m3fn"):
-            load(pack, path)
-        return
-    made = predict(load(pack, path))
-    assert relative_error(made, predict(core_model(form.meaning))) < 1e-5
-    # errors of single weights are independent, so their sum stays below the largest of them
-    assert relative_error(made, predict(core_model(tensors))) < max(roundoff(name), 1e-5)
+    form = FORMATS[name].write(tensors)
+    patcher = load(pack, write(tmp_path / "model.safetensors", form))
+    made = predict(patcher)
+    to_meaning = relative_error(made, predict(core_model(form.meaning)))
+    to_source = relative_error(made, predict(core_model(tensors)))
+    info = patcher.get_attachment("skyreels_v2_checkpoint")
+    state = ("kept" if kept(patcher) else "unpacked") if info.stored else "as it is"
+    assert ("unpacked to float32" in str(info.describe())) == (state == "unpacked")
+    if measured := os.environ.get("SKYREELS_MEASURED"):
+        host = ".".join(comfyui_version.__version__.split(".")[:3])
+        row = (name, host, state, f"{to_meaning:.1e}", f"{to_source:.1e}")
+        with open(measured, "a", encoding="utf-8") as file:
+            file.write("\t".join(row) + "\n")
+    # the host's layers of integers round their inputs to integers as well
+    of_integers = state == "kept" and FORMATS[name].bound in ("int8", "int4")
+    assert to_meaning < (formats.BOUND[FORMATS[name].bound] if of_integers else 1e-5)
+    assert to_source < bound(name)
+
+
+@pytest.mark.parametrize("name", ["bitsandbytes nf4", "int8 without a scale", "fp8, scales lost", "ModelOpt nvfp4"])
+def test_a_packing_that_is_not_read_is_refused(pack: ModuleType, tensors: Tensors, tmp_path: Path, name: str) -> None:
+    save_file(REFUSED[name].write(tensors), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError) as refusal:
+        load(pack, tmp_path / "model.safetensors")
+    assert REFUSED[name].says in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
@@ -109,11 +138,11 @@ def test_a_file_can_be_made_smaller_while_it_is_loaded(
     pack: ModuleType, tensors: Tensors, tmp_path: Path, name: str, weight_dtype: str
 ) -> None:
     path = tmp_path / "model.safetensors"
-    save_file(formats.FORMATS[name](tensors).stored, path)
+    save_file(FORMATS[name].write(tensors).stored, path)
     patcher = load(pack, path, weight_dtype)
     assert patcher.model.diffusion_model.blocks[0].ffn[0].weight.dtype == getattr(torch, f"float8_{weight_dtype[4:]}")
     error = relative_error(predict(patcher), predict(core_model(tensors)))
-    assert 1e-3 < error < roundoff(weight_dtype)
+    assert 1e-3 < error < formats.BOUND[weight_dtype[4:].removesuffix("fn")]
 
 
 @pytest.mark.parametrize("numbers", [1, 2])
@@ -126,12 +155,12 @@ def test_only_a_file_that_allows_it_multiplies_in_fp8(
     assert layer._full_precision_mm_config is (numbers == 2)
 
 
-@pytest.mark.parametrize("name", ["scaled fp8_e4m3fn", "comfy_quant nvfp4"])
+@pytest.mark.parametrize("name", ["scaled fp8_e4m3fn", "comfy_quant nvfp4", "LightX2V int8", "LightX2V fp8"])
 def test_a_lora_is_added_to_quantised_weights(
     pack: ModuleType, models: Path, tensors: Tensors, tmp_path: Path, name: str
 ) -> None:
-    form = formats.FORMATS[name](tensors)
-    save_file({key: value.contiguous() for key, value in form.stored.items()}, tmp_path / "model.safetensors")
+    form = FORMATS[name].write(tensors)
+    write(tmp_path / "model.safetensors", form)
     lora = comfy.utils.load_torch_file(str(models / "loras" / "tiny_lora.safetensors"))
     changed = {}
     for key, tensor in form.meaning.items():
@@ -143,7 +172,7 @@ def test_a_lora_is_added_to_quantised_weights(
     wanted = predict(core_model(changed))
     assert relative_error(predict(core_model(form.meaning)), wanted) > 0.3
     # core rounds the sum to the format again, unless it adds the LoRA while it computes
-    assert relative_error(predict(patched), wanted) < roundoff(name)
+    assert relative_error(predict(patched), wanted) < bound(name)
 
 
 # how files lie in a repository

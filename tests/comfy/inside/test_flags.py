@@ -19,6 +19,7 @@ import torch
 from comfy.cli_args import PerformanceFeature
 from long_scene import conditioning, inputs, settings
 from PIL import Image
+from sampling_scene import generated
 
 pytestmark = pytest.mark.usefixtures("output_folder", "pack")
 
@@ -47,16 +48,13 @@ def strict() -> Iterator[None]:
 
 
 def part(name: str) -> Any:
-    return importlib.import_module(f"skyreels_v2.wan_core.comfy.{name}")
+    return importlib.import_module(f"skyreels_v2.wan_core.{name}")
 
 
 def sampled(model: Any, latent: torch.Tensor | None = None, **forcing: Any) -> torch.Tensor:
     samples = torch.zeros(1, 16, 3, 4, 4) if latent is None else latent
-    options = part("run_plan").ForcingOptions(**{**OURS, **forcing})
-    with torch.inference_mode():
-        return part("generate").generate(
-            model, conditioning(1), conditioning(2), {"samples": samples}, 1, 2, 2.0, 8.0, options
-        )["samples"]
+    options = part("sampling.run").ForcingOptions(**{**OURS, **forcing})
+    return generated(model, (conditioning(1), conditioning(2)), {"samples": samples}, options, 1, 2, 2.0, 8.0)
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -64,7 +62,7 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def long_video(bridge: ModuleType, model: Any, vae: Any, name: str, **chosen: Any) -> Any:
-    texts = part("host_flags").file_texts({"1": WORKFLOW}, {"workflow": {"nodes": [WORKFLOW]}})
+    texts = part("comfy.host_flags").file_texts({"1": WORKFLOW}, {"workflow": {"nodes": [WORKFLOW]}})
     with torch.inference_mode():
         return bridge.make_long_video(inputs(bridge, model, vae), settings(bridge, **chosen), bridge.Job(name, texts))
 
@@ -127,7 +125,7 @@ def test_our_loader_takes_the_precision_that_cores_loader_takes(
     if "force_fp32" in chosen:
         monkeypatch.setattr(comfy.model_management, "FORCE_FP32", True)  # read from the flag as the host starts
     path = models / "diffusion_models" / "tiny_df_nofps.safetensors"
-    ours, theirs = part("loader").load_model(path).model, comfy.sd.load_diffusion_model(str(path)).model
+    ours, theirs = part("comfy.loading.loader").load_model(path).model, comfy.sd.load_diffusion_model(str(path)).model
     assert ours.get_dtype() == theirs.get_dtype()
     assert ours.manual_cast_dtype == theirs.manual_cast_dtype
     layers = [model.diffusion_model.blocks[0].self_attn.q for model in (ours, theirs)]
@@ -137,9 +135,9 @@ def test_our_loader_takes_the_precision_that_cores_loader_takes(
 
 def test_force_channels_last_which_torch_has_for_pictures_alone_is_left_out(models: Path, flags: Any) -> None:
     path = models / "diffusion_models" / "tiny_df.safetensors"
-    expected = sampled(part("loader").load_model(path))
+    expected = sampled(part("comfy.loading.loader").load_model(path))
     flags(force_channels_last=True)
-    assert difference(sampled(part("loader").load_model(path)), expected) < 1e-5
+    assert difference(sampled(part("comfy.loading.loader").load_model(path)), expected) < 1e-5
 
 
 @pytest.mark.parametrize(("flag", "dtype", "most"), [
@@ -155,10 +153,10 @@ def test_a_streamed_decode_has_the_vaes_own_precision_and_device(
     assert (vae.vae_dtype, vae.device) == (dtype, torch.device("cpu"))
     latents = torch.randn(1, 16, 5, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        decoder = part("vae_stream").StreamingDecoder(vae)
+        decoder = part("comfy.vae.stream").StreamingDecoder(vae)
         frames = torch.cat([decoder.push(latents[:, :, :3]), decoder.push(latents[:, :, 3:], final=True)])
         whole = vae.decode(latents)[0]
-        tiled = part("vae").decode_video(vae, {"samples": latents}, "never")
+        tiled = part("comfy.vae.frames").decode_video(vae, {"samples": latents}, "never")
     assert frames.dtype == torch.float32 and frames.shape == whole.shape
     assert (frames - whole.float()).abs().max() < most and torch.equal(tiled, whole)
 
@@ -177,7 +175,7 @@ def test_fp16_intermediates_hand_on_half_precision_and_sample_in_full(
         with torch.inference_mode():
             pictures = pack_nodes["SkyReelsV2VAEDecode"].execute({"samples": made}, vae, "never").args[0]
         film = long_video(bridge, model, vae, str(made.dtype), carry_over="frames").latents
-        return [latent["samples"], pinned["samples"], made, pictures, part("host_flags").handed_on(film)]
+        return [latent["samples"], pinned["samples"], made, pictures, part("comfy.host_flags").handed_on(film)]
 
     full = run()
     flags(fp16_intermediates=True)
@@ -203,7 +201,7 @@ def test_the_attention_that_a_flag_chooses_is_used_for_every_kind_of_block(
     models: Path, monkeypatch: pytest.MonkeyPatch, flags: Any, kernel: str, upcast: bool
 ) -> None:
     path = models / "diffusion_models" / "tiny_df.safetensors"
-    model = part("loader").load_model(path)
+    model = part("comfy.loading.loader").load_model(path)
     settings_of_blocks = ({}, {"causal_attention": True}, {"causal_attention": True, "causal_block_size": 2})
     expected = [sampled(model, **forcing) for forcing in settings_of_blocks]
     flags(force_upcast_attention=upcast)
@@ -214,7 +212,7 @@ def test_the_attention_that_a_flag_chooses_is_used_for_every_kind_of_block(
         return function(*args, **kwargs)
 
     monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", counted)
-    model = part("loader").load_model(path)
+    model = part("comfy.loading.loader").load_model(path)
     for forcing, wanted in zip(settings_of_blocks, expected, strict=True):
         before = len(calls)
         assert difference(sampled(model, **forcing), wanted) < 1e-4
@@ -228,10 +226,10 @@ def test_reserve_vram_is_kept_free_on_the_device_but_not_in_main_memory(
 ) -> None:
     monkeypatch.setattr(comfy.model_management, "EXTRA_RESERVED_VRAM", reserved)
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_, **__: 3 * 10**9)
-    spare = part("host_flags").spare_memory
+    spare = part("comfy.host_flags").spare_memory
     assert spare(torch.device("meta")) == 3 * 10**9 - reserved
     assert spare(torch.device("cpu")) == 3 * 10**9
     monkeypatch.setattr(vae, "memory_used_decode", lambda shape, dtype: 25 * 10**8)
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: None)
     monkeypatch.setattr(vae, "device", torch.device("meta"))
-    assert part("vae").fits_memory(vae, torch.zeros(1, 16, 1, 4, 4)) is (reserved == 0)
+    assert part("comfy.vae.frames").fits_memory(vae, torch.zeros(1, 16, 1, 4, 4)) is (reserved == 0)

@@ -21,7 +21,7 @@ def vae(models: Path) -> Any:
 @pytest.fixture
 def images(pack: ModuleType) -> ModuleType:
     assert pack
-    return importlib.import_module("skyreels_v2.wan_core.comfy.vae")
+    return importlib.import_module("skyreels_v2.wan_core.comfy.vae.frames")
 
 
 def empty(frames: int = 3) -> dict[str, Any]:
@@ -39,6 +39,57 @@ def test_an_image_of_another_size_is_scaled(images: ModuleType, vae: Any) -> Non
     with torch.inference_mode():
         known = images.encode_images(vae, torch.rand(1, 50, 90, 4), empty()["samples"])
     assert tuple(known.shape) == (1, 16, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (torch.ones(5, 4, 4), "has 5 latent frames, but the latent has 3"),
+        (torch.ones(1, 1, 2, 4, 4), "has 2 latent frames, but"),
+        (torch.ones(2, 3, 4, 4), "has 6 latent frames, but"),
+        (torch.full((3, 4, 4), 1.5), "outside 0 to 1"),
+        (torch.full((1, 1, 3, 4, 4), float("nan")), "outside 0 to 1"),
+    ],
+    ids=["longer", "shorter", "of a batch", "too large", "nan"],
+)
+def test_a_mask_that_core_would_stretch_is_refused(
+    images: ModuleType, vae: Any, mask: torch.Tensor, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        images.pin_frames(vae, {**empty(), "noise_mask": mask}, None, torch.rand(1, 32, 32, 3), None, ())
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (3, 4, 4), (1, 1, 3, 4, 4), (3, 2, 2)], ids=str)
+def test_a_mask_keeps_its_values_beside_the_frames_that_are_pinned(
+    images: ModuleType, vae: Any, shape: tuple[int, ...]
+) -> None:
+    latent = {**empty(), "noise_mask": torch.full(shape, 0.25)}
+    with torch.inference_mode():
+        made = images.pin_frames(vae, latent, None, torch.rand(1, 32, 32, 3), None, ())["noise_mask"]
+    assert made.shape == (1, 1, 3, 4, 4)
+    assert (made[:, :, :2] == 0.25).all() and (made[:, :, 2] == 0).all()
+
+
+def test_key_frames_are_read_in_frames_seconds_and_from_the_end(pack_nodes: dict[str, Any], vae: Any) -> None:
+    node, pictures = pack_nodes["SkyReelsV2KeyFrames"], torch.rand(3, 32, 32, 3)
+    with torch.inference_mode():
+        results = [
+            node.execute(vae, empty(9), key_images=pictures, key_frames=text, **rate).args[0]
+            for text, rate in (
+                ("8, 24, 32", {}),
+                ("8；1s、-1", {}),
+                ("0.5s, 1.5秒, 2s", {"fps": 16}),
+                ("0:00.5 24帧 -1f", {"fps": 16}),
+            )
+        ]
+    for made in results:
+        known = (made["noise_mask"] == 0).all(-1).all(-1)[0, 0]
+        assert known.nonzero().flatten().tolist() == [2, 6, 8]
+        assert torch.equal(made["samples"], results[0]["samples"])
+    with pytest.raises(ValueError, match="key_frames names 1 frames, but there are 3 key images"):
+        node.execute(vae, empty(9), key_images=pictures, key_frames="8")
+    with pytest.raises(ValueError, match="Two images are given for one place, frame 8 and frame 7"):
+        node.execute(vae, empty(9), key_images=pictures, key_frames="8 7 20")
 
 
 @pytest.mark.parametrize("name", ["start_images", "end_image"])

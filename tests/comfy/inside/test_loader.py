@@ -20,7 +20,7 @@ TEXT, IMAGE = 4096, 1280
 
 
 def loader_of(pack: ModuleType) -> Any:
-    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loader")
+    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader")
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -43,7 +43,7 @@ def test_a_batch_of_no_images_is_refused_first(
 
 
 def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any, vae: Any) -> None:
-    given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    given = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
     images = given.GivenImages(end=torch.rand(1, 32, 32, 3))
     with pytest.raises(ValueError, match="disconnect it or turn loop off"):
         make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
@@ -52,9 +52,9 @@ def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any,
 def test_a_key_image_for_the_frame_that_a_loop_does_not_write_is_refused_first(
     bridge: ModuleType, model: Any, vae: Any
 ) -> None:
-    given = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    given = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
     images = given.GivenImages(keys=torch.rand(1, 32, 32, 3), key_frames=(44,))
-    with pytest.raises(ValueError, match="for frame 44, but the video has frames 0 to 43"):
+    with pytest.raises(ValueError, match="for frame 44, but the video has 44 frames: use 0 to 43, or -1 to -44"):
         make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
 
 
@@ -124,12 +124,12 @@ def test_a_name_with_folders_is_refused(bridge: ModuleType, model: Any, vae: Any
 @pytest.mark.parametrize(
     ("keys", "times", "words"),
     [
-        (1, "2s 3s", "2 key times, but 1 key images"),
-        (1, "soon", "key time is 'soon'"),
-        (1, "2.5", "key time is '2.5'"),
-        (1, "9s", "frame 216, but the video has frames 0 to 45"),
+        (1, "2s 3s", "key_times names 2 frames, but there are 1 key images"),
+        (1, "soon", "key_times holds 'soon'"),
+        (1, "2.5", "key_times holds '2.5'"),
+        (1, "9s", "frame 216, but the video has 46 frames: use 0 to 45"),
         (2, "21 22", "Two images are given for one place"),
-        (1, "45", "Two images are given for one place: the one for the end"),
+        (1, "-1", "Two images are given for one place, frame -1 and the end"),
     ],
 )
 def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, times: str, words: str) -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("output_folder")
 
 
 def test_a_script_gives_every_segment_its_prompt_its_seed_and_its_blend(bridge: ModuleType, tiny_clip: Any) -> None:
-    module = importlib.import_module("skyreels_v2.wan_core.comfy.long_settings")
+    module = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
     chosen = settings(bridge, seed=5, forcing={"fps": 24})
 
     def read(text: str, blend: float = 0.0) -> Any:
@@ -53,7 +53,7 @@ def test_a_blend_mixes_both_predictions_frame_by_frame(
 ) -> None:
     """Brute force: the guider's own predictions for each prompt alone, mixed by hand."""
     texts, plan = [conditioning(n) for n in (1, 3)], settings(bridge).plan()
-    rollout = importlib.import_module("skyreels_v2.wan_core.rollout")
+    rollout = importlib.import_module("skyreels_v2.wan_core.long.rollout")
     made = prompts(texts, conditions=(0, 1, 1), blend=2)
     job = rollout.Rollout(plan, (1, 16, 4, 4), rollout.seeded((1, 1, 1)), {}, made.conditions, blend=made.blend)
     carry = rollout.Carry(
@@ -62,7 +62,7 @@ def test_a_blend_mixes_both_predictions_frame_by_frame(
     task = rollout.make_task(job, plan.segments[1], carry)
     assert task.noise.shape[2] == 6 and sorted(task.weights) == [0, 1]
     torch.testing.assert_close(task.weights[1][2:], torch.tensor([1 / 3, 2 / 3, 1, 1]))
-    module = importlib.import_module("skyreels_v2.wan_core.comfy.sampler")
+    module = importlib.import_module("skyreels_v2.wan_core.comfy.sampling.sampler")
     seen: list[torch.Tensor] = []
 
     def first_prediction(positive: list[Any], cfg: float) -> torch.Tensor:

@@ -37,7 +37,7 @@ def source_with_sound(path: Path, frames: int = 50) -> None:
 def test_an_extended_video_keeps_its_sound_and_is_silent_behind_it(
     bridge: ModuleType, given: ModuleType, model: Any, vae: Any, tmp_path: Path, trimmed: bool
 ) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.source_video")
     video = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile(str(tmp_path / "given.mp4"))
     source_with_sound(tmp_path / "given.mp4")
     source = source_video.read_source(video.as_trimmed(0, 1.5) if trimmed else video, 7)
@@ -52,9 +52,9 @@ def test_an_extended_video_keeps_its_sound_and_is_silent_behind_it(
 
 
 def test_a_video_smaller_than_the_model_can_make_is_refused_at_its_own_size(bridge: ModuleType, tmp_path: Path) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.source_video")
     video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
-    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
+    write_video = importlib.import_module("skyreels_v2.wan_core.video.writer").write_video
     write_video(tmp_path / "tiny.mkv", torch.rand(9, 12, 40, 3), 24, codec="ffv1")
     source = source_video.read_source(video_input(str(tmp_path / "tiny.mkv")), 5)
     with pytest.raises(ValueError, match="The video is 40x12 pixels, but its own size has to be at least 16x16"):
@@ -63,7 +63,7 @@ def test_a_video_smaller_than_the_model_can_make_is_refused_at_its_own_size(brid
 
 
 def test_a_video_without_frames_is_refused(bridge: ModuleType, tmp_path: Path) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.source_video")
     video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
     with av.open(str(tmp_path / "empty.mkv"), "w") as container:
         stream = container.add_stream("ffv1", rate=24)
@@ -76,9 +76,9 @@ def test_a_video_without_frames_is_refused(bridge: ModuleType, tmp_path: Path) -
 def test_a_video_goes_on_from_its_last_frames(
     bridge: ModuleType, given: ModuleType, model: Any, vae: Any, tmp_path: Path
 ) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.source_video")
     video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
-    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
+    write_video = importlib.import_module("skyreels_v2.wan_core.video.writer").write_video
     frames = torch.rand(50, 36, 52, 3, generator=torch.Generator().manual_seed(3))
     write_video(tmp_path / "given.mkv", frames, 20, codec="ffv1")
     source = source_video.read_source(video_input(str(tmp_path / "given.mkv")), 7)
@@ -98,9 +98,9 @@ def test_a_video_goes_on_from_its_last_frames(
 
 
 def test_a_trimmed_video_is_what_its_host_says(bridge: ModuleType, tmp_path: Path) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.source_video")
     video_input = importlib.import_module("comfy_api.latest").InputImpl.VideoFromFile
-    write_video = importlib.import_module("skyreels_v2.wan_core.video").write_video
+    write_video = importlib.import_module("skyreels_v2.wan_core.video.writer").write_video
     write_video(tmp_path / "given.mp4", torch.rand(48, 32, 32, 3), 24)
     whole = video_input(str(tmp_path / "given.mp4"))
     assert source_video.read_source(whole, 17).count == 48
@@ -151,7 +151,7 @@ def test_settings_are_refused_before_the_video_is_read(
 
 
 def test_frames_that_a_node_made_are_taken_as_they_are(bridge: ModuleType) -> None:
-    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.source_video")
+    source_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.source_video")
     video = components(30, 30)
     first, second = (source_video.read_source(video, 7) for _ in range(2))
     assert first.digest == second.digest and (first.count, first.rate, first.size) == (30, 30, (48, 32))
@@ -161,13 +161,14 @@ def test_frames_that_a_node_made_are_taken_as_they_are(bridge: ModuleType) -> No
 def test_a_video_that_is_gone_or_fits_no_mp4_is_said_so(
     bridge: ModuleType, model: Any, vae: Any, tmp_path: Path
 ) -> None:
-    made_video = importlib.import_module("skyreels_v2.wan_core.comfy.made_video").MadeVideo
+    made_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.made_video").MadeVideo
     made = make(bridge, inputs(bridge, model, vae), settings(bridge))
-    video = made_video(made.path)
+    video = made_video(made.path, made.noted)
     assert video.get_dimensions() == (32, 32)
     video.save_to(str(tmp_path / "copy.mp4"))
     assert (frames_of(tmp_path / "copy.mp4") == frames_of(made.path)).all()
-    prores = made_video(make(bridge, inputs(bridge, model, vae), settings(bridge, codec="prores")).path)
+    in_prores = make(bridge, inputs(bridge, model, vae), settings(bridge, codec="prores"))
+    prores = made_video(in_prores.path, in_prores.noted)
     with pytest.raises(ValueError, match=r"cannot hold this codec; the finished video is .*video\.mov"):
         prores.save_to(str(tmp_path / "copy2.mp4"))
     assert not (tmp_path / "copy2.mp4").exists()

@@ -136,7 +136,7 @@ def test_a_model_of_cores_loader_makes_the_same_video_and_finds_its_job_again(
     bridge: ModuleType, model: Any, models: Path, vae: Any
 ) -> None:
     file = str(models / "diffusion_models" / "tiny_df_nofps.safetensors")
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loading.loader")
     theirs = make(bridge, inputs(bridge, comfy.sd.load_diffusion_model(file), vae), settings(bridge), "core")
     ours = make(bridge, inputs(bridge, loader.load_model(Path(file)), vae), settings(bridge), "ours")
     torch.testing.assert_close(theirs.latents, ours.latents, rtol=1e-3, atol=1e-3)
@@ -145,7 +145,7 @@ def test_a_model_of_cores_loader_makes_the_same_video_and_finds_its_job_again(
 
 
 def test_a_lora_or_a_patch_makes_another_job(bridge: ModuleType, model: Any, vae: Any) -> None:
-    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.long.identity").model_identity
     patched = model.clone()
     patched.add_patches({"diffusion_model.head.head.weight": ("diff", (torch.ones(64, 256),))}, 0.5)
     stronger = model.clone()
@@ -179,7 +179,7 @@ def test_hooks_and_ranges_of_a_conditioning_make_another_job(bridge: ModuleType,
 
 
 def test_a_part_of_the_model_that_is_replaced_makes_another_job(bridge: ModuleType, model: Any) -> None:
-    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.long.identity").model_identity
     shifted = []
     for shift in (3.0, 5.0, 5.0):
         sampling = comfy.model_sampling.ModelSamplingDiscreteFlow(model.model.model_config)
@@ -193,7 +193,7 @@ def test_a_part_of_the_model_that_is_replaced_makes_another_job(bridge: ModuleTy
 def test_an_image_to_video_model_is_refused_before_any_work(
     bridge: ModuleType, models: Path, vae: Any, output_folder: Path
 ) -> None:
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loading.loader")
     model = loader.load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
     told = conditioning(1)
     told[0][1]["concat_latent_image"] = torch.zeros(1, 16, 6, 4, 4)  # as long as the first window
@@ -205,7 +205,7 @@ def test_an_image_to_video_model_is_refused_before_any_work(
 
 
 def test_a_lora_that_is_loaded_is_the_job_it_was_before(bridge: ModuleType, model: Any) -> None:
-    identity = importlib.import_module("skyreels_v2.wan_core.comfy.identity").model_identity
+    identity = importlib.import_module("skyreels_v2.wan_core.comfy.long.identity").model_identity
     plain, patched = identity(model), model.clone()
     bias = model.model.diffusion_model.text_embedding[2].bias
     patched.add_patches({"diffusion_model.text_embedding.2.bias": ("diff", (torch.ones_like(bias),))}, 0.5)
@@ -275,22 +275,57 @@ def test_metadata_goes_into_the_file(bridge: ModuleType, model: Any, vae: Any) -
         assert container.metadata["prompt"] == '{"3": "x"}'
 
 
-def test_finished_jobs_make_room_for_new_ones_and_unfinished_ones_stay(
-    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+def test_finished_jobs_make_room_for_new_ones_once_a_person_agrees_and_unfinished_ones_stay(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     chosen = settings(bridge, total_frames=30)
-    done = make(bridge, inputs(bridge, model, vae), chosen, "done").path.parent
-    make(bridge, inputs(bridge, model, vae), chosen, "fresh")
+
+    def limited(name: str, keep_gb: float = 1e-9) -> Any:
+        with torch.inference_mode():
+            return bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job(name, keep_gb=keep_gb))
+
+    done = limited("done").path.parent
+    kept = limited("kept", 0.0).path.parent
+    limited("fresh")
     with monkeypatch.context() as patch:
         stop_in_segment(bridge, patch, 1)
         with pytest.raises(Stopped):
-            make(bridge, inputs(bridge, model, vae), chosen, "begun")
-    for path in (done, *done.iterdir()):
-        os.utime(path, (0, 0))
-    with torch.inference_mode():
-        bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job("new", keep_gb=1e-9))
+            limited("begun")
+    with open(done / "big", "wb") as file:
+        file.truncate(12 * 10**9)  # a file of holes
+    for folder in (done, kept):
+        for path in (folder, *folder.iterdir()):
+            os.utime(path, (0, 0))
+    asked = str(limited("new").text)
+    assert done.is_dir() and asked.splitlines()[-1].startswith("The jobs take 12.0 GB, more than keep_gb (1e-09 GB).")
+    (bridge.jobs_root() / "keep_gb.txt").write_text("10")
+    with caplog.at_level("INFO"):
+        told = str(limited("newer").text)
+    assert told.splitlines()[-1] == f"Removed for keep_gb: {done.name}." and told.splitlines()[-1] in caplog.text
     names = sorted(path.name.rsplit("-", 1)[0] for path in bridge.jobs_root().iterdir())
-    assert names == ["begun", "fresh", "new"] and not done.exists()
+    assert names == ["begun", "fresh", "keep_gb.txt", "kept", "new", "newer"]
+
+
+def test_a_finished_video_that_was_changed_is_joined_again_or_refused(bridge: ModuleType, model: Any, vae: Any) -> None:
+    made_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.made_video").MadeVideo
+    chosen = settings(bridge, total_frames=30)
+    made = make(bridge, inputs(bridge, model, vae), chosen)
+    whole, video = made.path.read_bytes(), made_video(made.path, made.noted)
+    assert video.get_dimensions() == (32, 32)
+    for at in range(0, len(whole), len(whole) // 100):
+        made.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        for use in (video.get_dimensions, video.get_components, video.get_stream_source):
+            with pytest.raises(ValueError, match="was changed since it was made"):
+                use()
+    made.path.write_bytes(whole)
+    os.utime(made.path, (0, 0))
+    assert video.get_dimensions() == (32, 32), "its time alone is no change"
+    made.path.write_bytes(whole[::-1])
+    assert make(bridge, inputs(bridge, model, vae), chosen).path.read_bytes() == whole
+    made.path.rename(made.path.with_name("other"))
+    made.path.symlink_to(made.path.with_name("other"))
+    with pytest.raises(ValueError, match=r"video\.mp4 is a link, a pipe or a device"):
+        make(bridge, inputs(bridge, model, vae), chosen)
 
 
 def test_the_waiting_person_is_told_segment_and_time(bridge: ModuleType, model: Any, vae: Any) -> None:

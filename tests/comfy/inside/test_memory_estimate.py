@@ -19,7 +19,7 @@ SEEN_STREAMS = 3  # what a layer takes that looks at it: keys and values, and ha
 
 
 def sample(model: Any, frames: int = FRAMES, **options: Any) -> None:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*([[torch.randn(1, 12, 4096), {}]] for _ in range(2)))
     guider.set_cfg(4.0)
@@ -47,7 +47,7 @@ def test_frames_that_are_padded_count(model: Any, asked: list[Any]) -> None:
 def test_with_a_cache_it_is_the_work_of_a_call_and_the_cache(
     model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, held, computed = module("kv_cache").CausalRun, [], []
+    kind, held, computed = module("sampling.cached_calls").CausalCalls, [], []
     call = kind.__call__
 
     def watched(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -55,14 +55,14 @@ def test_with_a_cache_it_is_the_work_of_a_call_and_the_cache(
         held.append(self.num_bytes)
         return velocity
 
-    forward = module("model").WanModel.forward
+    forward = module("model.wan_model").WanModel.forward
 
     def counted(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         computed.append(x.shape[2])
         return forward(self, x, *args, **kwargs)
 
     monkeypatch.setattr(kind, "__call__", watched)
-    monkeypatch.setattr(module("model").WanModel, "forward", counted)
+    monkeypatch.setattr(module("model.wan_model").WanModel, "forward", counted)
     sample(model, **CAUSAL)
     assert max(computed) < FRAMES and max(held) > 0
     looked_at = SEEN_STREAMS * max(held) // HELD_STREAMS
@@ -84,7 +84,7 @@ def test_a_cache_that_would_push_the_weights_out_is_not_asked_for(
 
 
 def test_room_that_is_asked_for_in_two_places_is_added_up_and_given_back(model: Any) -> None:
-    reserved, base_model, shape = module("comfy.memory_estimate").reserved, model.model, [1, 16, 2, 4, 4]
+    reserved, base_model, shape = module("comfy.sampling.memory_estimate").reserved, model.model, [1, 16, 2, 4, 4]
     alone = base_model.memory_required(shape)
     with reserved(base_model, 100):
         with pytest.raises(KeyboardInterrupt), reserved(base_model, 20):
@@ -102,7 +102,7 @@ def test_the_cache_lies_on_the_device_where_what_is_made_of_it_has_room_too(
     model: Any, monkeypatch: pytest.MonkeyPatch, short: bool
 ) -> None:
     """The device is one that is not the CPU; it is asked for its free memory alone."""
-    bridge, device, shape = module("comfy.causal_cache"), torch.device("meta"), (1, 16, FRAMES, 4, 4)
+    bridge, device, shape = module("comfy.sampling.causal_cache"), torch.device("meta"), (1, 16, FRAMES, 4, 4)
     need = bridge.cache_need(model, {"positive": [None], "negative": [None]}, shape, FRAMES - BLOCK)
     token = (FRAMES - BLOCK) * TOKENS * 256 * 4
     assert (need.kept, need.seen) == (HELD_STREAMS * token, SEEN_STREAMS * token)
@@ -127,7 +127,7 @@ def test_with_a_sampler_of_cores_nothing_changes(model: Any, asked: list[Any]) -
 
 
 def test_bad_settings_are_refused_before_the_weights_are_loaded(model: Any, asked: list[Any]) -> None:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*([[torch.randn(1, 12, 4096), {}]] for _ in range(2)))
     shape = (1, 16, 3, 4, 4)
@@ -146,18 +146,31 @@ def test_where_attention_builds_no_scores_ours_keeps_less_free_than_core(
     of_core = super(type(model.model), model.model).memory_required(shape)
     config = model.model.diffusion_model.config
     value_bytes = management.dtype_size(model.model.manual_cast_dtype or model.model.get_dtype())
-    ours = module("forward_memory").forward_bytes(config, 2, tuple(shape[2:]), value_bytes)
+    ours = module("model.forward_memory").forward_bytes(config, 2, tuple(shape[2:]), value_bytes)
     assert model.model.memory_required(shape) == min(ours, of_core)
     assert without > of_core  # core's other formula, which stands where scores may be built
 
 
 @pytest.mark.parametrize("name", ["DF-1.3B-540P", "DF-14B-540P", "I2V-14B-720P"])
 def test_a_release_keeps_half_of_what_core_would(pack: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = module("config").PRESETS[name]
-    config = module("comfy.base_model").model_config(release.config)
+    release = module("model.config").PRESETS[name]
+    config = module("comfy.model.base_model").model_config(release.config)
     config.set_inference_dtype(torch.bfloat16, None)
     made = config.get_model({}, device=torch.device("meta"))
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     shape = [1, 16, (release.base_num_frames - 1) // 4 + 1, release.height // 8, release.width // 8]
     of_core = super(type(made), made).memory_required(shape)
     assert 0.3 * of_core < made.memory_required(shape) < 0.7 * of_core
+
+
+@pytest.mark.parametrize("forcing", [{}, CAUSAL], ids=["sync", "causal"])
+def test_a_run_is_planned_once_and_two_runs_twice(
+    model: Any, monkeypatch: pytest.MonkeyPatch, forcing: dict[str, Any]
+) -> None:
+    bridge, planned = module("comfy.sampling.sampler"), []
+    plan_run = bridge.plan_run
+    monkeypatch.setattr(bridge, "plan_run", lambda *args: planned.append(args) or plan_run(*args))
+    sample(model, **forcing)
+    assert len(planned) == 1, "by the memory estimate, and the sampler takes it over"
+    sample(model, **forcing)
+    assert len(planned) == 2 and not any(key.startswith("skyreels_planned") for key in model.model_options)

@@ -28,14 +28,14 @@ RUNGS = ("one after the other", "in 4 pieces", "in 16 pieces")
 
 @pytest.fixture
 def model(pack: ModuleType, models: Path) -> Any:
-    model = module("comfy.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
+    model = module("comfy.loading.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
     for block in model.model.diffusion_model.blocks:  # a backend that does not get by with less on its own
         block.self_attn.attention = block.cross_attn.attention = attention_pytorch
     return model
 
 
 def sample(model: Any, cfg: float = 4.0, callback: Any = None, **options: Any) -> torch.Tensor:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*(
         [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, {}]] for seed in (1, 2)
@@ -53,7 +53,7 @@ def sample(model: Any, cfg: float = 4.0, callback: Any = None, **options: Any) -
 def calls(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The row of every call of the guider, of those that fail as well."""
     rows: list[int] = []
-    ladder = module("comfy.memory_ladder").MemoryLadder
+    ladder = module("comfy.sampling.memory_ladder").MemoryLadder
     call = ladder.call
 
     def counted(self: Any, model_call: Any, where: str) -> torch.Tensor:
@@ -70,7 +70,7 @@ def in_the_log(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def peak_of_a_call(model: Any, memory_budget: Any, monkeypatch: pytest.MonkeyPatch, rungs: int) -> int:
     """Return the most bytes in use in a run that begins some rungs down."""
-    kind = module("comfy.memory_ladder").MemoryLadder
+    kind = module("comfy.sampling.memory_ladder").MemoryLadder
     begin = kind.__init__
 
     def further_down(self: Any, *args: Any) -> None:
@@ -175,7 +175,7 @@ def test_the_cache_is_given_up_when_there_is_no_room_for_it(
 ) -> None:
     expected = sample(model, **CAUSAL)
     calls.clear()
-    layer = module("kv_cache").KeptTokens
+    layer = module("model.kv_cache").KeptTokens
     extend = layer.extend
 
     def no_room(self: Any, *args: Any) -> Any:
@@ -233,7 +233,7 @@ def test_weights_go_to_main_memory_in_the_middle_of_a_run(
 def test_when_nothing_helps_the_error_says_what_does(
     model: Any, memory_budget: Any, calls: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    ladder = module("comfy.memory_ladder")
+    ladder = module("comfy.sampling.memory_ladder")
     wanted = r"21 frames of 96x96 don't fit.* fp8_e4m3fn"
     with memory_budget(1_500_000), pytest.raises(ladder.OutOfMemory, match=wanted) as raised:
         sample(model)

@@ -52,7 +52,7 @@ def test_the_marker_of_the_file_is_known_behind_clones_loras_and_patches(
     pack: ModuleType, models: Path, tmp_path: Path, info: Any
 ) -> None:
     path = marked_file(tmp_path, "DF-14B-720P", fps=False)
-    patched = with_lora(part(pack, "comfy.loader").load_model(path), models).clone()
+    patched = with_lora(part(pack, "comfy.loading.loader").load_model(path), models).clone()
     patched.set_model_sampler_post_cfg_function(lambda args: args["denoised"])
     found = info(patched.clone())
     text = found.pop("info")
@@ -79,8 +79,8 @@ def test_cores_model_is_known_by_the_file_that_it_came_from(models: Path, tmp_pa
 
 def test_core_and_our_loader_tell_what_became_of_the_frame_rate(pack: ModuleType, tmp_path: Path, info: Any) -> None:
     path = marked_file(tmp_path, "DF-1.3B-540P")
-    ours, core = part(pack, "comfy.loader").load_model(path), comfy.sd.load_diffusion_model(str(path))
-    attached = part(pack, "comfy.frame_rate").attach_frame_rate(core, path, 16)
+    ours, core = part(pack, "comfy.loading.loader").load_model(path), comfy.sd.load_diffusion_model(str(path))
+    attached = part(pack, "comfy.loading.frame_rate").attach_frame_rate(core, path, 16)
     variant = "DF-1.3B-540P"
     assert "chosen by the sampler's fps" in info(ours)["info"]
     assert "attached for 16 fps" in info(attached, variant)["info"]
@@ -113,7 +113,7 @@ def test_the_widgets_decide_where_no_file_tells(
 
 def test_an_image_to_video_model_gets_its_own_settings(pack: ModuleType, models: Path, info: Any) -> None:
     path = models / "diffusion_models" / "tiny_i2v.safetensors"
-    for model in (part(pack, "comfy.loader").load_model(path), comfy.sd.load_diffusion_model(str(path))):
+    for model in (part(pack, "comfy.loading.loader").load_model(path), comfy.sd.load_diffusion_model(str(path))):
         found = info(model, "I2V-14B-540P")
         assert (found["shift"], found["cfg"], found["base_num_frames"]) == (5.0, 5.0, 97)
         assert "Recommended for image to video" in found["info"]
@@ -125,16 +125,16 @@ def test_an_image_to_video_model_gets_its_own_settings(pack: ModuleType, models:
 
 def test_a_model_that_nothing_tells_apart_is_asked_about(pack: ModuleType, info: Any) -> None:
     """The shapes of DF-14B and T2V-14B, on the meta device: a MODEL without weights, as core holds it."""
-    config = part(pack, "config").PRESETS["DF-14B-540P"].config
+    config = part(pack, "model.config").PRESETS["DF-14B-540P"].config
     with torch.device("meta"):
         tensors = {name: torch.empty(shape, dtype=torch.bfloat16) for name, shape in config.parameter_shapes().items()}
     found = comfy.model_detection.model_config_from_unet(tensors, "")
-    built = part(pack, "comfy.model_info")
+    built = part(pack, "comfy.loading.model_info")
     with torch.device("meta"):
         model = found.get_model(tensors, "", device="meta")
     patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"), size=1)
     assert built.config_of(patcher) == config
-    with pytest.raises(ValueError, match=r"DF or T2V 14B \(cannot be told apart by shape\); choose its name"):
+    with pytest.raises(ValueError, match=r"SkyReels-V2 T2V, Wan 2.1 or Wan 2.2\); choose its name"):
         info(patcher)
     assert info(patcher, "DF-14B-720P")["width"] == 1280
     with pytest.raises(ValueError, match=r"variant chosen is DF-1.3B-540P, but the model has 40 layers x 5120"):

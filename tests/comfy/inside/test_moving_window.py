@@ -12,7 +12,7 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
-from sampling_scene import module, relative_error
+from sampling_scene import generated, module, relative_error
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 FRAMES, WINDOW = 14, 6
@@ -24,7 +24,7 @@ TEXT = torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(1)) * 0.
 def seen(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The timesteps [f] of every forward pass of the transformer."""
     calls: list[torch.Tensor] = []
-    kind = module("model").WanModel
+    kind = module("model.wan_model").WanModel
     forward = kind.forward
 
     def counted(self: Any, x: torch.Tensor, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -43,7 +43,7 @@ def unit_noise(frames: int = FRAMES) -> torch.Tensor:
 def sample(
     model: Any, frames: int = FRAMES, cfg: float = 1.0, held: dict[str, Any] | None = None, **changes: Any
 ) -> torch.Tensor:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds([[TEXT, held or {}]], [[TEXT.flip(1), {}]])
     guider.set_cfg(cfg)
@@ -59,18 +59,18 @@ def test_the_video_is_the_one_that_the_window_of_the_schedule_gives(
 ) -> None:
     made = sample(model, causal_attention=causal)
     assert {len(call) for call in seen} == {WINDOW}
-    schedule = module("forcing").forcing_schedule(FRAMES, 5, 2, 2, window=WINDOW)
-    assert len(seen) == schedule.num_rows
+    plan = module("sampling.run")
+    run = plan.plan_run(plan.ForcingOptions(**MOVING), SIGMAS, FRAMES)
+    assert len(seen) == len(run.rows)
     transformer = model.model.diffusion_model
 
-    def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Any) -> torch.Tensor:
-        velocity = module("model").WanModel.forward(
-            transformer, x, 1000 * frame_sigmas[None], TEXT, fps=24, causal_block_size=2 if causal else 0
-        )
-        return x - frame_sigmas[:, None, None] * velocity
+    def velocity(x: torch.Tensor, t: torch.Tensor, text: torch.Tensor, row: Any) -> torch.Tensor:
+        forward, block = module("model.wan_model").WanModel.forward, 2 if causal else 0
+        return forward(transformer, x, t, text, fps=24, causal_block_size=block)
 
+    denoise = module("sampling.denoise").model_denoise(velocity, TEXT, timesteps=lambda sigmas: 1000 * sigmas)
     with torch.inference_mode():
-        expected = module("sampler").sample(denoise, unit_noise(), SIGMAS, schedule, "euler")
+        expected = module("sampling.loop").sample(denoise, unit_noise(), run)
     assert relative_error(made, model.model.process_latent_out(expected)) < 1e-4
     assert relative_error(made, sample(model, causal_attention=causal, window_frames=0)) > 1e-2  # others see more
 
@@ -104,17 +104,16 @@ def test_a_model_of_core_s_loader_asks_for_the_window_too(
     models: Path, pack: ModuleType, asked: list[tuple[float, float]]
 ) -> None:
     model = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "tiny_df_nofps.safetensors"))
-    options = module("comfy.run_plan").ForcingOptions(**MOVING)
+    options = module("sampling.run").ForcingOptions(**MOVING)
     latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
-    with torch.inference_mode():
-        out = module("comfy.generate").generate(model, [[TEXT, {}]], [[TEXT, {}]], latent, 3, 5, 4.0, 5.0, options)
-    assert out["samples"].isfinite().all()
+    out = generated(model, ([[TEXT, {}]], [[TEXT, {}]]), latent, options, 3, 5, 4.0, 5.0)
+    assert out.isfinite().all()
     assert asked[0][0] < model.model.memory_required([2, 16, FRAMES - 1, 4, 4])
     assert not model.wrappers.get(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE)  # the given MODEL is as it was
 
 
 def test_known_frames_are_kept_wherever_the_window_is(model: Any) -> None:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds([[TEXT, {}]], [[TEXT, {}]])
     guider.set_cfg(1.0)
@@ -131,7 +130,7 @@ def test_the_step_cache_works_along_the_window(model: Any, seen: list[torch.Tens
     expected = sample(model, cfg=4.0)
     calls = len(seen)
     seen.clear()
-    cached = module("comfy.step_cache").step_cached(model, 1e-9)
+    cached = module("comfy.sampling.step_cache").step_cached(model, 1e-9)
     assert relative_error(sample(cached, cfg=4.0), expected) < 1e-5 and len(seen) == calls
 
 
@@ -154,13 +153,13 @@ def test_a_window_that_would_leave_unfinished_frames_is_refused(
 def test_an_image_to_video_model_is_refused_before_it_is_loaded(
     models: Path, pack: ModuleType, seen: list[torch.Tensor], asked: list[tuple[float, float]]
 ) -> None:
-    model = module("comfy.loader").load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
+    model = module("comfy.loading.loader").load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
     image = {"concat_latent_image": torch.zeros(1, 16, FRAMES, 4, 4), "concat_mask": torch.zeros(1, 4, FRAMES, 4, 4)}
-    options = module("comfy.run_plan").ForcingOptions(**MOVING)
+    options = module("sampling.run").ForcingOptions(**MOVING)
     latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
     conditioning = [[TEXT, image]]
     with pytest.raises(module("errors").InputError, match=r"shows it 6 of 14 latent frames: set window_frames to 0"):
-        module("comfy.generate").generate(model, conditioning, conditioning, latent, 3, 5, 4.0, 5.0, options)
+        generated(model, (conditioning, conditioning), latent, options, 3, 5, 4.0, 5.0)
     assert not asked
     with pytest.raises(module("errors").InputError, match=r"holds c_concat for a clip of 14 latent frames"):
         sample(model)  # by the SAMPLER, which sees the model when it is loaded

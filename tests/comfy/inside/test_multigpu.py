@@ -59,7 +59,7 @@ def split(monkeypatch: pytest.MonkeyPatch) -> Patch:
 def computed(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     """Latent frames, times conditions, that each transformer of ours has computed."""
     frames: dict[int, int] = {}
-    kind = module("comfy.transformer").HostWanModel
+    kind = module("comfy.model.transformer").HostWanModel
     predict = kind.predict
 
     def counted(self: Any, x: torch.Tensor, *args: Any, **inputs: Any) -> torch.Tensor:
@@ -78,7 +78,7 @@ def sample(
     model: Any, sampler: Any = None, positive: list[Any] | None = None, known: int = 0, frames: int = SHAPE[2],
     sigmas: torch.Tensor = SIGMAS, **options: Any,
 ) -> torch.Tensor:  # fmt: skip
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive or conditioning(1), conditioning(2))
     guider.set_cfg(4.0)
@@ -93,7 +93,11 @@ def sample(
 
 
 def loaded(checkpoint: Path, ours: bool = True) -> Any:
-    return module("comfy.loader").load_model(checkpoint) if ours else comfy.sd.load_diffusion_model(str(checkpoint))
+    return (
+        module("comfy.loading.loader").load_model(checkpoint)
+        if ours
+        else comfy.sd.load_diffusion_model(str(checkpoint))
+    )
 
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -134,16 +138,16 @@ def test_cores_euler_with_our_model(pack: ModuleType, checkpoint: Path, split: P
 
 
 def step_cache(model: Any) -> Any:
-    return module("comfy.step_cache").step_cached(model, 1.0)
+    return module("comfy.sampling.step_cache").step_cached(model, 1.0)
 
 
 def cfg_range(model: Any) -> Any:
-    return module("comfy.cfg_range").with_cfg_range(model, 0.2, 0.7)
+    return module("comfy.sampling.cfg_range").with_cfg_range(model, 0.2, 0.7)
 
 
 def lora(model: Any) -> Any:
     file = Path(model.cached_patcher_init[1][0]).parents[1] / "loras" / "tiny_lora.safetensors"
-    return module("comfy.lora").apply_lora(model, file, 1.0)[0]
+    return module("comfy.loading.lora").apply_lora(model, file, 1.0)[0]
 
 
 @pytest.mark.parametrize("patch", [step_cache, cfg_range, lora])
@@ -191,11 +195,12 @@ def test_a_condition_that_changes_the_device_takes_its_cache_with_it(
 
 
 def roll(model: Any) -> torch.Tensor:
-    rolling, window = module("comfy.rolling"), module("rolling").Window(4, 1)
+    rolling, window = module("comfy.sampling.rolling"), module("long.rolling").Window(4, 1)
     options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 2, window, "euler")
     empty = {"samples": torch.zeros(SHAPE)}
     with torch.inference_mode():
-        return rolling.roll(model, conditioning(1), conditioning(2), empty, 3, 4.0, options)["samples"]
+        guidance = module("comfy.sampling.guided").Guidance(model, conditioning(1), conditioning(2), 4.0)
+        return rolling.roll(guidance, empty, 3, options)["samples"]
 
 
 def test_rolling(pack: ModuleType, checkpoint: Path, split: Patch, computed: dict[int, int]) -> None:
@@ -222,7 +227,7 @@ def test_long_video_is_the_same_and_goes_on_where_one_device_left_it(
     half = len(segments) // 2
     assert half > 1
     assert relative_error(torch.cat(segments[half:], dim=2), torch.cat(segments[:half], dim=2)) < 10 * BATCHED
-    identity = module("comfy.identity").model_identity
+    identity = module("comfy.long.identity").model_identity
     assert identity(split(loaded(checkpoint))) == identity(loaded(checkpoint))
 
 
@@ -233,7 +238,7 @@ def test_when_memory_ends_on_one_device_the_call_is_made_again_on_both(
 ) -> None:
     """What the other device had computed for the failed call must not be taken for the next one's."""
     one, model = sample(loaded(checkpoint), **options), split(loaded(checkpoint))
-    kind = module("comfy.transformer").HostWanModel
+    kind = module("comfy.model.transformer").HostWanModel
     predict, calls, pieces = kind.predict, [], []
     both_at_work = threading.Barrier(2)
 

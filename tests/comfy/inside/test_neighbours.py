@@ -30,6 +30,7 @@ import comfy_extras.nodes_torch_compile
 import folder_paths
 import pytest
 import torch
+from sampling_scene import generated
 
 Patch = Callable[[Any], Any]
 FRAMES = 9
@@ -50,7 +51,7 @@ def file(models: Path) -> Path:
 
 @pytest.fixture
 def ours(pack: ModuleType, file: Path) -> Any:
-    return module(pack, "comfy.loader").load_model(file)
+    return module(pack, "comfy.loading.loader").load_model(file)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def sample(
 
 
 def forcing(pack: ModuleType, model: Any, hooks: Any = None, sigmas: torch.Tensor = SIGMAS, **options: Any) -> Any:
-    bridge = module(pack, "comfy.sampler")
+    bridge = module(pack, "comfy.sampling.sampler")
     options = {"solver": "euler", **options}
     return sample(model, bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options)), None, sigmas, hooks)
 
@@ -176,7 +177,7 @@ def test_what_tells_conditions_by_their_place_in_the_batch_sees_the_batch_under_
     pack: ModuleType, ours: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     got = forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)
-    monkeypatch.setattr(module(pack, "comfy.causal_cache"), "can_cache", lambda *_: False)
+    monkeypatch.setattr(module(pack, "comfy.sampling.causal_cache"), "can_cache", lambda *_: False)
     assert relative_error(got, forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)) < 1e-5
 
 
@@ -185,9 +186,9 @@ def test_a_few_step_lora_with_its_solver_gives_what_core_gives(
     pack: ModuleType, ours: Any, models: Path, solver: str
 ) -> None:
     """Distillation LoRAs: 4 steps, cfg 1. In step the oracle is core's solver of the same name."""
-    distilled, _ = module(pack, "comfy.lora").apply_lora(ours, models / "loras" / "tiny_lora.safetensors", 1.0)
-    bridge, sigmas = module(pack, "comfy.sampler"), torch.tensor([1.0, 0.9, 0.7, 0.4, 0.0])
-    fresh = iter(module(pack, "noise").fresh_noise(SHAPE, 3, 4))
+    distilled, _ = module(pack, "comfy.loading.lora").apply_lora(ours, models / "loras" / "tiny_lora.safetensors", 1.0)
+    bridge, sigmas = module(pack, "comfy.sampling.sampler"), torch.tensor([1.0, 0.9, 0.7, 0.4, 0.0])
+    fresh = iter(module(pack, "sampling.noise").fresh_noise(SHAPE, 3, 4))
     given = {"noise_sampler": lambda *_: next(fresh)} if solver == "lcm" else {}
     expected = sample(distilled, comfy.samplers.ksampler(solver, given), sigmas=sigmas, cfg=1.0)
     for options in ({}, ASYNC):
@@ -245,12 +246,9 @@ def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shi
     torch.testing.assert_close(even[:-1], torch.arange(8, 0, -1) / 8, rtol=0, atol=2e-3)
     made = {name: forcing(pack, shifted, sigmas=values) for name, values in sigmas.items()}
     assert relative_error(made["shifted"], made["plain"]) > 5e-3
-    generate = module(pack, "comfy.generate").generate
-    options = module(pack, "comfy.run_plan").ForcingOptions()
+    options, texts = module(pack, "sampling.run").ForcingOptions(), (conditioning(1), conditioning(2))
     latent = {"samples": torch.zeros(SHAPE)}
-    with torch.inference_mode():
-        own = [generate(model, conditioning(1), conditioning(2), latent, 1, 3, 4.0, 8.0, options)["samples"]
-               for model in (ours, shifted)]  # fmt: skip
+    own = [generated(model, texts, latent, options, 1, 3, 4.0, 8.0) for model in (ours, shifted)]
     assert relative_error(own[1], own[0]) < 1e-6
 
 
@@ -269,7 +267,7 @@ def lora_hooks(start_percent: float | None) -> Any:
 def test_a_lora_as_a_hook_equals_the_same_lora_loaded(
     pack: ModuleType, ours: Any, models: Path, options: dict[str, Any]
 ) -> None:
-    apply_lora = module(pack, "comfy.lora").apply_lora
+    apply_lora = module(pack, "comfy.loading.lora").apply_lora
     loaded, _ = apply_lora(ours, models / "loras" / "tiny_lora.safetensors", 1.0)
     expected = forcing(pack, loaded, **options)
     assert relative_error(forcing(pack, ours, lora_hooks(None), **options), expected) < 1e-4
@@ -298,9 +296,9 @@ def test_a_compiled_model_gives_what_the_model_gives(pack: ModuleType, ours: Any
 
 @pytest.mark.parametrize("node", ["ModelMergeSimple", "ModelMergeBlocks"])
 def test_a_merge_is_the_mean_of_the_weights(pack: ModuleType, models: Path, node: str) -> None:
-    load = module(pack, "comfy.loader").load_model
+    load = module(pack, "comfy.loading.loader").load_model
     first = load(models / "diffusion_models" / "tiny_df.safetensors")
-    second, _ = module(pack, "comfy.lora").apply_lora(first, models / "loras" / "tiny_lora.safetensors", 1.0)
+    second, _ = module(pack, "comfy.loading.lora").apply_lora(first, models / "loras" / "tiny_lora.safetensors", 1.0)
     ratios = (0.5,) if node == "ModelMergeSimple" else (0.5, 0.5, 0.5)
     nodes = comfy_extras.nodes_model_merging
     names = ("input", "middle", "out")
@@ -324,9 +322,9 @@ def test_a_merge_is_the_mean_of_the_weights(pack: ModuleType, models: Path, node
 def test_a_saved_model_loads_again_and_is_known_for_what_it_is(
     pack: ModuleType, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    loader = module(pack, "comfy.loader")
+    loader = module(pack, "comfy.loading.loader")
     path = models / "diffusion_models" / f"{name}.safetensors"
-    model, _ = module(pack, "comfy.lora").apply_lora(
+    model, _ = module(pack, "comfy.loading.lora").apply_lora(
         loader.load_model(path), models / "loras" / "tiny_lora.safetensors", 1.0
     )
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path))
@@ -347,7 +345,7 @@ def test_a_model_that_is_only_partly_loaded_gives_the_same_video(
 ) -> None:
     """What --lowvram and --novram do: weights are fetched for each layer, LoRAs are added on the way."""
     lora = models / "loras" / "tiny_lora.safetensors"
-    model, _ = module(pack, "comfy.lora").apply_lora(ours, lora, 1.0)
+    model, _ = module(pack, "comfy.loading.lora").apply_lora(ours, lora, 1.0)
     x, t = noise(), torch.linspace(900, 20, FRAMES)[None]
     context = conditioning(1)[0][0]
     outputs, counts = [], []

@@ -122,7 +122,7 @@ def test_the_log_repeats_in_english_what_was_said_in_chinese(pack: ModuleType) -
 def test_a_long_video_shows_its_segment_and_what_the_step_cache_did(
     bridge: ModuleType, node_text: ModuleType, model: Any, vae: Any, shown: list[tuple[str, str]]
 ) -> None:
-    step_cached = importlib.import_module("skyreels_v2.wan_core.comfy.step_cache").step_cached
+    step_cached = importlib.import_module("skyreels_v2.wan_core.comfy.sampling.step_cache").step_cached
     chosen = settings(bridge, steps=8)
     given = inputs(bridge, step_cached(model, 1000.0), vae)
     with CurrentNodeContext("a prompt", "7"), torch.inference_mode():

@@ -36,9 +36,9 @@ ROUNDING = 0.03  # of bfloat16 over the layers and steps, relative to the larges
 def wide_file(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the 1.3B release's width in bfloat16."""
     config = replace(
-        module("config").WanConfig.preset("DF-1.3B-540P"), num_layers=LAYERS, inject_sample_info=False
+        module("model.config").WanConfig.preset("DF-1.3B-540P"), num_layers=LAYERS, inject_sample_info=False
     )  # fmt: skip
-    model = module("model").WanModel(config, device=torch.device("cuda"), dtype=torch.bfloat16)
+    model = module("model.wan_model").WanModel(config, device=torch.device("cuda"), dtype=torch.bfloat16)
     generator = torch.Generator("cuda").manual_seed(1)
     for name, parameter in model.named_parameters():
         values = torch.randn(parameter.shape, generator=generator, device="cuda") * 0.03
@@ -51,11 +51,11 @@ def wide_file(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def load(path: Path) -> Any:
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
-    return module("comfy.loader").load_model(path)
+    return module("comfy.loading.loader").load_model(path)
 
 
 def sample(model: Any, shape: tuple[int, ...] = SHAPE, cfg: float = 4.0, **options: Any) -> torch.Tensor:
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     guider = comfy.samplers.CFGGuider(model)
     generator = torch.Generator().manual_seed(5)
     guider.set_conds(*([[torch.randn(1, 512, 4096, generator=generator) * 0.3, {}]] for _ in range(2)))
@@ -96,7 +96,7 @@ def test_a_gpu_gives_the_video_of_a_cpu(pack: ModuleType, models: Path, monkeypa
 
 
 def test_the_fused_norm_is_ours(pack: ModuleType) -> None:
-    kernels = module("comfy.kernels")
+    kernels = module("comfy.model.kernels")
     x, shift, scale = (torch.randn(1, tokens, 1536, device="cuda") for tokens in (60, 3, 3))
     norm = torch.nn.LayerNorm(1536, eps=1e-6, elementwise_affine=False)
     with torch.inference_mode():
@@ -118,12 +118,12 @@ def test_what_the_host_is_asked_for_is_what_a_call_takes(
     at_best, least = asked[-1]
     taken = peak - resting
     words = f"GB at the peak {taken / 1e9:.2f}, asked for at best {at_best / 1e9:.2f}, at least {least / 1e9:.2f}"
-    print(f"cfg {cfg}: {words}; fused rotary kernel: {module('comfy.rotary').FUSED}")
+    print(f"cfg {cfg}: {words}; fused rotary kernel: {module('comfy.model.rotary').FUSED}")
     assert taken <= at_best <= 3.2 * taken
 
 
 def test_the_cache_gives_the_same_video_wherever_it_is_kept(wide_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, cache = load(wide_file), module("comfy.causal_cache")
+    model, cache = load(wide_file), module("comfy.sampling.causal_cache")
     shape, placed = (1, 16, 10, 34, 60), []
     place = cache.free_place
 

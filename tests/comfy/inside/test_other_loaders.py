@@ -12,20 +12,22 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from conftest import TESTS, load_module
+from conftest import TESTS, load_module, sibling
 from safetensors.torch import save_file
+from sampling_scene import generated
 
 import nodes
 
 Tensors = dict[str, torch.Tensor]
-formats = load_module("file_formats", TESTS / "file_formats.py")
+formats = sibling("file_formats")
+FORMATS = sibling("format_table").FORMATS
 tiny_models = load_module("tiny_models", TESTS / "tiny_models.py")
 q8 = load_module("q8_operations", TESTS / "q8_operations.py")
 SHAPE = (1, 16, 3, 4, 4)
 
 
 def part(pack: ModuleType, name: str) -> Any:
-    return importlib.import_module(f"{pack.__name__}.wan_core.comfy.{name}")
+    return importlib.import_module(f"{pack.__name__}.wan_core.{name}")
 
 
 def sample(pack: ModuleType, patcher: Any, fps: int = 24, **options: Any) -> torch.Tensor:
@@ -33,11 +35,9 @@ def sample(pack: ModuleType, patcher: Any, fps: int = 24, **options: Any) -> tor
     positive, negative = (
         [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, {}]] for seed in (1, 2)
     )
-    forcing = part(pack, "sampler").ForcingOptions(fps=fps, **options)
+    forcing = part(pack, "comfy.sampling.sampler").ForcingOptions(fps=fps, **options)
     latent = {"samples": torch.zeros(SHAPE)}
-    with torch.inference_mode():
-        made = part(pack, "generate").generate(patcher, positive, negative, latent, 5, 3, 3.0, 5.0, forcing)
-    return made["samples"]
+    return generated(patcher, (positive, negative), latent, forcing, 5, 3, 3.0, 5.0)
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -74,7 +74,7 @@ def test_a_model_of_load_diffusion_model_makes_the_video_of_ours(
     tensors = tiny_models.random_tensors(tiny_models.transformer_shapes(fps=False))
     save_file(tensors, tmp_path / "plain.safetensors")
     core = comfy.sd.load_diffusion_model(str(tmp_path / "plain.safetensors"))
-    ours = part(pack, "loader").load_model(tmp_path / "plain.safetensors")
+    ours = part(pack, "comfy.loading.loader").load_model(tmp_path / "plain.safetensors")
     assert relative_error(sample(pack, core, ar_step=ar_step), sample(pack, ours, ar_step=ar_step)) < 1e-5
 
 
@@ -82,7 +82,7 @@ def test_a_model_of_load_diffusion_model_makes_the_video_of_ours(
 def test_attached_weights_make_cores_video_that_of_our_loader(
     pack: ModuleType, pack_nodes: dict[str, Any], file: Path, fps: int
 ) -> None:
-    core, ours = core_model(file), part(pack, "loader").load_model(file)
+    core, ours = core_model(file), part(pack, "comfy.loading.loader").load_model(file)
     attached = pack_nodes["SkyReelsV2AttachFPS"].execute(core, file.name, fps).args[0]
     wanted = sample(pack, ours, fps)
     assert relative_error(sample(pack, attached), wanted) < 1e-5
@@ -92,18 +92,20 @@ def test_attached_weights_make_cores_video_that_of_our_loader(
 
 
 def test_auto_takes_the_file_that_the_model_was_loaded_from(pack: ModuleType, file: Path) -> None:
-    core, attach = core_model(file), part(pack, "frame_rate").attach_frame_rate
-    wanted = sample(pack, part(pack, "loader").load_model(file), 16)
+    core, attach = core_model(file), part(pack, "comfy.loading.frame_rate").attach_frame_rate
+    wanted = sample(pack, part(pack, "comfy.loading.loader").load_model(file), 16)
     assert relative_error(sample(pack, attach(core, None, 16)), wanted) < 1e-5
 
 
 def test_a_lora_and_the_frame_rate_go_together_in_any_order(pack: ModuleType, models: Path, file: Path) -> None:
     lora = comfy.utils.load_torch_file(str(models / "loras" / "tiny_lora.safetensors"))
-    attach = part(pack, "frame_rate").attach_frame_rate
+    attach = part(pack, "comfy.loading.frame_rate").attach_frame_rate
     before = attach(comfy.sd.load_lora_for_models(core_model(file), None, lora, 0.5, 0)[0], file, 16)
     after = comfy.sd.load_lora_for_models(attach(core_model(file), file, 16), None, lora, 0.5, 0)[0]
     wanted = sample(
-        pack, comfy.sd.load_lora_for_models(part(pack, "loader").load_model(file), None, lora, 0.5, 0)[0], 16
+        pack,
+        comfy.sd.load_lora_for_models(part(pack, "comfy.loading.loader").load_model(file), None, lora, 0.5, 0)[0],
+        16,
     )
     assert relative_error(sample(pack, before), wanted) < 1e-5
     assert relative_error(sample(pack, after), wanted) < 1e-5
@@ -113,10 +115,10 @@ def test_a_lora_and_the_frame_rate_go_together_in_any_order(pack: ModuleType, mo
 def test_the_frame_rate_weights_may_lie_in_a_quantised_file(
     pack: ModuleType, file: Path, tmp_path: Path, form: str
 ) -> None:
-    read = part(pack, "frame_rate").frame_rate_shift
+    read = part(pack, "comfy.loading.frame_rate").frame_rate_shift
     tensors = comfy.utils.load_torch_file(str(file))
     moved = {name.replace("fps_projection", "blocks.9"): tensor for name, tensor in tensors.items()}
-    made = formats.FORMATS[form](moved)  # so that the matrices of the frame rate are quantised, too
+    made = FORMATS[form].write(moved)  # so that the matrices of the frame rate are quantised, too
     stored, meaning = (
         {name.replace("blocks.9", "fps_projection"): tensor for name, tensor in found.items()}
         for found in (made.stored, made.meaning)
@@ -142,9 +144,9 @@ def test_a_gguf_loaders_model_computes_with_the_numbers_of_its_blocks(pack: Modu
 @pytest.mark.parametrize("ar_step", [0, 2])
 def test_a_gguf_loaders_model_gets_its_frame_rate_from_a_file(pack: ModuleType, file: Path, ar_step: int) -> None:
     packed, meaning = gguf_model(comfy.utils.load_torch_file(str(file)))
-    attach = part(pack, "frame_rate").attach_frame_rate
+    attach = part(pack, "comfy.loading.frame_rate").attach_frame_rate
     save_file(meaning, file.parent.parent / "meaning.safetensors")
-    ours = part(pack, "loader").load_model(file.parent.parent / "meaning.safetensors")
+    ours = part(pack, "comfy.loading.loader").load_model(file.parent.parent / "meaning.safetensors")
     wanted = sample(pack, ours, 16, ar_step=ar_step)
     assert relative_error(sample(pack, attach(packed, file, 16), ar_step=ar_step), wanted) < 1e-5
     with pytest.raises(ValueError, match=r"doesn.t say which file it is from"):
@@ -152,7 +154,10 @@ def test_a_gguf_loaders_model_gets_its_frame_rate_from_a_file(pack: ModuleType, 
 
 
 def test_what_cannot_be_attached_is_refused(pack: ModuleType, models: Path, file: Path, tmp_path: Path) -> None:
-    attach, load = part(pack, "frame_rate").attach_frame_rate, part(pack, "loader").load_model
+    attach, load = (
+        part(pack, "comfy.loading.frame_rate").attach_frame_rate,
+        part(pack, "comfy.loading.loader").load_model,
+    )
     plain = models / "diffusion_models" / "tiny_df_nofps.safetensors"
     core = core_model(file)
     with pytest.raises(ValueError, match="drops no weights: remove this node and set fps in the sampler"):
@@ -165,7 +170,7 @@ def test_what_cannot_be_attached_is_refused(pack: ModuleType, models: Path, file
         attach(attach(core, file, 16), file, 24)
     with pytest.raises(ValueError, match="does not exist"):
         attach(core, tmp_path / "gone.safetensors", 16)
-    wide = {name: torch.zeros(shape) for name, shape in part(pack, "model_info").WanConfig(
+    wide = {name: torch.zeros(shape) for name, shape in part(pack, "comfy.loading.model_info").WanConfig(
         dim=128, ffn_dim=64, num_heads=1, num_layers=1, inject_sample_info=True
     ).parameter_shapes().items()}  # fmt: skip
     save_file(wide, tmp_path / "narrow.safetensors")

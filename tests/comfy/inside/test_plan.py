@@ -77,7 +77,7 @@ def text_of_calls(plan: str) -> str:
             "has no loop and no key_images: ",
         ),
         ({"total_frames": 45, "loop": True, "end_image": torch.rand(1, 32, 32, 3)}, "A loop ends on its own first"),
-        ({"key_images": torch.rand(1, 32, 32, 3)}, "There are 0 key times, but 1 key images"),
+        ({"key_images": torch.rand(1, 32, 32, 3)}, "key_times names 0 frames, but there are 1 key images"),
         ({"start_image": torch.rand(0, 32, 32, 3)}, "holds 0 images"),
     ],
     ids=["loop", "start", "keys", "end of a loop", "no time", "no image"],

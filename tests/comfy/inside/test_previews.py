@@ -18,6 +18,7 @@ import pytest
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from safetensors.torch import save_file
+from sampling_scene import generated, module
 
 STEPS, CALLS = 3, 3 + 1 * 2  # ar_step 1, three latent frames in blocks of one
 
@@ -38,15 +39,11 @@ def pictures() -> Iterator[list[np.ndarray]]:
 
 
 def sample(pack: ModuleType, models: Path, ar_step: int) -> None:
-    loader, generate, sampler = (
-        importlib.import_module(f"{pack.__name__}.wan_core.comfy.{name}") for name in ("loader", "generate", "sampler")
-    )
-    model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
+    model = module("comfy.loading.loader").load_model(models / "diffusion_models" / "tiny_df.safetensors")
     text = [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(1)) * 0.3, {}]]
     latent = {"samples": torch.zeros(1, 16, 3, 8, 8)}
-    options = sampler.ForcingOptions(ar_step=ar_step)
-    with torch.inference_mode():
-        generate.generate(model, text, text, latent, 1, STEPS, 1.0, 8.0, options)
+    options = module("sampling.run").ForcingOptions(ar_step=ar_step)
+    generated(model, (text, text), latent, options, 1, STEPS, 1.0, 8.0)
 
 
 def check(pictures: list[np.ndarray], count: int, side: int) -> None:

@@ -53,7 +53,7 @@ def file(folder: Path) -> Path:
 
 @pytest.fixture
 def model(pack: ModuleType, file: Path) -> Any:
-    return module("comfy.loader").load_model(file)
+    return module("comfy.loading.loader").load_model(file)
 
 
 def conditioning(seed: int) -> list[Any]:
@@ -87,9 +87,9 @@ def alone(
     known: torch.Tensor | None = None, batch: int = 1, solver: str = "lcm",
 ) -> torch.Tensor:  # fmt: skip
     """The same video with wan_core only: no guider, no patcher, no comfy.ops."""
-    rolling, sampling = module("rolling"), module("sampling")
-    state_dict, config, _ = module("checkpoint").load_checkpoint(file)
-    transformer = module("model").WanModel(config).eval()
+    rolling, sampling = module("long.rolling"), module("sampling.sigmas")
+    state_dict, config, _ = module("checkpoint.reader").load_checkpoint(file)
+    transformer = module("model.wan_model").WanModel(config).eval()
     transformer.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()})
     sigmas = sampling.warped_sigmas(sampling.parse_timesteps(TIMESTEPS), SHIFT)
     seen = rolling.Window(*window)
@@ -99,7 +99,7 @@ def alone(
     first = 0 if known is None else known.shape[2]
     shape = (batch, 16, chunk, *SIZE)
     noise = [rolling.block_noise(shape, SEED, STEPS, at, solver) for at in range(first, frames, chunk)]
-    with torch.inference_mode(), rolling.RollingRun(transformer, config.num_layers, seen) as run:
+    with torch.inference_mode(), rolling.RollingCalls(transformer, config.num_layers, seen) as run:
 
         def denoise(x: torch.Tensor, levels: torch.Tensor, row: Any) -> torch.Tensor:
             t = sampling.exact_timesteps(levels).expand(len(x), -1)
@@ -119,9 +119,9 @@ def test_a_causal_checkpoint_under_the_prefixes_of_its_releases_makes_the_video_
     pack: ModuleType, pack_nodes: dict[str, Any], folder: Path, prefix: str
 ) -> None:
     path = checkpoint(folder, prefix)
-    info = module("comfy.loader").describe_checkpoint(path)
+    info = module("comfy.loading.loader").describe_checkpoint(path)
     assert (info.prefix, info.layout, info.config.inject_sample_info) == (prefix, "original", False)
-    model = module("comfy.loader").load_model(path)
+    model = module("comfy.loading.loader").load_model(path)
     made = by_node(pack_nodes, model, latent(12))
     assert made.shape == (1, 16, 12, *SIZE)
     assert relative_error(made, alone(path, 12, model.get_model_object("latent_format"))) < 1e-4
@@ -167,7 +167,7 @@ def test_a_schedule_may_be_connected(pack_nodes: dict[str, Any], model: Any) -> 
     connected = by_node(pack_nodes, model, latent(6), sigmas=nodes.args[0], timesteps="1000", shift=1.0)
     torch.testing.assert_close(connected, by_node(pack_nodes, model, latent(6)))
     evenly = pack_nodes["SkyReelsV2Sigmas"].execute(steps=4, shift=SHIFT).args[0]
-    torch.testing.assert_close(evenly, module("sampling").flow_sigmas(4, SHIFT))
+    torch.testing.assert_close(evenly, module("sampling.sigmas").flow_sigmas(4, SHIFT))
 
 
 def test_a_lora_is_in_every_block(pack_nodes: dict[str, Any], model: Any) -> None:
@@ -183,10 +183,10 @@ def test_a_lora_is_in_every_block(pack_nodes: dict[str, Any], model: Any) -> Non
 
 @pytest.fixture
 def runs(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every RollingRun that is made, to look into."""
+    """Every RollingCalls that is made, to look into."""
     made: list[Any] = []
-    bridge, kind = module("comfy.rolling"), module("rolling").RollingRun
-    monkeypatch.setattr(bridge, "RollingRun", lambda *args: made.append(kind(*args)) or made[-1])
+    bridge, kind = module("comfy.sampling.rolling"), module("long.rolling").RollingCalls
+    monkeypatch.setattr(bridge, "RollingCalls", lambda *args: made.append(kind(*args)) or made[-1])
     return made
 
 
@@ -247,7 +247,7 @@ def test_an_interrupted_run_leaves_no_cache(
 
         return callback
 
-    monkeypatch.setattr(module("comfy.rolling").latent_preview, "prepare_callback", stop)
+    monkeypatch.setattr(module("comfy.sampling.rolling").latent_preview, "prepare_callback", stop)
     before = model.model.model_sampling
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         by_node(pack_nodes, model, latent(12))
@@ -320,7 +320,7 @@ def test_models_that_cannot_roll_are_refused(pack: ModuleType, pack_nodes: dict[
 
 
 def test_image_to_video_models_are_refused(pack: ModuleType, pack_nodes: dict[str, Any], models: Path) -> None:
-    image_model = module("comfy.loader").load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
+    image_model = module("comfy.loading.loader").load_model(models / "diffusion_models" / "tiny_i2v.safetensors")
     with pytest.raises(ValueError, match=r"image-to-video model \(36 input channels\)"):
         by_node(pack_nodes, image_model, latent(9))
 
@@ -341,7 +341,7 @@ def test_a_window_that_fits_nowhere_is_refused(
 
 
 def test_in_sync_the_few_step_solver_is_cores_lcm(pack: ModuleType, model: Any) -> None:
-    bridge, noise = module("comfy.sampler"), module("noise")
+    bridge, noise = module("comfy.sampling.sampler"), module("sampling.noise")
     shape = (1, 16, 5, *SIZE)
     sigmas = torch.tensor([1.0, 0.9, 0.7, 0.4, 0.0])  # whole timesteps: core does not round them, we do
     fresh = iter(noise.fresh_noise(shape, SEED, 4))

@@ -33,7 +33,7 @@ def computed(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> list[int]:
     import comfy.ldm.wan.model
 
     seen: list[int] = []
-    for kind, name in ((module("model").WanModel, "forward"), (comfy.ldm.wan.model.WanModel, "_forward")):
+    for kind, name in ((module("model.wan_model").WanModel, "forward"), (comfy.ldm.wan.model.WanModel, "_forward")):
         forward = getattr(kind, name)
 
         def counted(self: Any, x: torch.Tensor, *args: Any, forward: Any = forward, **kwargs: Any) -> torch.Tensor:
@@ -45,12 +45,12 @@ def computed(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> list[int]:
 
 
 def patched(model: Any, threshold: float) -> Any:
-    return module("comfy.step_cache").step_cached(model, threshold)
+    return module("comfy.sampling.step_cache").step_cached(model, threshold)
 
 
 def sample(model: Any, mode: dict[str, Any] | None = None, callback: Any = None, cfg: float = 4.0) -> torch.Tensor:
     """Sample with diffusion forcing, or without a mode with core's Euler."""
-    bridge = module("comfy.sampler")
+    bridge = module("comfy.sampling.sampler")
     if mode is None:
         sampler = comfy.samplers.ksampler("euler")
     else:
@@ -63,7 +63,7 @@ def sample(model: Any, mode: dict[str, Any] | None = None, callback: Any = None,
     guider.set_cfg(cfg)
     shape = (1, 16, FRAMES, 4, 4)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(7))
-    sigmas = module("sampling").flow_sigmas(STEPS, 3.0)
+    sigmas = module("sampling.sigmas").flow_sigmas(STEPS, 3.0)
     with torch.inference_mode():
         return guider.sample(noise, torch.zeros(shape), sampler, sigmas, disable_pbar=True, seed=3, callback=callback)
 
@@ -140,7 +140,7 @@ def test_nothing_is_left_after_a_run_however_it_ends(
     model: Any, monkeypatch: pytest.MonkeyPatch, mode: dict[str, Any]
 ) -> None:
     caches: list[Any] = []
-    bridge = module("comfy.step_cache")
+    bridge = module("comfy.sampling.step_cache")
     kind = bridge.StepCache
     monkeypatch.setattr(bridge, "StepCache", lambda *args: caches.append(kind(*args)) or caches[-1])
     held: list[int] = []
@@ -190,7 +190,7 @@ def test_cores_easycache_still_works_with_our_sampler(
 
 
 def test_another_threshold_is_another_long_video(model: Any) -> None:
-    identity = module("comfy.identity").model_identity
+    identity = module("comfy.long.identity").model_identity
     seen = [identity(each) for each in (model, patched(model, 0.1), patched(model, 0.2))]
     assert seen[0] != seen[1] != seen[2] != seen[0]
 

@@ -23,7 +23,7 @@ def loaded(patcher: Any) -> Any:
 @pytest.fixture
 def both(request: pytest.FixtureRequest, pack: ModuleType, models: Path) -> tuple[Any, Any]:
     assert pack
-    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loader")
+    loader = importlib.import_module("skyreels_v2.wan_core.comfy.loading.loader")
     path = models / "diffusion_models" / request.param
     return loaded(loader.load_model(path)), loaded(comfy.sd.load_diffusion_model(str(path)))
 
@@ -80,8 +80,8 @@ def test_cores_rotary_kernel_gives_the_same_video(both: Any, monkeypatch: pytest
     ours, core = both
     x, context = inputs(16, 3, 4, 6)
     t = torch.linspace(900, 20, 6).view(2, -1)
-    rotary = importlib.import_module("skyreels_v2.wan_core.comfy.rotary")
-    rope = importlib.import_module("skyreels_v2.wan_core.rope")
+    rotary = importlib.import_module("skyreels_v2.wan_core.comfy.model.rotary")
+    rope = importlib.import_module("skyreels_v2.wan_core.model.rope")
     # as off the CPU: the table as matrices, which is what sends queries and keys to the host's function
     matrices = rope.RotaryKernel(lambda *grid: rope.rotation_matrices(rope.rotary_table(*grid)), rotary.host_apply)
     monkeypatch.setattr(ours, "rotary_kernel", matrices)
@@ -97,7 +97,7 @@ def test_cores_rotary_kernel_gives_the_same_video(both: Any, monkeypatch: pytest
 
 @pytest.mark.parametrize("levels", [1, 3], ids=["one for the clip", "one per frame"])
 def test_the_hosts_norm_with_modulation_is_ours(pack: ModuleType, levels: int) -> None:
-    kernels = importlib.import_module("skyreels_v2.wan_core.comfy.kernels")
+    kernels = importlib.import_module("skyreels_v2.wan_core.comfy.model.kernels")
     x, shift, scale = (torch.randn(2, tokens, 8) for tokens in (12, levels, levels))
     norm = torch.nn.LayerNorm(8, eps=1e-6, elementwise_affine=False)
     expected = kernels.modulated_norm(norm, x, shift, scale)

@@ -68,7 +68,7 @@ def test_every_node_that_takes_a_vae_refuses_another_kind_before_work(
     pack: ModuleType, pack_nodes: dict[str, Any], models: Path, other: tuple[Any, str]
 ) -> None:
     vae, words = other
-    loader = importlib.import_module(f"{pack.__name__}.wan_core.comfy.loader")
+    loader = importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader")
     model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
     latent = {"samples": torch.zeros(1, 16, 2, 4, 4)}
     long = {
@@ -118,13 +118,13 @@ def test_the_tiny_twin_of_wans_vae_decodes_but_makes_no_long_video(
     assert node.check_lazy_status(vae=vae, tiling="never", samples=latent) == []
     with torch.inference_mode():
         assert node.execute(latent, vae, "never").args[0].shape == (5, 32, 32, 3)
-    stream = importlib.import_module(f"{pack.__name__}.wan_core.comfy.vae_stream")
+    stream = importlib.import_module(f"{pack.__name__}.wan_core.comfy.vae.stream")
     assert "The VAE is TAEHV for 16 latent channels, but" in sentence(lambda: stream.StreamingDecoder(vae))
 
 
 def test_a_wan_vae_with_other_colours_makes_no_long_video(pack: ModuleType, models: Path) -> None:
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
-    checks = importlib.import_module(f"{pack.__name__}.wan_core.comfy.checks")
+    checks = importlib.import_module(f"{pack.__name__}.wan_core.comfy.model.checks")
     checks.check_vae(vae, streamed=True)
     vae.conv_out_channels = 12  # of a VAE that enlarges as it decodes
     checks.check_vae(vae)

@@ -22,7 +22,7 @@ def vae(models: Path) -> Any:
 @pytest.fixture(scope="module")
 def stream(pack: ModuleType) -> ModuleType:
     assert pack
-    return importlib.import_module("skyreels_v2.wan_core.comfy.vae_stream")
+    return importlib.import_module("skyreels_v2.wan_core.comfy.vae.stream")
 
 
 def latents(frames: int) -> torch.Tensor:
@@ -41,7 +41,7 @@ def test_pieces_equal_the_whole_to_the_bit(stream: ModuleType, vae: Any, pieces:
             decoder.park()
             at += frames
     assert torch.equal(torch.cat(out), whole)
-    segments = importlib.import_module("skyreels_v2.wan_core.segments")
+    segments = importlib.import_module("skyreels_v2.wan_core.long.segments")
     assert len(whole) == segments.video_frames(sum(pieces))
 
 
@@ -127,7 +127,7 @@ def test_where_no_tile_fits_it_says_so(stream: ModuleType, vae: Any, monkeypatch
 @pytest.mark.parametrize("size", [16, 32, 64])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 90), (16, 17), (34, 60), (45, 80), (63, 64), (65, 29), (90, 128)])
 def test_tiles_cover_the_picture_and_blend(stream: ModuleType, rows: int, columns: int, size: int) -> None:
-    tiles = importlib.import_module("skyreels_v2.wan_core.comfy.vae_tiles")
+    tiles = importlib.import_module("skyreels_v2.wan_core.video.tiles")
     found, sums = tiles.cut(rows, columns, size, size // 4), torch.zeros(2 * rows, 2 * columns)
     for tile in found:
         weights = tile.weights(2)

@@ -1,0 +1,1 @@
+"""From files to a MODEL that is ready to sample."""

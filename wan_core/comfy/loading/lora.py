@@ -1,0 +1,132 @@
+"""A LoRA file on a MODEL: what it changes is `wan_core.checkpoint.lora`'s, how a MODEL is changed is the host's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import comfy.weight_adapter
+import torch
+
+from ...checkpoint.lora import Adapter, fit_lora
+from ...checkpoint.lora_file import read_lora
+from ...checkpoint.lora_math import KINDS, change_of
+from ...checkpoint.report import Report
+from ...errors import CheckpointError
+from ...finite import check_weights
+from ..node_text import tell
+
+HOST_PREFIX = "diffusion_model."
+
+
+class ChangedWeight(comfy.weight_adapter.WeightAdapterBase):
+    """A patch of the host's kind that computes its change with our formulas.
+
+    `weights` is (number of the kind, scale, names of the parts, *their tensors): the host copies patches by giving
+    tuples of them to the constructor.
+    """
+
+    name = "skyreels_v2"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, ...]):
+        self.loaded_keys = loaded_keys
+        self.weights = weights
+
+    def calculate_weight(
+        self,
+        weight: torch.Tensor,
+        key: str,
+        strength: float,
+        strength_model: float,
+        offset: Any,
+        function: Any,
+        intermediate_dtype: torch.dtype = torch.float32,
+        original_weight: Any = None,
+    ) -> torch.Tensor:
+        """Return the weight with the change added to it, in its own memory."""
+        number, scale, names, *tensors = self.weights
+        cast = comfy.model_management.cast_to_device
+        parts = {name: cast(part, weight.device, part.dtype) for name, part in zip(names, tensors, strict=True)}
+        change = change_of(KINDS[number], parts, weight.float(), scale)
+        weight += function((strength * change).type(weight.dtype))
+        return weight
+
+
+def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Report]:
+    """Patch a LoRA into a copy of a MODEL.
+
+    Args:
+        model: a MODEL (ModelPatcher) of Wan kind, ours or core's.
+        path: the LoRA's file.
+        strength: factor of its change; 0 leaves the model as it is, negative ones turn it round.
+
+    Returns:
+        The patched copy, and what was made of the file.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        InputError: nothing in the file fits the model.
+        NotFiniteError: a weight is NaN or infinite.
+    """
+    path = Path(path)
+    if not path.is_file():  # a pipe would never end
+        raise CheckpointError("{path} is not a file: choose a LoRA from the list.", path=path)
+    tensors, settings = read_lora(path, lambda file: comfy.utils.load_torch_file(file, safe_load=True))
+    check_weights(tensors, path.name)
+    shapes = weight_shapes(model.model.diffusion_model)
+    adapters, report = fit_lora(path.name, tensors, settings, shapes, strength)
+    patched = model.clone()
+    unreached = parameters_out_of_reach(model.model.diffusion_model)
+    for adapter in adapters:
+        key = HOST_PREFIX + adapter.target
+        if adapter.target in unreached:
+            replace_parameter(patched, key, adapter, strength)
+        else:
+            patched.add_patches({key: host_patch(adapter)}, strength)
+    tell("lora", report.describe())
+    return patched, report
+
+
+def weight_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return parameter name -> shape of the weight, whatever it is stored as: a packed one has a shape of its own."""
+    shapes = {}
+    for prefix, module in transformer.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = tuple(parameter.shape)
+            if isinstance(module, torch.nn.Linear) and name in ("weight", "bias"):
+                shape = (module.out_features, module.in_features)[: 2 if name == "weight" else 1]
+            shapes[f"{prefix}.{name}".removeprefix(".")] = shape
+    return shapes
+
+
+def parameters_out_of_reach(transformer: torch.nn.Module) -> set[str]:
+    """Return the parameters that the host's patches skip: those of modules that have modules in them."""
+    return {
+        f"{prefix}.{name}"
+        for prefix, module in transformer.named_modules()
+        if next(module.children(), None) is not None
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def host_patch(adapter: Adapter) -> Any:
+    """Return what the host patches a weight with: its own kind where it computes the same, which other nodes know."""
+    kind, parts, scale = adapter.kind, adapter.parts, adapter.scale
+    if kind.name == "LoRA" and parts.keys() == {"up", "down"}:
+        alpha = scale * parts["down"].shape[0]
+        return comfy.weight_adapter.LoRAAdapter(
+            set(adapter.keys), (parts["up"], parts["down"], alpha, None, None, None)
+        )
+    if kind.name == "difference":
+        return ("diff", tuple(parts.values()))
+    return ChangedWeight(set(adapter.keys), (KINDS.index(kind), scale, tuple(parts), *parts.values()))
+
+
+def replace_parameter(patched: Any, key: str, adapter: Adapter, strength: float) -> None:
+    """Put another parameter in the place of one that the host's patches skip, such as a block's modulation."""
+    before = patched.get_model_object(key)
+    weight = before.detach().float().cpu()
+    change = strength * change_of(adapter.kind, adapter.parts, weight, adapter.scale)
+    patched.add_object_patch(key, torch.nn.Parameter((weight + change).to(before.dtype), requires_grad=False))

@@ -1,0 +1,1 @@
+"""Long video as ComfyUI's nodes know it: settings, jobs, sources."""

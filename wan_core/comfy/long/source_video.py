@@ -1,0 +1,144 @@
+"""A VIDEO that is extended: its tail goes into the model, the rest only past it, frame by frame."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl
+
+from ...errors import InputError
+from ...long.job_files import file_digest
+from ...long.segments import whole_frames
+from ...video.reader import describe_video, read_frames, read_tail, uneven_times
+from ...video.sound import Sound, sound_of_file, sound_of_wave
+
+MODEL_ALIGNMENT = 16  # pixels
+VideoFromComponents = InputImpl.VideoFromComponents
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """A video to go on from.
+
+    Attributes:
+        frames: gives its frames, one after the other, uint8 or float [H, W, 3].
+        count: how many there are.
+        tail: the last of them [n, H, W, 3] in 0..1; n = 4k + 1.
+        rate: frames per second; of frames at uneven times that of the last ones.
+        digest: SHA-256 of the file, or of the frames and the sound where a trimmed part was given.
+        sound: what it sounds like, or None.
+        times: when each frame is shown, in seconds from the first on; () = at a constant rate.
+    """
+
+    frames: Callable[[], Iterable[Any]]
+    count: int
+    tail: torch.Tensor
+    rate: Fraction
+    digest: str
+    sound: Sound | None = None
+    times: tuple[Fraction, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the video in pixels, cut to what the model can make; `Raises: InputError` for none."""
+        height, width = self.tail.shape[1:3]
+        if min(height, width) < MODEL_ALIGNMENT:
+            raise InputError(
+                "The video is {width}x{height} pixels, but its own size has to be at least {least}x{least} to be kept: "
+                "choose another size, to which it is scaled.",
+                width=width,
+                height=height,
+                least=MODEL_ALIGNMENT,
+            )
+        return width // MODEL_ALIGNMENT * MODEL_ALIGNMENT, height // MODEL_ALIGNMENT * MODEL_ALIGNMENT
+
+    @property
+    def model_fps(self) -> int:
+        """The rate that the model is told: it knows 16 and 24."""
+        return 16 if self.rate < 20 else 24
+
+    def scaled(self, width: int, height: int) -> Iterator[torch.Tensor]:
+        """Yield all frames [height, width, 3], scaled and cropped about the centre as given images are."""
+        for frame in self.frames():
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            picture = torch.as_tensor(frame)
+            if picture.shape[:2] != (height, width):
+                wide = picture.float().movedim(-1, 0)[None]
+                wide = comfy.utils.common_upscale(wide, width, height, "bicubic", "center")
+                most = 1 if picture.is_floating_point() else 255
+                picture = wide[0].movedim(0, -1).clamp(0, most).to(picture.dtype)
+            yield picture
+
+
+def read_source(video: Any, overlap: int) -> SourceVideo:
+    """Read what has to be known of a VIDEO, in the memory of its tail.
+
+    Args:
+        video: a VIDEO; of a trimmed one the host holds all frames in memory.
+        overlap: video frames that the model is to see.
+
+    Raises:
+        InputError: a broken file, or a video with no frames.
+    """
+    if isinstance(video, VideoFromComponents):  # frames that some node made: as a stream the host would compress them
+        return from_components(video, overlap)
+    source = video.get_stream_source()
+    data: str | bytes = source.getvalue() if isinstance(source, io.BytesIO) else str(source)
+    stream = describe_video(data)
+    tail, when = read_tail(data, overlap)
+    tail, times, rate, seconds = (
+        whole_latents(tail),
+        uneven_times(when, stream.rate),
+        stream.rate,
+        len(when) / stream.rate,
+    )
+    if times:  # the new frames go on as fast as the last ones that the model sees
+        seen = times[-max(len(tail), 2) :]
+        rate = ((len(seen) - 1) / (seen[-1] - seen[0])).limit_denominator(1001)
+        seconds = times[-1] + 1 / rate
+    if is_trimmed(video, seconds, stream.rate):
+        return from_components(video, overlap)
+    sound = sound_of_file(data, seconds)
+    return SourceVideo(lambda: read_frames(data), len(when), tail, rate, source_digest(data), sound, times)
+
+
+def is_trimmed(video: Any, seconds: Fraction, rate: Fraction) -> bool:
+    """Say whether a VIDEO is less than the file it lies in: the host can trim without writing a file."""
+    return abs(float(video.get_duration()) - seconds) > max(2 / rate, seconds / 50)
+
+
+def from_components(video: Any, overlap: int) -> SourceVideo:
+    """Read a VIDEO that is no whole file, by the frames that the host makes of it."""
+    parts = video.get_components()
+    images = parts.images
+    if len(images) == 0:
+        raise InputError("The video has no frames: choose another, or trim less of it.")
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.cpu().numpy().astype(np.float32).tobytes())
+    tail, rate, sound = whole_latents(images[-overlap:, ..., :3]), Fraction(parts.frame_rate), None
+    if parts.audio is not None:
+        wave = parts.audio["waveform"][0].float().cpu().numpy()
+        digest.update(wave.tobytes())
+        sound = sound_of_wave(wave, int(parts.audio["sample_rate"]), len(images) / rate)
+    return SourceVideo(lambda: images[..., :3], len(images), tail, rate, digest.hexdigest(), sound)
+
+
+def whole_latents(tail: torch.Tensor) -> torch.Tensor:
+    """Return as many of the last frames as whole latent frames hold: 4k + 1."""
+    return tail[len(tail) - whole_frames(len(tail)) :]
+
+
+def source_digest(data: str | bytes) -> str:
+    """Return the SHA-256 of a file or of bytes."""
+    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else file_digest(Path(data))

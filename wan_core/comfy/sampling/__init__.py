@@ -1,0 +1,1 @@
+"""Sampling through ComfyUI's guiders: noise levels by frame, caches, memory."""

@@ -1,0 +1,265 @@
+"""The rolling roll-out in ComfyUI: block after block through core's guider, with a window of keys and values.
+
+The guider is given the latents of one block, however long the video is; the finished ones leave the device. Time and
+memory of a block are the same for the first and the thousandth once the window is full.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.sampler_helpers
+import comfy.samplers
+import latent_preview
+import torch
+from tqdm.auto import tqdm
+
+from ...errors import InputError
+from ...long.rolling import (
+    BlockNoise,
+    RollingCalls,
+    RollingRow,
+    Window,
+    all_call_sigmas,
+    block_noise,
+    call_sigma,
+    roll_out,
+    split_known,
+)
+from ...sampling.known import known_mask, leading_known
+from ...sampling.run import check_sigmas
+from ...sampling.sigmas import exact_timesteps
+from ...words import words
+from ..harmless import Harmless
+from ..host_flags import handed_on
+from ..model.checks import check_latent, check_rolling_model
+from ..model.origin import check_forcing
+from .causal_cache import cache_need, free_place, kept_on
+from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
+from .frame_noise import WRAPPER_KEY, add_frame_noise
+from .guided import Guidance, GuidedCalls, in_use, set_fps
+from .host_calls import HostCachedCalls
+from .memory_estimate import Preparation, need_with_cache
+
+WINDOW = Window(21)  # what most of these models were trained with: 81 video frames
+
+
+@dataclass(frozen=True)
+class RollingOptions:
+    """What a person chooses for a rolling roll-out beside prompt, seed and guidance.
+
+    Attributes:
+        sigmas: [steps + 1], falling to 0.
+        chunk_frames: latent frames of a block.
+        window: latent frames that a block sees.
+        solver: one of `solvers.SOLVERS`.
+        fps: frames per second the model is told.
+    """
+
+    sigmas: torch.Tensor
+    chunk_frames: int = 3
+    window: Window = WINDOW
+    solver: str = "lcm"
+    fps: int = 24
+
+
+class RollingSampler(comfy.samplers.Sampler):
+    """Makes a video of any length when a guider asks for one block.
+
+    Args:
+        options: the settings.
+        num_frames: latent frames of the video, the known ones included.
+        known: latents [B, C, k, H, W] that it begins with, not in model space yet; None where there are none.
+    """
+
+    def __init__(self, options: RollingOptions, num_frames: int, known: torch.Tensor | None = None):
+        self.options = options
+        self.num_frames = num_frames
+        self.known = known
+
+    @property
+    def known_blocks(self) -> list[int]:
+        """Sizes of the blocks that the known frames go in."""
+        return [] if self.known is None else split_known(self.known.shape[2], self.options.chunk_frames)
+
+    @property
+    def new_blocks(self) -> int:
+        """Blocks to make; the last one may reach behind the end."""
+        return -(-(self.num_frames - sum(self.known_blocks)) // self.options.chunk_frames)
+
+    @property
+    def kept_frames(self) -> int:
+        """Latent frames whose keys and values are kept at most."""
+        return min(self.options.window.frames, self.num_frames)
+
+    def sample(
+        self,
+        guider: Any,
+        sigmas: torch.Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor | None = None,
+        denoise_mask: torch.Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> torch.Tensor:
+        """Make the video; called by core's guider.
+
+        Args:
+            guider: a CFGGuider, with the model loaded and its conds processed.
+            sigmas: [steps + 1], falling to 0.
+            extra_args: model_options and seed of this run.
+            callback: `(call, x0 of the block, None, calls)`, or None.
+            noise: [B, C, f, H, W] of one block; gives shape, dtype and device.
+            latent_image: not read.
+            denoise_mask: not read.
+            disable_pbar: no progress bar on the console.
+
+        Returns:
+            Latent video in model space [B, C, F, H, W] on the CPU.
+
+        Raises:
+            InputError: the window's keys and values fit nowhere.
+            NotFiniteError: the model's answer is NaN or infinite; says from which call on.
+        """
+        options, known = self.options, self.known
+        refuse_unread_conditions(guider)
+        steps, seed = len(sigmas) - 1, extra_args.get("seed") or 0
+        batch, channels, _, height, width = noise.shape
+        video = torch.empty(batch, channels, self.num_frames, height, width)
+        blocks: tuple[torch.Tensor, ...] = ()
+        if known is not None:
+            clean = guider.inner_model.process_latent_in(known.float())
+            video[:, :, : clean.shape[2]] = clean
+            blocks = tuple(part.to(noise) for part in clean.split(self.known_blocks, dim=2))
+        first, total = sum(self.known_blocks), self.new_blocks * steps
+        set_fps(guider.conds, options.fps)
+        add_frame_noise(extra_args["model_options"], exact_timesteps)
+        cache = self.cache(guider, noise)
+        levels, every = options.sigmas.tolist(), len(blocks) + self.new_blocks
+        call_sigmas = torch.tensor([*all_call_sigmas(levels, len(blocks), self.new_blocks), 0.0])
+        calls = GuidedCalls(guider, extra_args, call_sigmas.to(options.sigmas), noise, cache)
+
+        def drawn() -> Iterator[BlockNoise]:
+            for at in range(first, first + self.new_blocks * options.chunk_frames, options.chunk_frames):
+                made = block_noise(tuple(noise.shape), seed, steps, at, options.solver)
+                yield BlockNoise(made.start.to(noise), None if made.fresh is None else made.fresh.to(noise))
+
+        def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: RollingRow) -> torch.Tensor:
+            where = words(
+                "step {step} of chunk {chunk} of {chunks}", step=row.step + 1, chunk=row.block + 1, chunks=every
+            )
+            return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
+
+        show = None if callback is None else Harmless(callback)
+        with in_use(cache, calls.options), tqdm(total=total, disable=disable_pbar) as bar:
+
+            def report(row: RollingRow, x0: torch.Tensor) -> None:
+                bar.update()
+                if show is not None:
+                    show((row.block - len(blocks)) * steps + row.step, x0, None, total)
+
+            for block in roll_out(denoise, drawn(), sigmas, options.window, options.solver, blocks, report):
+                end = min(first + block.shape[2], self.num_frames)
+                video[:, :, first:end] = block[:, :, : end - first]
+                first = end
+            calls.finish()
+        return video
+
+    def cache(self, guider: Any, block: torch.Tensor) -> HostCachedCalls:
+        """Return the cache of the window's keys and values; `Raises: InputError` if it fits nowhere."""
+        need = cache_need(guider.model_patcher, guider.conds, block.shape, self.kept_frames)
+        place = free_place(guider, need, block, block.shape[2])
+        if place is None:
+            raise InputError(
+                "The keys and values of a window of {frames} latent frames take {gigabytes:.1f} GB, but there "
+                "is no room for them: lower window_frames, or make a smaller video.",
+                frames=self.kept_frames,
+                gigabytes=need.kept / 1e9,
+            )
+        transformer = guider.inner_model.diffusion_model
+        window, device = self.options.window, kept_on(place, block)
+        return HostCachedCalls(RollingCalls(transformer.predict, len(transformer.blocks), window, device), needed=True)
+
+
+def known_prefix(latent: dict[str, Any]) -> int:
+    """Return how many latent frames at the beginning are known; `Raises: InputError` for known frames elsewhere."""
+    samples, mask = latent["samples"], latent.get("noise_mask")
+    if mask is None:
+        return 0
+    shape = (samples.shape[0], 1, *samples.shape[2:])
+    known = known_mask(comfy.sampler_helpers.prepare_mask(mask, shape, torch.device("cpu")), samples.shape[2])
+    prefix = leading_known(known)
+    if int(known.sum()) != prefix:
+        later = int(torch.nonzero(known[prefix:]).flatten()[0]) + prefix
+        raise InputError(
+            "Latent frame {later} is known, but a rolling video is made from its start on, so only frames at the "
+            "beginning can be known: leave out end and key frames, or use the Diffusion Forcing Sampler.",
+            later=later,
+        )
+    return prefix
+
+
+def roll(guidance: Guidance, latent: dict[str, Any], seed: int, options: RollingOptions) -> dict[str, Any]:
+    """Make a LATENT of any length block by block.
+
+    Args:
+        guidance: a MODEL of this pack's loader with a causal model in it, prompts and guidance scale (1 for distilled
+            models).
+        latent: samples [B, 16, F, H / 8, W / 8] and, for known frames at the beginning, a noise_mask that is 0 there.
+        seed: seed of all noise of the run.
+        options: the settings.
+
+    Returns:
+        LATENT with the finished samples, without noise_mask.
+
+    Raises:
+        InputError, ScheduleError: settings that cannot work, before any work starts.
+    """
+    samples, model = check_latent(latent).float(), guidance.model  # half precision with --fp16-intermediates
+    conditions = check_guidance(guidance)
+    check_sigmas(options.sigmas)
+    options.window.check(options.chunk_frames)
+    frames, prefix = samples.shape[2], known_prefix(latent)
+    out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}
+    if prefix == frames:
+        return out
+
+    block = torch.zeros(*samples.shape[:2], options.chunk_frames, *samples.shape[3:])
+    sampler = RollingSampler(options, frames, samples[:, :, :prefix] if prefix else None)
+    need = need_with_cache(model, conditions, block.shape, options.chunk_frames, sampler.kept_frames)
+    patched = model.clone()
+    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, WRAPPER_KEY, Preparation(need))
+    total = sampler.new_blocks * (len(options.sigmas) - 1)
+    made = Guidance(patched, guidance.positive, conditions.get("negative"), guidance.cfg).run(
+        sampler, block, options.sigmas, seed, block, callback=latent_preview.prepare_callback(model, total)
+    )
+    out["samples"] = handed_on(made)
+    return out
+
+
+def check_guidance(guidance: Guidance) -> dict[str, list[Any]]:
+    """Return the conditions that are computed, by name; `Raises: InputError` for what rolling cannot follow."""
+    model, cfg = guidance.model, guidance.cfg
+    check_rolling_model(model.model)
+    check_forcing(model, words("the Rolling Sampler"), causal_too=True)
+    if model.model_options.get("context_handler") is not None:
+        raise InputError("The model has Context Windows, but rolling has a window of its own: remove that node.")
+    conditions = {"positive": guidance.positive}
+    if not math.isclose(cfg, 1.0):
+        if guidance.negative is None:
+            raise InputError(
+                "cfg is {cfg:g}, which needs a negative prompt: connect negative, or set cfg to 1.", cfg=cfg
+            )
+        conditions["negative"] = guidance.negative
+    for name, conditioning in conditions.items():
+        check_conditioning(model.model, conditioning or [], name)
+    each_block = words("rolling makes one block after the other: remove the node")
+    for name, conditioning in conditions.items():
+        refuse_beside_the_clip({name: [held for _, held in conditioning or []]}, each_block)
+    refuse_block_patches(model.model_options.get("transformer_options", {}), each_block)
+    return conditions

@@ -1,0 +1,268 @@
+"""Diffusion forcing as a ComfyUI SAMPLER: any guider, any Wan 2.1 MODEL, one noise level per latent frame.
+
+The loop is `wan_core.sampling.loop.sample`; here it meets the host: conditioning, callback,
+preview, noise mask, padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+import torch
+from tqdm.auto import tqdm
+
+from ...errors import InputError
+from ...sampling.known import KnownFrames, known_mask
+from ...sampling.loop import sample
+from ...sampling.noise import fresh_noise, seeded_noise
+from ...sampling.run import ForcingOptions, Row, Run, plan_run
+from ...sampling.sigmas import FULL_NOISE
+from ...sampling.solvers import adds_noise
+from ...words import Words, words
+from ..harmless import Harmless
+from ..model.checks import check_model
+from ..model.origin import check_forcing
+from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
+from .causal_cache import causal_cache
+from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
+from .frame_noise import add_frame_noise
+from .guided import GuidedCalls, in_use, set_fps
+
+PLANNED_RUN = "skyreels_planned_run"  # key in a run's model_options: who plans it first leaves it there
+
+
+class DiffusionForcingSampler(comfy.samplers.Sampler):
+    """A SAMPLER for SamplerCustomAdvanced and for this pack's own sampler nodes.
+
+    Args:
+        options: the diffusion-forcing settings.
+        known: known frames as the VAE gives them, in place of the host's mask and latent; None reads these.
+        first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
+        part: names that part for a person, such as "segment 2 of 5".
+    """
+
+    def __init__(
+        self,
+        options: ForcingOptions,
+        known: KnownFrames | None = None,
+        first_frame: int = 0,
+        part: Words | None = None,
+    ):
+        self.options = options
+        self.known = known
+        self.first_frame = first_frame
+        self.part = part
+
+    def plan(
+        self, model_options: dict[str, Any], frames: int, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
+    ) -> Run:
+        """Return the run, planned by whoever asks first: the memory estimate, or the sampler itself.
+
+        Raises:
+            InputError: the mask splits a frame, the sigmas do not end at 0.
+            ScheduleError: steps, frames, block size and window that do not go together.
+        """
+        known = known_mask(denoise_mask, frames) if self.known is None else self.known.mask
+        planned: Run | None = model_options.get(PLANNED_RUN)
+        if planned is None or not planned.describes(self.options, sigmas, known):
+            planned = plan_run(self.options, sigmas, frames, known)
+            model_options[PLANNED_RUN] = planned
+        return planned
+
+    def sample(
+        self,
+        guider: Any,
+        sigmas: torch.Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor | None = None,
+        denoise_mask: torch.Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> torch.Tensor:
+        """Denoise a latent video; called by core's guider.
+
+        Args:
+            guider: a CFGGuider or one derived from it, with the model loaded and its conds processed.
+            sigmas: [steps + 1], falling to 0.
+            extra_args: model_options and seed of this run.
+            callback: core's (step, x0, x, total steps), or None.
+            noise: unit normal [B, C, F, H, W].
+            latent_image: known latents in model space; frames that are not masked as known only count below full noise.
+            denoise_mask: [B, C, F, H, W], 0 = known frame, 1 = to be made; the same over a whole frame.
+            disable_pbar: no progress bar on the console.
+
+        Returns:
+            Latent video in model space [B, C, F, H, W].
+
+        Raises:
+            InputError: the model is no Wan 2.1 model, the model has image channels and the window moves; see `plan`.
+            ScheduleError: see `plan`.
+            NotFiniteError: the model's answer is NaN or infinite; says from which call on.
+        """
+        options, model_options = self.options, extra_args["model_options"]
+        check_model(guider.inner_model, options.causal_attention)
+        frames, seed = noise.shape[2], extra_args.get("seed") or 0
+        latents = self.given(guider, noise, latent_image)
+        run = self.plan(model_options, frames, sigmas, denoise_mask)
+        if not run.rows:
+            return latents
+        refuse_without_forcing(guider.model_patcher, run)
+        refuse_unread_conditions(guider)
+        refuse_apart(guider.conds, model_options, options, run)
+        noise = pad_noise(noise, run.num_frames, seed)
+        latents = pad_frames(latents, run.num_frames)
+        pad_conditions(guider.conds, frames, run.num_frames)
+        if run.moves:
+            check_movable(guider.conds, frames, run.num_frames)
+        set_fps(guider.conds, options.fps)
+        add_frame_noise(model_options)
+        cache = causal_cache(guider, model_options, run, options.cached_block_size, noise)
+        calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache, self.part)
+        if options.causal_attention:
+            calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
+
+        def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
+            calls.options[FORCING_ROW] = row
+            where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
+            return calls(x, frame_sigmas, row, row.sigma, where)
+
+        show = None if callback is None else Harmless(callback)
+        with in_use(cache, calls.options), tqdm(total=len(run.rows), disable=disable_pbar) as bar:
+
+            def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
+                bar.update()
+                if show is not None:
+                    show(row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
+
+            start = first_latents(noise, latents, sigmas)
+            fresh = None
+            if adds_noise(options.solver):
+                fresh = fresh_noise(tuple(noise.shape), seed, run.num_steps, self.first_frame)
+            made = sample(denoise, start, run, self.known_frames(run, latents, noise, seed), report, fresh)
+            calls.finish()
+        return made[:, :, :frames]
+
+    def given(self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None) -> torch.Tensor:
+        """Return the latents that the run is given, in model space [B, C, F, H, W]."""
+        if self.known is not None:
+            latents: torch.Tensor = guider.inner_model.process_latent_in(self.known.latents.to(noise))
+            return latents
+        return torch.zeros_like(noise) if latent_image is None else latent_image
+
+    def known_frames(self, run: Run, latents: torch.Tensor, noise: torch.Tensor, seed: int) -> KnownFrames | None:
+        """Return the known frames of the padded clip; their noise comes from the run's seed if none was given."""
+        if not run.known.any():
+            return None
+        drawn = None if self.known is None else self.known.noise
+        if drawn is None:
+            drawn = seeded_noise(tuple(noise.shape), seed, "condition")
+        return KnownFrames(latents, run.known, drawn.to(noise))
+
+
+def preview(row: Row, x0: torch.Tensor) -> torch.Tensor:
+    """Return the clip with the first frame that this row changed in front: previews show the first one only.
+
+    The last row gives the clip in its own order, since core keeps it as the denoised output.
+    """
+    last = row.index == row.num_rows - 1
+    return x0 if last else torch.roll(x0, -row.runs[0][0], dims=2)
+
+
+def refuse_without_forcing(patcher: Any, run: Run) -> None:
+    """Refuse a MODEL known to have learned one noise level for a whole clip where this run has several."""
+    needs = (
+        (run.moves, words("a moving window (window_frames)")),
+        (run.options.ar_step > 0, words("async sampling (ar_step above 0)")),
+        (run.options.causal_attention, words("causal attention")),
+        (bool(run.known.any()), words("a latent with known frames (start, end or key images)")),
+    )
+    for asked, need in needs:
+        if asked:
+            check_forcing(patcher, need)
+
+
+def refuse_apart(conds: dict[str, Any], model_options: dict[str, Any], options: ForcingOptions, run: Run) -> None:
+    """Refuse what looks at the clip as a whole where a run takes it apart; `Raises: InputError`."""
+    reason = None
+    if run.moves:
+        reason = words("a moving window shows it a part of the clip: set window_frames to 0, or remove the node")
+    elif not run.in_step:
+        reason = words("here each frame has its own: set ar_step to 0 and connect no known frames, or remove the node")
+    if reason is not None:
+        refuse_block_patches(model_options.get("transformer_options", {}), reason)
+    elif options.causal_attention:
+        reason = words("causal attention would hide it from the frames: turn causal_attention off, or remove the node")
+    if reason is not None:
+        refuse_beside_the_clip(conds, reason)
+
+
+def first_latents(noise: torch.Tensor, given: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """Return the latents of the first row: pure noise, or below full noise a mixture with the given video."""
+    sigma = float(sigmas[0])
+    return noise if sigma >= FULL_NOISE else sigma * noise + (1 - sigma) * given
+
+
+def pad_frames(latents: torch.Tensor, frames: int) -> torch.Tensor:
+    """Repeat the last latent frame of [B, C, F, H, W] until there are `frames`."""
+    missing = frames - latents.shape[2]
+    return torch.cat((latents, latents[:, :, -1:].expand(-1, -1, missing, -1, -1)), dim=2) if missing else latents
+
+
+def pad_noise(noise: torch.Tensor, frames: int, seed: int) -> torch.Tensor:
+    """Add seeded noise behind [B, C, F, H, W] until there are `frames`."""
+    batch, channels, have, height, width = noise.shape
+    if have == frames:
+        return noise
+    extra = seeded_noise((batch, channels, frames - have, height, width), seed, "padding")
+    return torch.cat((noise, extra.to(noise)), dim=2)
+
+
+def pad_conditions(conds: dict[str, list[dict[str, Any]] | None], have: int, frames: int) -> None:
+    """Bring conditions with latent frames of their own (image-to-video channels) to the padded number of frames."""
+    if have == frames:
+        return
+    for conditions in conds.values():
+        for condition in conditions or ():
+            for name, tensor in of_every_frame(condition["model_conds"], have):
+                condition["model_conds"][name] = type(condition["model_conds"][name])(pad_frames(tensor, frames))
+
+
+def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, padded: int) -> None:
+    """Refuse conditions that say something of every frame of a clip where the model sees a part of it.
+
+    Args:
+        conds: a guider's conditions, processed.
+        frames: latent frames of the clip.
+        padded: the same in whole blocks.
+
+    Raises:
+        InputError: channels for every frame, an area that is a part of the clip's time, or a mask for every frame.
+    """
+    for conditions in conds.values():
+        for condition in conditions or ():
+            area: tuple[Any, ...] = tuple(condition.get("area") or ())
+            mask = condition.get("mask")
+            held: list[Any] = [name for name, _ in of_every_frame(condition["model_conds"], padded)]
+            if len(area) == 6 and (area[3] > 0 or area[0] < frames):  # frames, height, width; where each begins
+                held.append(words("an area in time"))
+            if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
+                held.append(words("a mask for every frame"))
+            if held:
+                raise InputError(
+                    "The conditioning holds {what} for a clip of {frames} latent frames, but a moving window shows "
+                    "the model only a part of them: set window_frames to 0, or remove the node that adds it.",
+                    what=held[0],
+                    frames=frames,
+                )
+
+
+def of_every_frame(model_conds: dict[str, Any], frames: int) -> list[tuple[str, torch.Tensor]]:
+    """Return the conditions [B, C, F, H, W] that belong to every latent frame of a clip, by name."""
+    tensors = {name: getattr(value, "cond", None) for name, value in model_conds.items()}
+    return [
+        (name, tensor)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.ndim == 5 and tensor.shape[2] == frames
+    ]

@@ -1,0 +1,1 @@
+"""Video of any length: where finished latents come from, and the journal that keeps them."""

@@ -1,0 +1,134 @@
+"""Key images in time: which frames key_times and key_frames name, and that no two images fill one latent frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import InputError
+from ..words import Words, words
+from .segments import latent_frames, latent_of_frame, whole_frames
+from .time_words import fold
+from .times import read_time
+
+BETWEEN = " ,;、|\n\r[](){}\"'"
+SHOWN = 40  # characters that a message shows
+MOST_IMAGES = 1000
+MOST_FRAMES = 10**9  # past the end of every video
+
+
+def read_frames(text: str, fps: float, name: Words) -> tuple[int, ...]:
+    """Return the video frames of a text such as "24, 2s; -1", by the grammar of `times`.
+
+    Args:
+        text: video frames, or times with a unit; between them commas, semicolons or spaces of any kind.
+        fps: frames per second.
+        name: of the input, for messages.
+
+    Returns:
+        One number each; below 0 counts from the end, -1 is the last frame.
+
+    Raises:
+        InputError: something else stands there.
+    """
+    folded, at = fold(text), 0
+    frames: list[int] = []
+    while at < len(folded):
+        if folded[at] in BETWEEN:
+            at += 1
+            continue
+        sign = -1 if folded[at] == "-" else 1
+        begin = at + (sign < 0)
+        time, end = read_time(folded, begin)
+        whole = time is not None and (time.unit != "" or not time.amount % 1) and time.amount < MOST_FRAMES
+        if time is None or not whole or (end < len(folded) and folded[end] not in BETWEEN):
+            raise InputError(
+                "{name} holds {seen!r}, but it takes video frames like 48, -1 (the last) or times like 2.5s, separated "
+                "by commas.",
+                name=name,
+                seen=text[at : at + SHOWN].split()[0],
+            )
+        if len(frames) == MOST_IMAGES:
+            raise InputError("{name} names more than {most} frames: give fewer.", name=name, most=MOST_IMAGES)
+        frames.append(sign * round(time.frames(fps, bare="f")))
+        at = end
+    return tuple(frames)
+
+
+def frame_within(frame: int, total: int) -> int:
+    """Return the place of a video frame, counted from 0.
+
+    Args:
+        frame: below 0 counts from the end.
+        total: video frames.
+
+    Raises:
+        InputError: it lies outside the video.
+    """
+    place = frame + total if frame < 0 else frame
+    if not 0 <= place < total:
+        raise InputError(
+            "A key image is for frame {frame}, but the video has {total} frames: use 0 to {last}, or -1 to {first} to "
+            "count from the end.",
+            frame=frame,
+            total=total,
+            last=total - 1,
+            first=-total,
+        )
+    return place
+
+
+def check_counts(frames: int, images: int, name: Words) -> None:
+    """Refuse key images without a place each; `name`: of the input that says where. `Raises: InputError`."""
+    if frames != images:
+        raise InputError(
+            "{name} names {frames} frames, but there are {images} key images: name one frame for each image.",
+            name=name,
+            frames=frames,
+            images=images,
+        )
+
+
+def placed(
+    total: int, start: Any = None, end: Any = None, keys: Any = None, frames: Iterable[int] = ()
+) -> list[tuple[int, Any]]:
+    """Return images as clips, each with the latent frame that it begins at.
+
+    Args:
+        total: video frames of the video.
+        start: its first images [n, H, W, 3], or None; n is cut to 4k + 1.
+        end: its last image [1, H, W, 3], or None.
+        keys: images in between [m, H, W, 3], or None.
+        frames: their m video frames, below 0 from the end.
+
+    Raises:
+        InputError: a frame outside the video, two images for one latent frame, or more start images than frames.
+    """
+    last = latent_of_frame(total - 1)
+    clips: list[tuple[Words, int, Any]] = []
+    if start is not None:
+        clips.append((words("the start"), 0, start[: whole_frames(len(start))]))
+    for number, frame in enumerate(frames):
+        at = latent_of_frame(frame_within(frame, total))
+        clips.append((words("frame {frame}", frame=frame), at, keys[number : number + 1]))
+    if end is not None:
+        clips.append((words("the end"), last, end[:1]))
+    if start is not None and latent_frames(len(start)) > last + 1:
+        raise InputError(
+            "There are {given} start images, but the video has only {frames} frames: give fewer, or make it longer.",
+            given=len(start),
+            frames=total,
+        )
+    taken: dict[int, Words] = {}
+    for what, at, clip in clips:
+        places = range(at, at + latent_frames(len(clip)))
+        other = next((taken[place] for place in places if place in taken), None)
+        if other is not None:
+            raise InputError(
+                "Two images are given for one place, {other} and {what}: four video frames share a latent frame, so "
+                "move them 4 frames apart or more.",
+                other=other,
+                what=what,
+            )
+        taken.update(dict.fromkeys(places, what))
+    return [(at, clip) for _what, at, clip in clips]

@@ -1,0 +1,129 @@
+"""A picture of what a plan will do: latent frames across, rows (model calls) down, colour = noise level.
+
+Source of the colours: five stops of matplotlib's "viridis" map, dark = no noise left, bright = pure noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from ..sampling.sigmas import flow_sigmas, noise_levels
+from .segments import Plan, Segment, busy_rows, leading_blocks
+
+STOPS = (
+    (0.267, 0.005, 0.329),
+    (0.229, 0.322, 0.546),
+    (0.128, 0.567, 0.551),
+    (0.369, 0.789, 0.383),
+    (0.993, 0.906, 0.144),
+)
+UNSEEN = (0.10, 0.10, 0.10)  # frames that the model does not see in this row
+KNOWN = (0.85, 0.85, 0.85)  # frames that are given or carried over
+PADDING = (0.35, 0.12, 0.12)  # frames that are made to fill a block, and thrown away
+EDGE = (1.0, 1.0, 1.0)  # the line between two segments
+LONGEST_SIDE = 1600  # pixels
+LARGEST_CELL = 16
+
+
+def schedule_picture(plan: Plan, shift: float, known: tuple[int, ...] = ()) -> torch.Tensor:
+    """Draw a plan, in time and memory that its size in pixels bounds: of a long video only what a pixel falls on.
+
+    Args:
+        plan: the plan of a video, one segment or more.
+        shift: shift of the noise schedule.
+        known: given latent frames of the video.
+
+    Returns:
+        [H, W, 3] in 0..1, neither side above LONGEST_SIDE; a cell of pixels for each row and latent frame, or a pixel
+        for several of them, and a white line between two segments.
+    """
+    columns = max(segment.start + segment.length for segment in plan.segments)
+    tops = list(accumulate((segment.rows + 1 for segment in plan.segments), initial=0))  # with a line after each
+    rows = tops[-1] - 1
+    cell = max(1, min(LARGEST_CELL, LONGEST_SIDE // max(rows, columns)))
+    across, down = samples(columns), samples(rows)
+    shades = colour_of(noise_levels(flow_sigmas(plan.steps, shift)))
+    picture = torch.tensor(UNSEEN).repeat(len(down), len(across), 1)
+    windows: dict[tuple[object, ...], Window] = {}  # most segments are alike
+    begins, ends = torch.searchsorted(down, torch.tensor([tops[:-1], [top - 1 for top in tops[1:]]]))
+    for number in torch.nonzero(begins < ends).flatten().tolist():
+        segment, seen = plan.segments[number], slice(begins[number], ends[number])
+        inside = tuple(at - segment.start for at in known if segment.latents[0] <= at < segment.latents[1])
+        kind = (segment.overlap, segment.new, segment.closing, inside)
+        if kind not in windows:
+            windows[kind] = window_of(plan, segment, known)
+        sides = torch.tensor((segment.start, segment.start + segment.length))
+        shown = slice(*torch.searchsorted(across, sides).tolist())
+        picture[seen, shown] = colours(
+            plan, windows[kind], shades, down[seen] - tops[number], across[shown] - segment.start
+        )
+    edges = torch.isin(down, torch.tensor(tops[1:-1], dtype=torch.int64) - 1)
+    picture[edges] = torch.tensor(EDGE)
+    return picture.repeat_interleave(cell, dim=0).repeat_interleave(cell, dim=1)
+
+
+def samples(cells: int) -> torch.Tensor:
+    """Return which of the cells of a side are drawn: all, or as many as there are pixels."""
+    pixels = cells if cells <= LONGEST_SIDE else LONGEST_SIDE // 2
+    return ((torch.arange(pixels) * 2 + 1) * cells) // (2 * pixels)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the colours of a segment follow from.
+
+    Attributes:
+        known: bool [F] of its latent frames.
+        made: latent frames before its padding.
+        busy: int64 [N, 2], the rows (first, end) of its schedule that denoise something.
+        leading: blocks that are known at its start.
+        block: latent frames of a block.
+    """
+
+    known: torch.Tensor
+    made: int
+    busy: torch.Tensor
+    leading: int
+    block: int
+
+
+def window_of(plan: Plan, segment: Segment, given: Collection[int]) -> Window:
+    """Return the window of a segment; `given`: known latent frames of the video."""
+    known = segment.known(set(given))
+    block = plan.causal_block_size if plan.ar_step else 1
+    busy = busy_rows(known, plan.causal_block_size, plan.ar_step, plan.steps)
+    made = segment.overlap + segment.new + segment.closing
+    return Window(torch.tensor(known), made, torch.tensor(busy), leading_blocks(known, block), block)
+
+
+def colours(plan: Plan, window: Window, shades: torch.Tensor, rows: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    """Return the colours [R, F, 3] of some rows and latent frames of a segment's window.
+
+    Block n of those to make begins `lag` rows after the one before it, so its step follows from the row; rows in which
+    only known frames would be denoised are left out. Source: `sampling.schedule.block_steps`.
+    """
+    lengths = window.busy[:, 1] - window.busy[:, 0]
+    before = torch.cumsum(lengths, 0) - lengths  # busy rows before each stretch of them
+    stretch = torch.searchsorted(before, rows, right=True) - 1
+    row = rows - before[stretch] + window.busy[stretch, 0]
+    number = frames // window.block - window.leading
+    step = (row[:, None] + 1 - number[None, :] * min(plan.ar_step, plan.steps)).clamp(0, plan.steps + 1)
+    step[:, number < 0] = plan.steps + 1
+    found = shades[step]
+    padding = frames >= window.made
+    found[:, padding] = 0.5 * found[:, padding] + 0.5 * torch.tensor(PADDING)
+    found[:, window.known[frames]] = torch.tensor(KNOWN)
+    return found
+
+
+def colour_of(levels: torch.Tensor) -> torch.Tensor:
+    """Return the colour [..., 3] of noise levels 0..1 of any shape."""
+    stops = torch.tensor(STOPS)
+    at = levels.clamp(0, 1) * (len(STOPS) - 1)
+    low = at.floor().long().clamp(max=len(STOPS) - 2)
+    part = (at - low)[..., None]
+    return stops[low] * (1 - part) + stops[low + 1] * part

@@ -1,0 +1,317 @@
+"""The SkyReels-V2 video transformer: Wan 2.1 with a noise level of its own for every latent frame.
+
+It reads in the order of the forward pass: embeddings, attention blocks, head, unpatchify; the blocks themselves are in
+`blocks.py`. Parameter names are those of the released checkpoints. Layers come from an operations object and attention
+from a callable, so that a host can put its own in their place; sampling, loading and offloading are elsewhere.
+
+Shapes: B batch, C channels, F latent frames, H W latent height and width, L = F * rows * columns tokens, N heads,
+D channels of a head; T is F where every frame has its own noise level and 1 where one holds for the clip.
+
+Sources: Wan et al. 2025 (Wan 2.1), Chen et al. 2025 (SkyReels-V2), Chen et al. 2024 (Diffusion Forcing).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import InputError
+from .attention import Attention, scaled_dot_product
+from .blocks import (
+    BlockInputs,
+    Head,
+    Layers,
+    MLPProj,
+    ModulatedNorm,
+    Patched,
+    WanAttentionBlock,
+    modulated_norm,
+    run_after_block,
+    run_replaced,
+)
+from .config import IMAGE_DIM, WanConfig
+from .kv_cache import KVCache
+from .operations import TorchOperations
+from .rope import OWN_KERNEL, Rotary, RotaryKernel
+
+CONDITIONED_FPS = 16  # the one frame rate with a row of its own; row 1 stands for any other (24)
+
+
+def sinusoidal_embedding_1d(dim: int, position: Tensor) -> Tensor:
+    """Return [len(position), dim] float32: cosines, then sines, of geometrically spaced frequencies down from 1."""
+    half = dim // 2
+    frequencies = torch.pow(10000, -torch.arange(half, device=position.device, dtype=torch.float32) / half)
+    angles = torch.outer(position.float(), frequencies)
+    return torch.cat((angles.cos(), angles.sin()), dim=1)
+
+
+def zero_(layer: nn.Module) -> None:
+    """Set a layer's weight and bias to zero, so that it adds nothing until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+class WanModel(nn.Module):
+    """The whole transformer: noisy latent video, timesteps and text in, velocity (noise minus video) out."""
+
+    block: type[WanAttentionBlock] = WanAttentionBlock  # a host may have parts that it calls in its own way
+    last_part: type[Head] = Head
+
+    def __init__(
+        self,
+        config: WanConfig,
+        operations: Any = None,
+        attention: Attention | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        rotary: RotaryKernel | None = None,
+        modulated: ModulatedNorm = modulated_norm,
+    ):
+        """Build the model with unset weights: load a checkpoint, or call `init_weights`.
+
+        Args:
+            config: sizes of the model.
+            operations: layer classes (see `wan_core.model.operations`), torch's own by default.
+            attention: attention backend (see `wan_core.model.attention`), torch's own by default.
+            device: where the weights are made.
+            dtype: dtype of the weights; the patch embedding stays in float32.
+            rotary: kernel of the rotary embedding, our own by default.
+            modulated: kernel of a norm and its modulation (see `wan_core.model.blocks`), our own by default.
+        """
+        super().__init__()
+        self.rotary_kernel = rotary or OWN_KERNEL
+        layers = Layers(
+            operations or TorchOperations, attention or scaled_dot_product, self.rotary_kernel,
+            modulated, device, dtype,
+        )  # fmt: skip
+        dim = config.dim
+        self.config = config
+        self.dtype = dtype or torch.get_default_dtype()
+        self.patch_size = config.patch_size
+        self.last_rotary: tuple[tuple[Any, ...], Rotary] | None = None  # every step of a clip asks for the same table
+
+        self.patch_embedding = layers.operations.Conv3d(
+            config.in_dim, dim, kernel_size=config.patch_size, stride=config.patch_size, device=device,
+            dtype=torch.float32,
+        )  # fmt: skip
+        self.text_embedding = nn.Sequential(
+            layers.linear(config.text_dim, dim), nn.GELU(approximate="tanh"), layers.linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(layers.linear(config.freq_dim, dim), nn.SiLU(), layers.linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), layers.linear(dim, 6 * dim))
+        if config.inject_sample_info:
+            self.fps_embedding = layers.operations.Embedding(2, dim, device=device, dtype=dtype)
+            self.fps_projection = nn.Sequential(layers.linear(dim, dim), nn.SiLU(), layers.linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList([self.block(config, layers) for _ in range(config.num_layers)])
+        self.head = self.last_part(config, layers)
+        if config.model_type == "i2v":
+            self.img_emb = MLPProj(IMAGE_DIM, dim, layers)
+
+    def init_weights(self) -> None:
+        """Initialise for training: Xavier projections, small embeddings, and a head that starts at zero.
+
+        Source: `init_weights` of the SkyReels-V2 transformer.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            if isinstance(module, WanAttentionBlock | Head):
+                nn.init.normal_(module.modulation, std=self.config.dim**-0.5)
+        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
+        embeddings = [*self.text_embedding.modules(), *self.time_embedding.modules()]
+        if self.config.inject_sample_info:
+            nn.init.normal_(self.fps_embedding.weight, std=0.02)
+            embeddings += [self.fps_projection[0]]
+            zero_(self.fps_projection[2])
+        for module in embeddings:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+        zero_(self.head.head)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        fps: int | Tensor | None = None,
+        clip_fea: Tensor | None = None,
+        causal_block_size: int = 0,
+        transformer_options: dict[str, Any] | None = None,
+        cache: KVCache | None = None,
+        pieces: int = 1,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Predict the velocity of a noisy latent video.
+
+        Args:
+            x: latent video [B, in_dim, F, H, W]; image-to-video models have mask and image channels behind it.
+            t: timesteps in 0..1000, [B] for the clip or [B, F] for every latent frame.
+            context: text embeddings [B, text tokens, text_dim].
+            fps: frames per second, one number or [B]; 16 has its own weights, anything else counts as 24. Models
+                without fps weights ignore it; None counts as 24.
+            clip_fea: CLIP tokens of the start image [B, 257, 1280], for image-to-video models.
+            causal_block_size: latent frames of a causal block; 0 for bidirectional attention.
+            transformer_options: ComfyUI's options (patches, block replacements, rotary options); None outside a host.
+            cache: finished frames that stand before those of `x`, with causal attention; see `wan_core.model.kv_cache`.
+            pieces: parts of the tokens that attention and feed-forward compute one after the other: the same result
+                in less memory, somewhat slower. With gradients or under torch.compile it is not looked at.
+            references: latents [B, in_dim, f, h, w] that are seen beside the video and not made; with one timestep.
+
+        Returns:
+            Velocity, noise minus video, [B, out_dim, F, H, W].
+
+        Raises:
+            InputError: a tensor has another width than the model, or `t` another number of frames than `x`.
+        """
+        self.check(x, t, context)
+        if references and t.ndim == 2 and t.shape[1] != 1:
+            raise InputError(
+                "There are timesteps for {given} latent frames, but with references the clip has one noise "
+                "level: give one timestep for all.",
+                given=t.shape[1],
+            )
+        options = {} if transformer_options is None else transformer_options
+        frames, height, width = x.shape[2:]
+
+        x, *beside = (self.pad_to_patches(each) for each in (x, *references))
+        grid = options["grid_sizes"] = self.grid_of(x)
+        e, modulation = self.embed_time(t, fps, x)
+        inputs = BlockInputs(
+            modulation=modulation,
+            rotary=self.rotary(
+                grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end,
+                tuple(self.grid_of(each) for each in beside),
+            ),
+            context=self.embed_context(context, clip_fea),
+            image_tokens=None if clip_fea is None else clip_fea.shape[-2],
+            block_tokens=causal_block_size * grid[1] * grid[2],
+            transformer_options=options,
+            pieces=pieces,
+            cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
+            patched=Patched(x, e),
+        )  # fmt: skip
+        # the first block's tokens get no name here: they would lie beside those of every later block
+        tokens = self.run_blocks(self.embed_all(x, beside), inputs, cache)[:, : math.prod(grid)]
+        return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
+
+    def check(self, x: Tensor, t: Tensor, context: Tensor) -> None:
+        """Refuse tensors that do not fit the model; `Raises: InputError`."""
+        if x.ndim != 5 or x.shape[1] != self.config.in_dim:
+            raise InputError(
+                "The latent video has the shape {shape}, but this model takes [batch, {channels}, frames, "
+                "height, width]: connect a latent made for this model.",
+                shape=list(x.shape),
+                channels=self.config.in_dim,
+            )
+        if context.shape[-1] != self.config.text_dim:
+            raise InputError(
+                "The text conditioning is {width} wide, but this model takes {wanted}: use the umt5-xxl text "
+                "encoder (CLIP type wan).",
+                width=context.shape[-1],
+                wanted=self.config.text_dim,
+            )
+        if t.ndim == 2 and t.shape[1] not in (1, x.shape[2]):
+            raise InputError(
+                "There are timesteps for {given} latent frames, but the video has {frames}: give one timestep "
+                "per frame, or one for all.",
+                given=t.shape[1],
+                frames=x.shape[2],
+            )
+
+    def pad_to_patches(self, x: Tensor) -> Tensor:
+        """Pad F, H and W of `x` [B, C, F, H, W] to whole patches by wrapping around, as ComfyUI's own Wan does."""
+        short = [-size % patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True)]
+        if not any(short):
+            return x
+        return functional.pad(x, (0, short[2], 0, short[1], 0, short[0]), mode="circular")
+
+    def grid_of(self, x: Tensor) -> tuple[int, int, int]:
+        """Return frames, rows and columns of the tokens of a padded latent video [B, C, F, H, W]."""
+        frames, rows, columns = (size // patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True))
+        return frames, rows, columns
+
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Return the tokens [B, L, dim] of a padded latent video [B, C, F, H, W], frame after frame."""
+        return self.patch_embedding(x.float()).to(x.dtype).flatten(2).transpose(1, 2).contiguous()
+
+    def embed_all(self, x: Tensor, references: Sequence[Tensor]) -> Tensor:
+        """Return the tokens [B, L, dim] of a video and then those of its references, all padded [B, C, F, H, W]."""
+        if not references:
+            return self.embed_patches(x)
+        return torch.cat([self.embed_patches(each) for each in (x, *references)], dim=1)
+
+    def embed_time(self, t: Tensor, fps: int | Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return time embeddings [B, T, dim] and the six modulations [B, T, 6, dim], in the dtype of `like`."""
+        batch = t.shape[0]
+        frequencies = sinusoidal_embedding_1d(self.config.freq_dim, t.flatten()).to(like.dtype)
+        e = self.time_embedding(frequencies).unflatten(0, (batch, -1))  # [B, T, dim]
+        modulation = self.time_projection(e).unflatten(-1, (6, -1))  # [B, T, 6, dim]
+        if self.config.inject_sample_info:
+            modulation = modulation + self.frame_rate_shift(fps, batch, like).unflatten(-1, (1, 6, -1))
+        return e, modulation
+
+    def frame_rate_shift(self, fps: int | Tensor | None, batch: int, like: Tensor) -> Tensor:
+        """Return what the frame rate adds to the modulations, [B, 6 * dim]; for models with fps weights."""
+        rate = torch.as_tensor(24 if fps is None else fps, device=like.device)
+        rows = (rate != CONDITIONED_FPS).long().expand(batch)
+        return self.fps_projection(self.fps_embedding(rows, out_dtype=like.dtype))
+
+    def embed_context(self, context: Tensor, clip_fea: Tensor | None) -> Tensor:
+        """Return the cross-attention tokens [B, image + text tokens, dim]; the image's come first."""
+        text = self.text_embedding(context)
+        if clip_fea is None or self.config.model_type == "t2v":
+            return text
+        return torch.cat((self.img_emb(clip_fea), text), dim=1)
+
+    def rotary(
+        self,
+        grid: tuple[int, int, int],
+        device: torch.device,
+        rope_options: dict[str, float] | None,
+        first_frame: int = 0,
+        references: tuple[tuple[int, int, int], ...] = (),
+    ) -> Rotary:
+        """Return the rotary table of a token grid, made once for one grid after another.
+
+        Args:
+            grid: frames, rows and columns of tokens.
+            device: where the table lies.
+            rope_options: ComfyUI's shift_t/y/x and scale_t/y/x.
+            first_frame: latent frames that stand before the grid.
+            references: grids of what is seen beside it.
+        """
+        rope = rope_options or {}
+        scale_t, scale_y, scale_x = (rope.get(f"scale_{axis}", 1.0) for axis in "tyx")
+        shift_t, shift_y, shift_x = (rope.get(f"shift_{axis}", 0.0) for axis in "tyx")
+        offset, scale = (shift_t + scale_t * first_frame, shift_y, shift_x), (scale_t, scale_y, scale_x)
+        wanted = (grid, self.config.dim // self.config.num_heads, device, offset, scale, references)
+        if self.last_rotary is None or self.last_rotary[0] != wanted:
+            with torch.inference_mode(False):  # a table made while sampling has to serve in training as well
+                self.last_rotary = wanted, self.rotary_kernel.table(*wanted)
+        return self.last_rotary[1]
+
+    def run_blocks(self, x: Tensor, inputs: BlockInputs, cache: KVCache | None = None) -> Tensor:
+        """Run all blocks over `x` [B, L, dim], each through its replacement when the host has one."""
+        options = inputs.transformer_options
+        replacements = options.get("patches_replace", {}).get("dit", {})
+        options["total_blocks"] = len(self.blocks)
+        options["block_type"] = "double"
+        for index, block in enumerate(self.blocks):
+            options["block_index"] = index
+            inputs.cache = None if cache is None else cache.layers[index]
+            replacement = replacements.get(("double_block", index))
+            x = block(x, inputs) if replacement is None else run_replaced(replacement, block, x, inputs)
+            x = run_after_block(x, inputs)
+        return x
+
+    def unpatchify(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Return [B, out_dim, F, H, W] for patch values [B, L, patch values * out_dim]."""
+        x = x.unflatten(-1, (*self.patch_size, self.config.out_dim)).unflatten(1, grid)
+        x = torch.einsum("bfhwpqrc->bcfphqwr", x)
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)

@@ -1,0 +1,1 @@
+"""From noise to a latent clip: schedule, noise levels, solvers, loop, caches."""

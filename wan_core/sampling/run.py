@@ -1,0 +1,266 @@
+"""A sampling run, described once and whole before anything is computed: the settings, and what follows from them.
+
+`plan_run` makes a `Run` from the settings, the noise schedule and which frames are known; the loop, the caches, the
+memory estimate and the guidance range only read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import torch
+
+from ..errors import InputError
+from .known import leading_known
+from .schedule import forcing_schedule, padded_frames
+from .sigmas import TRAIN_STEPS, noise_levels, row_sigmas
+
+
+@dataclass(frozen=True)
+class ForcingOptions:
+    """What a person chooses for diffusion forcing beside steps, shift and guidance.
+
+    Attributes:
+        solver: one of `solvers.SOLVERS`.
+        fps: frames per second the model is told.
+        ar_step: steps a block lags behind the one before it; 0 denoises all frames together.
+        causal_block_size: latent frames of a block.
+        causal_attention: whether a block sees only itself and those before it.
+        addnoise_condition: noise on known frames, in timesteps 0..1000.
+        window_frames: latent frames that the model sees at once, moving on as blocks are finished; 0 = the whole clip.
+    """
+
+    solver: str = "unipc"
+    fps: int = 24
+    ar_step: int = 0
+    causal_block_size: int = 1
+    causal_attention: bool = False
+    addnoise_condition: int = 20
+    window_frames: int = 0
+
+    def window(self, frames: int) -> int | None:
+        """Return the window that moves along a clip of so many latent frames; None where all of it is seen at once."""
+        return self.window_frames if 0 < self.window_frames < frames else None
+
+    @property
+    def cached_block_size(self) -> int:
+        """Latent frames of a block that a cache can keep; 0 without causal attention."""
+        return self.causal_block_size if self.causal_attention else 0
+
+    @property
+    def needs_whole_blocks(self) -> bool:
+        """Whether the number of latent frames has to be a multiple of the block size."""
+        return self.causal_block_size > 1 and (self.ar_step > 0 or self.causal_attention)
+
+    @property
+    def known_level(self) -> float:
+        """The noise level at which the model sees known frames, 0..1."""
+        return self.addnoise_condition / TRAIN_STEPS
+
+    def padded(self, frames: int) -> int:
+        """Return the latent frames that are computed for a clip of so many."""
+        return padded_frames(frames, self.causal_block_size) if self.needs_whole_blocks else frames
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model call of a run. Frames are latent frames of the clip; f of them are visible.
+
+    Attributes:
+        start: first visible frame.
+        end: one past the last.
+        sigmas: noise level of every visible frame, 0..1 [f].
+        steps: the step (from 0) that each of them makes [f]; None = this row leaves it as it is.
+        num_steps: denoising steps of a frame.
+        sigma: one noise level for the whole call, falling strictly from row to row.
+        finished: all frames of the clip before this one are finished or known, at their last noise level.
+        index: number of the row, from 0.
+        num_rows: rows in all.
+        runs: (start, end) of every run of frames that it denoises.
+    """
+
+    start: int
+    end: int
+    sigmas: tuple[float, ...]
+    steps: tuple[int | None, ...]
+    num_steps: int
+    sigma: float = 0.0
+    finished: int = 0
+    index: int = 0
+    num_rows: int = 1
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def busy_end(self) -> int:
+        """One past the last frame that this row denoises."""
+        return self.runs[-1][1]
+
+    @property
+    def progress(self) -> list[float | None]:
+        """The share of its steps that each visible frame has done, 0..1; None = the row leaves it as it is."""
+        return [None if step is None else step / self.num_steps for step in self.steps]
+
+    def blocks(self) -> list[slice]:
+        """Return the visible frames that are denoised, in runs of one noise level."""
+        found, first = [], 0
+        for (step, _), frames in groupby(zip(self.steps, self.sigmas, strict=True)):
+            end = first + len(list(frames))
+            if step is not None:
+                found.append(slice(first, end))
+            first = end
+        return found
+
+    def finishes(self, frame: int) -> bool:
+        """Say whether a visible frame makes its last step."""
+        return self.steps[frame] == self.num_steps - 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole sampling run; R rows, F latent frames, those that only fill the last block among them.
+
+    Attributes:
+        options: the settings.
+        sigmas: the noise schedule [steps + 1], falling to 0.
+        known: bool [F], frames that are never updated.
+        step_index: int64 [R, F]: 0 = not begun, i = step i is done in this row, steps + 1 = finished.
+        levels: noise level of every frame in every row, float32 [R, F].
+        rows: its model calls; none where all frames are known.
+    """
+
+    options: ForcingOptions
+    sigmas: torch.Tensor
+    known: torch.Tensor
+    step_index: torch.Tensor
+    levels: torch.Tensor
+    rows: tuple[Row, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Latent frames of the clip in whole blocks."""
+        return len(self.known)
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a frame."""
+        return len(self.sigmas) - 1
+
+    @property
+    def call_sigmas(self) -> torch.Tensor:
+        """One noise level for each call and the 0 at the end [R + 1], as neighbours look their progress up in it."""
+        return torch.tensor([*(row.sigma for row in self.rows), 0.0])
+
+    def describes(self, options: ForcingOptions, sigmas: torch.Tensor, known: torch.Tensor) -> bool:
+        """Say whether this is the run of these settings, sigmas and known frames of the clip (bool [frames])."""
+        same = options == self.options and len(sigmas) == len(self.sigmas)
+        if not same or options.padded(len(known)) != self.num_frames:
+            return False
+        return torch.equal(sigmas.cpu(), self.sigmas.cpu()) and torch.equal(known.cpu(), self.known[: len(known)])
+
+    @property
+    def seen(self) -> int:
+        """The most latent frames that a model call sees."""
+        return max(row.end - row.start for row in self.rows)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether all frames have one noise level in every call."""
+        return all(len(set(row.sigmas)) == 1 for row in self.rows)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the model sees a part of the clip that moves along it."""
+        return self.seen < self.num_frames
+
+    @property
+    def leaves_frames(self) -> bool:
+        """Whether some call leaves visible frames as they are."""
+        return any(None in row.steps for row in self.rows)
+
+
+def plan_run(options: ForcingOptions, sigmas: torch.Tensor, frames: int, known: torch.Tensor | None = None) -> Run:
+    """Describe a run.
+
+    Args:
+        options: the settings.
+        sigmas: the noise schedule [steps + 1], falling to 0.
+        frames: latent frames of the clip; with blocks it is computed as `options.padded(frames)`.
+        known: bool [frames], frames that are given; None = none.
+
+    Raises:
+        InputError: sigmas that do not fall to 0.
+        ScheduleError: steps, frames, block size and window that do not go together.
+    """
+    check_sigmas(sigmas)
+    known = torch.zeros(frames, dtype=torch.bool) if known is None else known.cpu()
+    given = bool(known.all())
+    known = torch.cat((known, known.new_zeros(options.padded(frames) - frames)))
+    steps = len(sigmas) - 1
+    if given:
+        nothing = torch.zeros(0, len(known))
+        return Run(options, sigmas, known, nothing.long(), nothing, ())
+    index, update, intervals = forcing_schedule(
+        len(known),
+        steps,
+        options.ar_step,
+        options.causal_block_size,
+        leading_known(known),
+        options.window(frames),
+    )
+    update &= ~known
+    busy = update.any(dim=1)  # a row may denoise nothing but known frames: an end frame's, under ar_step
+    intervals = tuple(interval for interval, keep in zip(intervals, busy.tolist(), strict=True) if keep)
+    index, update = index[busy], update[busy]
+    levels = noise_levels(sigmas.float().cpu())[index]
+    levels[:, known] = options.known_level
+    rows = make_rows(index, update, intervals, levels, row_sigmas(sigmas, index, known), known, steps)
+    return Run(options, sigmas, known, index, levels, rows)
+
+
+def make_rows(
+    index: torch.Tensor,
+    update: torch.Tensor,
+    intervals: tuple[tuple[int, int], ...],
+    levels: torch.Tensor,
+    call_sigmas: torch.Tensor,
+    known: torch.Tensor,
+    num_steps: int,
+) -> tuple[Row, ...]:
+    """Return the rows of a schedule [R, F], each with what the model call is told."""
+    finished = ((index == num_steps + 1) | known).long().cumprod(dim=1).sum(dim=1).tolist()
+    table = zip(intervals, index.tolist(), update.tolist(), levels.tolist(), call_sigmas.tolist(), strict=True)
+    return tuple(
+        Row(
+            start,
+            end,
+            tuple(sigmas[start:end]),
+            tuple(at - 1 if works else None for at, works in zip(steps[start:end], busy[start:end], strict=True)),
+            num_steps,
+            sigma,
+            finished[number],
+            number,
+            len(intervals),
+            true_runs(busy[start:end], start),
+        )
+        for number, ((start, end), steps, busy, sigmas, sigma) in enumerate(table)
+    )
+
+
+def check_sigmas(sigmas: torch.Tensor) -> None:
+    """Refuse sigmas that diffusion forcing cannot follow; `Raises: InputError`."""
+    values = sigmas.tolist()
+    if values[-1] != 0:
+        raise InputError(
+            "The sigmas end at {last:.4f}, but diffusion forcing has to end at 0: connect the whole "
+            "schedule, not the first part of a split one.",
+            last=values[-1],
+        )
+    if any(later >= earlier for earlier, later in pairwise(values)):
+        raise InputError("The sigmas do not fall from step to step: connect a scheduler's sigmas unchanged.")
+
+
+def true_runs(values: list[bool], offset: int) -> tuple[tuple[int, int], ...]:
+    """Return the (start, end) of every run of True, counted from `offset`."""
+    edges = [at for at, (a, b) in enumerate(zip([False, *values], [*values, False], strict=True)) if a != b]
+    return tuple((offset + first, offset + end) for first, end in zip(edges[::2], edges[1::2], strict=True))

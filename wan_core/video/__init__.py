@@ -1,0 +1,1 @@
+"""Video files: written, read, joined, with their sound."""

@@ -1,0 +1,95 @@
+"""The video codecs that a file can be written with: which encoder, which container, which pixels. No writing here.
+
+Source: FFmpeg's documentation of its encoders; tags and ranges of quality are theirs.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import av
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One way to write a video.
+
+    Attributes:
+        encoder: FFmpeg's name of the encoder.
+        suffix: of the file; it decides about the container.
+        pixel_format: FFmpeg's name of the pixels that are stored.
+        most_crf: the worst quality that the encoder knows, 0 where it has no such setting.
+        options: fixed settings of the encoder.
+        tag: four letters by which players of other makers know the stream, or "".
+        sequence: whether every frame is kept as a PNG file as well, and the video is there to look at.
+    """
+
+    encoder: str
+    suffix: str
+    pixel_format: str
+    most_crf: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+    tag: str = ""
+    sequence: bool = False
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the pixels are stored as red, green and blue."""
+        return self.pixel_format == "bgr0"
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether more than 8 bits of a colour are stored."""
+        return "10" in self.pixel_format
+
+    def encoder_options(self, crf: int) -> dict[str, str]:
+        """Return the encoder's settings; `crf`: quality, 0 to `most_crf`."""
+        return {**self.options, **({"crf": str(crf)} if self.most_crf else {})}
+
+
+# x264's AVX-512 code was seen to write another file from equal frames about once in fifty times, which a job that is
+# made again after a crash must not do; without it all of 120 files were equal
+X264_EXACT = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x86_64", "amd64") else {}
+
+H264 = Codec("libx264", ".mp4", "yuv420p", 51, {"preset": "medium", **X264_EXACT})
+
+CODECS: dict[str, Codec] = {
+    "h264": H264,
+    "hevc": Codec("libx265", ".mp4", "yuv420p", 51, {"preset": "medium", "x265-params": "log-level=error"}, "hvc1"),
+    "av1": Codec("libsvtav1", ".mp4", "yuv420p10le", 63, {"preset": "6"}),
+    "prores": Codec("prores_ks", ".mov", "yuv422p10le", 0, {"profile": "hq", "vendor": "apl0"}),
+    "ffv1": Codec("ffv1", ".mkv", "bgr0", 0, {"level": "3"}),
+    "png": replace(H264, sequence=True),
+}
+
+
+def available_codecs() -> list[str]:
+    """Return the names in CODECS that the installed PyAV can write, the usual one first."""
+    return [name for name, codec in CODECS.items() if codec.encoder in av.codecs_available]
+
+
+def find_codec(name: str, crf: int) -> Codec:
+    """Return a codec by its name.
+
+    Raises:
+        InputError: another name, an encoder that the installed PyAV lacks, or a quality that it does not know.
+    """
+    if name not in available_codecs():
+        raise InputError(
+            "The codec is {name!r}, but the installed PyAV can write {codecs}.",
+            name=name,
+            codecs=", ".join(available_codecs()),
+        )
+    codec = CODECS[name]
+    if codec.most_crf and not 0 <= crf <= codec.most_crf:
+        raise InputError(
+            "crf is {crf}, but {name} knows 0 (best) to {most} (worst): 18 looks like the original.",
+            crf=crf,
+            name=name,
+            most=codec.most_crf,
+        )
+    return codec
