@@ -27,7 +27,7 @@ SPOKEN = f"() => window.app.extensionManager.setting.get('{LOCALE}')"
 MIDDLE = """() => {
     const video = document.querySelector('video')
     if (!(video?.readyState >= 2)) return false
-    if (video.currentTime === 0) video.currentTime = video.duration / 2
+    if (video.currentTime === 0) video.currentTime = 0.95 * video.duration
     return true
 }"""
 PLAIN = {"Comfy.Minimap.Visible": False, "Comfy.RightSidePanel.IsOpen": False, "Comfy.Graph.CanvasInfo": False}
