@@ -247,6 +247,14 @@ class Host:
         else:
             shutil.rmtree(self.base, ignore_errors=True)
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that the server has spent; 0 where the system doesn't say."""
+        status = Path(f"/proc/{self._process.pid}/stat") if self._process is not None else Path()
+        if not status.is_file():
+            return 0.0
+        user, system = status.read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def get(self, path: str, timeout: float = 60) -> Any:
         """Return the JSON answer of GET `path`."""
         return self._ask(urllib.request.Request(self.url + path), timeout)

@@ -70,16 +70,17 @@ class Asker:
     """A connection that is kept open."""
 
     def __init__(self, host: Host) -> None:
-        self.connection = http.client.HTTPConnection(urlsplit(host.url).netloc, timeout=60)
+        self.host = host
+        self.connection = http.client.HTTPConnection(urlsplit(host.url).netloc, timeout=120)
 
     def ask(self, body: bytes) -> dict[str, Any]:
         """Return the answer, which is one of ours."""
-        begin = time.monotonic()
+        begin = self.host.processor_seconds()
         self.connection.request("POST", ROUTE, body, JSON_HEADER)
         response = self.connection.getresponse()
         text = response.read()
         assert response.status in (200, 413), (response.status, text[:300])
-        assert time.monotonic() - begin < 5 * MOST_SECONDS, "much more than the processor time that is allowed"
+        assert self.host.processor_seconds() - begin < MOST_SECONDS
         answer = json.loads(text)
         assert isinstance(answer["ok"], bool) and isinstance(answer["text"], str)
         assert not any(word in answer["text"] for word in ("Traceback", "Error", "object has no", "NoneType"))

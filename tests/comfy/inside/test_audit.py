@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,6 +93,22 @@ def test_nodes_without_files_write_nothing(
         model, models / "loras" / "tiny_lora.safetensors", 1.0
     )
     assert list(written(watched)) == [] and foreign(watched, output_folder) == []
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_job_is_removed_by_a_name_that_was_typed_alone(
+    bridge: ModuleType, pack_nodes: dict[str, Any], model: Any, vae: Any, output_folder: Path, typed: bool
+) -> None:
+    """A workflow could list the jobs, cut a name out of the list and hand it on."""
+    folder = make(bridge, inputs(bridge, model, vae), settings(bridge, total_frames=21)).path.parent
+    prompt = {"7": {"class_type": "SkyReelsV2Jobs", "inputs": {"remove": folder.name if typed else ["3", 0]}}}
+
+    class Queued(pack_nodes["SkyReelsV2Jobs"]):  # type: ignore[misc]
+        hidden = SimpleNamespace(prompt=prompt, unique_id="7")
+
+    said = Queued.execute(folder.name).args[0]
+    assert folder.exists() != typed
+    assert said.startswith(f"{folder.name} was removed." if typed else "Nothing was removed: type the name on the node")
 
 
 def test_the_watch_sees_what_is_forbidden(

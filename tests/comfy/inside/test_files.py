@@ -132,6 +132,21 @@ def test_a_packing_that_is_not_read_is_refused(pack: ModuleType, tensors: Tensor
     assert REFUSED[name].says in str(refusal.value)
 
 
+def test_a_packed_model_is_told_from_another_without_unpacking_it(
+    pack: ModuleType, tensors: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long video's job is found again by its model's numbers; a 14B model is not unpacked for that."""
+    identity = importlib.import_module(f"{pack.__name__}.wan_core.comfy.long.identity").model_identity
+    layout = importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.packed").ScaledLayout
+    monkeypatch.setattr(layout, "dequantize", lambda *_: pytest.fail("unpacked"))
+    other = {name: tensor.flip(0) for name, tensor in tensors.items()}
+    found = []
+    for number, weights in enumerate((tensors, tensors, other)):
+        form = FORMATS["LightX2V fp8"].write(weights)
+        found.append(identity(load(pack, write(tmp_path / f"{number}.safetensors", form)))["weights"]["blocks"])
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 @pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e5m2"])
 def test_a_file_can_be_made_smaller_while_it_is_loaded(

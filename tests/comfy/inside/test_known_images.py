@@ -48,7 +48,7 @@ def test_an_image_of_another_size_is_scaled(images: ModuleType, vae: Any) -> Non
         (torch.ones(1, 1, 2, 4, 4), "has 2 latent frames, but"),
         (torch.ones(2, 3, 4, 4), "has 6 latent frames, but"),
         (torch.full((3, 4, 4), 1.5), "outside 0 to 1"),
-        (torch.full((1, 1, 3, 4, 4), float("nan")), "outside 0 to 1"),
+        (torch.full((1, 1, 3, 4, 4), float("nan")), "NaN or infinite values"),
     ],
     ids=["longer", "shorter", "of a batch", "too large", "nan"],
 )

@@ -87,3 +87,9 @@ def hold_packed(transformer: Any, packed: Mapping[str, tuple[Tensor, Tensor]], d
         layer.layout_type = f"SkyReelsV2{layout.__name__}"
         layer.quant_format = HOST_INT8 if numbers.dtype == torch.int8 else str(numbers.dtype).removeprefix("torch.")
         layer._full_precision_mm = layer._full_precision_mm_config = True
+
+
+def stored(weight: Tensor) -> Tensor:
+    """Return the numbers of a weight that is held packed, as they are; another one as it is."""
+    ours = str(getattr(weight, "_layout_cls", "")).startswith("SkyReelsV2")
+    return weight._qdata if ours else weight  # type: ignore[attr-defined]

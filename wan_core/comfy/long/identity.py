@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from ..loading.packed import stored
+
 PRIMITIVES = (str, int, float, bool, type(None))
 NAMED_WEIGHTS = ("patch_embedding.weight", "head.head.weight", "head.modulation", "text_embedding.2.bias")
 SAMPLE = 64  # numbers of every weight of a block: a LoRA that was merged into a file changes some of them
@@ -26,7 +28,9 @@ def model_identity(patcher: Any) -> dict[str, Any]:
     return {
         "weights": {
             **named,
-            "blocks": digest([value.reshape(-1)[:SAMPLE] for name, value in weights.items() if "blocks." in name]),
+            "blocks": digest(
+                [stored(each).reshape(-1)[:SAMPLE] for name, each in weights.items() if "blocks." in name]
+            ),
         },
         "dtype": str(patcher.model.get_dtype()),
         "patches": {key: digest(value) for key, value in sorted(patcher.patches.items())},
