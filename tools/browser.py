@@ -1,7 +1,8 @@
-"""ComfyUI's front end in headless Chromium: opened, ready for a workflow. For the tests and the screenshots."""
+"""ComfyUI's front end in headless Chromium: opened, and what a person does there. For tests and screenshots."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,11 +12,63 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    # a page that serve_front_end gave has no address, and may not open the socket of a server on this machine
+    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+]  # fmt: skip
+JSON = {"Content-Type": "application/json"}
 NO_BROWSER = "no Chromium found: install one, or name it in CHROMIUM_PATH"
-READY = "window.app && window.app.graph && window.app.extensionManager"
+
+LOCALE, NODES2, THEME = "Comfy.Locale", "Comfy.VueNodes.Enabled", "Comfy.ColorPalette"
+# what a page starts with, whatever was set before: no template browser of a first visit, no question when it leaves
+SETTINGS = {
+    "Comfy.TutorialCompleted": True, "Comfy.Window.UnloadConfirmation": False,
+    LOCALE: "en", NODES2: False, THEME: "dark",
+}  # fmt: skip
+# the nodes are known, the first graph is open (it would replace a later one), and the server's events arrive
+READY = """() => {
+    const { app, LiteGraph } = window
+    const { workflow, spinner } = app?.extensionManager ?? {}
+    return workflow?.activeWorkflow && !spinner && app.api.clientId
+        && LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined
+}"""
 SETTING = "([name, value]) => window.app.extensionManager.setting.set(name, value)"
-OURS = "window.LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined"
+OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"
+PROMPT = "async () => (await window.app.graphToPrompt()).output"
+FIT = """async () => {
+    const { canvas, extensionManager, graph } = window.app
+    canvas.selectItems(graph.nodes)
+    await extensionManager.command.execute('Comfy.Canvas.FitView')
+    canvas.deselectAll()
+    const view = () => String([canvas.ds.scale, ...canvas.ds.offset])
+    for (let was = null; was !== view();) {  // it glides there
+        was = view()
+        await new Promise((done) => setTimeout(done, 300))
+    }
+}"""
+SELECT = """(kind) => window.app.canvas.selectItems(
+    window.app.graph.nodes.filter((node) => node.comfyClass === kind))"""
+SET = """([kind, name, value]) => {
+    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
+    const widget = node.widgets.find((widget) => widget.name === name)
+    widget.value = value
+    widget.callback?.(value)
+}"""
+RUN = """async ([prompt, seconds]) => {
+    const { api } = window.app
+    const ended = new Promise((resolve) => {
+        const once = { once: true }
+        api.addEventListener('execution_success', () => resolve(''), once)
+        for (const kind of ['execution_error', 'execution_interrupted'])
+            api.addEventListener(kind, (event) => resolve(event.detail.exception_message ?? kind), once)
+        setTimeout(() => resolve(`no end after ${seconds} s`), 1000 * seconds)
+    })
+    if (prompt) await api.queuePrompt(0, { output: prompt, workflow: window.app.graph.serialize() })
+    else await window.app.queuePrompt(0)
+    return await ended
+}"""
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
 
 
 def browser_path() -> str | None:
@@ -23,20 +76,24 @@ def browser_path() -> str | None:
     return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def wait_until_ready(page: Any) -> None:
-    """Return when the front end knows the pack's nodes, with the template browser of a first visit out of the way."""
+def visit(page: Any, url: str, settings: Mapping[str, Any]) -> None:
+    """Change settings of the front end at `url` and open it anew; returns when it is ready for a workflow."""
+    server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    for name, value in settings.items():
+        page.request.post(f"{server}/settings/{name}", data=json.dumps(value), headers=JSON)
+    page.goto(server, wait_until="load", timeout=120_000)
     page.wait_for_function(READY, timeout=180_000)
-    page.wait_for_function(OURS, timeout=120_000)
-    page.wait_for_timeout(3000)
-    page.keyboard.press("Escape")
 
 
-def set_node_style(page: Any, nodes2: bool) -> None:
-    """Draw the nodes as Nodes 2.0 or as classic nodes, from the next visit on; this is that visit."""
-    page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", nodes2])
-    page.wait_for_timeout(1000)  # the server writes the setting
-    page.reload(wait_until="load")
-    wait_until_ready(page)
+def run(page: Any, prompt: dict[str, Any] | None = None, seconds: int = 120) -> str:
+    """Do what the Run button does with the open graph; return the error that ended the run, "" for none.
+
+    Args:
+        page: of the front end.
+        prompt: what runs in place of the graph's own; the results are shown on the nodes of the graph.
+        seconds: until it is given up.
+    """
+    return page.evaluate(RUN, [prompt, seconds])
 
 
 def serve_front_end(page: Any, url: str, folder: Path) -> None:
@@ -73,7 +130,13 @@ def open_browser() -> Iterator[Any]:
 
 
 @contextmanager
-def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path | None = None) -> Iterator[Any]:
+def open_page(
+    url: str,
+    width: int = 1800,
+    height: int = 1000,
+    front_end: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Any]:
     """Open the front end of a server in a browser of its own; yields playwright's page, ready for a workflow.
 
     Args:
@@ -81,6 +144,7 @@ def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path |
         width: pixels of the window.
         height: pixels of the window.
         front_end: the `static` folder of another front end than the server's own.
+        settings: by name, in place of those of SETTINGS.
 
     Raises:
         RuntimeError: this machine has no Chromium.
@@ -89,8 +153,7 @@ def open_page(url: str, width: int = 1800, height: int = 1000, front_end: Path |
         page = browser.new_page(viewport={"width": width, "height": height})
         if front_end is not None:
             serve_front_end(page, url, front_end)
-        page.goto(url, wait_until="load", timeout=120_000)
-        wait_until_ready(page)
+        visit(page, url, {**SETTINGS, **(settings or {})})
         yield page
 
 

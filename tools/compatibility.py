@@ -1,10 +1,11 @@
 """Write docs/compatibility.md: what was tried in which ComfyUI, front end and style of nodes, and how it went.
 
 usage: python -m tools.compatibility [pytest's arguments]
+       python -m tools.compatibility REPORT.xml ...
 
 It runs the tests of the front ends and counts what passed; no number comes from anywhere else. `python dev.py test`
 once before it, so that the hosts and the newest front end are there; SKYREELS_HOSTS and SKYREELS_FRONTEND_ROOT name
-others.
+others. The second form counts JUnit reports of runs made one after another (SKYREELS_WHOLE_MATRIX=1, --junitxml).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from xml.etree import ElementTree
 from tools.front_ends import NEWEST, PACKAGE
 from tools.hosts import ROOT, HostInstall, find_hosts, why_no_host
 
-TESTS = ("test_frontend", "test_live_plan", "test_blueprints", "test_front_end_words")
+TESTS = ("test_frontend", "test_live_plan", "test_blueprints", "test_front_end_words", "test_layouts")
 STYLES = ("classic", "nodes2")
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 # column: the test file and what the names of its tests have in them
 COLUMNS = {
     "opened": ("test_frontend", "opens_whole"),
-    "played": ("test_frontend", "result_plays"),
+    "played": ("test_layouts", "play_button"),
     "plan": ("test_live_plan", ""),
     "blueprints": ("test_blueprints", ""),
     "help": ("test_front_end_words", "help_page"),
@@ -152,9 +153,11 @@ def main() -> int:
     if not hosts:
         sys.exit(why_no_host())
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        code = run_tests(report, sys.argv[1:])
-        counted = Counter(outcomes(report))
+        reports, code = [Path(name) for name in sys.argv[1:] if name.endswith(".xml")], 0
+        if not reports:
+            reports = [Path(folder) / "report.xml"]
+            code = run_tests(reports[0], sys.argv[1:])
+        counted = Counter(outcome for report in reports for outcome in outcomes(report))
     for words in WORDS:
         (ROOT / "docs" / words.file).write_text(page(words, hosts, counted), "utf-8")
     return code

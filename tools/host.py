@@ -46,6 +46,10 @@ class HostError(Exception):
     """A host did not start, did not answer, or died; the message holds the end of its log."""
 
 
+class HostEnded(HostError):
+    """A host's process ended while it started; the message holds the end of its log."""
+
+
 def host_environment() -> dict[str, str]:
     """Return the environment of a host process: two threads unless told, UTF-8, none of the caller's import paths."""
     dropped = ("PYTHONPATH", "PYTEST_", "COV_")
@@ -190,7 +194,8 @@ class Host:
         """Start the server and return when it answers.
 
         Raises:
-            HostError: it ended or did not answer in `timeout` seconds; the message holds its log.
+            HostEnded: its process ended; the message holds its log.
+            HostError: it did not answer in `timeout` seconds; the message says so and holds its log.
         """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -215,7 +220,7 @@ class Host:
             )
         while time.monotonic() - started < timeout:
             if self._process.poll() is not None:
-                raise HostError(f"ComfyUI {self.version} ended with {self._process.returncode}:\n{self.log}")
+                raise HostEnded(f"ComfyUI {self.version} ended with {self._process.returncode}:\n{self.log}")
             try:
                 self.get("/system_stats")
             except OSError:
@@ -223,7 +228,7 @@ class Host:
                 continue
             self.start_seconds = time.monotonic() - started
             return
-        raise HostError(f"ComfyUI {self.version} did not answer in {timeout:.0f} s:\n{self.log}")
+        raise HostError(f"ComfyUI {self.version} did not answer in {timeout:g} s:\n{self.log}")
 
     def stop(self) -> None:
         """End the server's process and delete its folder (kept when SKYREELS_KEEP_HOST is set)."""

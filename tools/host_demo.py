@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from demo.run import SHEET_COLUMNS, SHEET_FRAMES, evenly
-from tools.host import ExecutionFailed, Finished, Host, HostError
+from tools.host import PACK_FOLDER, ExecutionFailed, Finished, Host, HostEnded, HostError
 from tools.hosts import HostInstall, find_hosts, why_no_host
 from tools.templates import DEMO, ORDER, flag_of, name_of, template, title_of
 from tools.workflow_prompt import changed, load_workflow, to_prompt
@@ -27,6 +27,7 @@ from wan_core.video.writer import contact_sheet, save_png
 
 USUAL = "text_to_video"
 TIMEOUT = 1800.0  # seconds; on two slow cores the longest template takes about two minutes
+NO_MODULE = r"No module named '([\w.]+)'"
 LAST_STEP = re.compile(rb"(\d+)/(\d+) \[")  # of a progress bar in the server's log
 
 
@@ -51,13 +52,19 @@ def workflow_file(name: str) -> Path:
 
 
 def missing_package(log: str) -> str | None:
-    """Return the package whose absence the server's log tells of."""
-    found = re.findall(r"No module named '([\w.]+)'", log)
-    return found[-1] if found else None
+    """Return the package whose absence ended the server, or kept this pack from loading; None for another reason.
+
+    Many a package is optional and only warned of: what counts is how the process ended, and what ComfyUI says of the
+    pack's own folder.
+    """
+    ended = rf"^ModuleNotFoundError: {NO_MODULE}\s*(?:Fatal Python error: [\s\S]*)?\Z"  # with the threads left over
+    unloaded = rf"Cannot import .*{PACK_FOLDER} module for custom nodes: {NO_MODULE}"
+    found = (re.search(pattern, log, re.MULTILINE) for pattern in (ended, unloaded))
+    return next((match[1] for match in found if match), None)
 
 
 def why_not(install: HostInstall, log: str, message: str) -> str:
-    """Return in a person's words why the server does not run the pack."""
+    """Return in a person's words why the server does not run the pack, or `message` where the log does not say."""
     package = missing_package(log)
     if package is None:
         return message
@@ -98,7 +105,7 @@ def start(host: Host) -> dict[str, Any]:
     """
     try:
         host.start()
-    except HostError as error:
+    except HostEnded as error:
         raise HostError(why_not(host.install, host.log, str(error))) from None
     info = host.object_info()
     if "SkyReelsV2DemoModels" not in info:

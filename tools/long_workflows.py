@@ -14,7 +14,7 @@ from tools.workflow_graph import (
     Kit,
     Node,
     Picture,
-    negative_encode,
+    negative,
     save_video,
     text_encode,
 )
@@ -99,24 +99,19 @@ def long_graph(
     """
     graph = Graph()
     models = settings.kit.place(graph, setting, chinese)
-    demo = settings.kit.demo
     if scripted:
-        values = {"script": prompt, "blend": 0.0}
-        script = Node("SkyReelsV2PromptScript", (430, 300), values, [("script", "SKYREELS_V2_SCRIPT")])
-        text, encode = graph.column(script, negative_encode(demo))
+        values = {"script": prompt, "blend": 0.0, "negative_prompt": negative(settings.kit.demo)}
+        outputs = [("script", "SKYREELS_V2_SCRIPT"), ("negative", "CONDITIONING")]
+        (text,) = graph.column(Node("SkyReelsV2PromptScript", (430, 420), values, outputs))
     else:
-        (encode,) = graph.column(text_encode(prompt, demo))
+        (text,) = graph.column(text_encode(prompt, settings.kit.demo))
     loaded = settings.kit.place_images(graph, list(images))
     (video,) = graph.column(settings.long_node())
-    graph.link(*models["clip"], encode, "clip")
+    graph.link(*models["clip"], text, "clip")
     graph.link(*models["model"], video, "model")
     graph.link(*models["vae"], video, "vae")
-    if scripted:
-        graph.link(*models["clip"], text, "clip")
-        graph.link(text, "script", video, "script")
-    else:
-        graph.link(encode, "positive", video, "positive")
-    graph.link(encode, "CONDITIONING" if scripted else "negative", video, "negative")
+    for name in ("script" if scripted else "positive", "negative"):
+        graph.link(text, name, video, name)
     for name, image in zip(images, loaded, strict=True):
         graph.link(image, "IMAGE", video, name)
     finish(graph, video)

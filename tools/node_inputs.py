@@ -21,7 +21,6 @@ UPLOAD = "IMAGEUPLOAD"
 CORE_INPUTS: dict[str, dict[str, str]] = {
     NOTE: {"text": "STRING"},
     "CLIPLoader": {"clip_name": "COMBO", "type": "COMBO", "device": "COMBO"},
-    "CLIPTextEncode": {"clip": "CLIP", "text": "STRING"},
     "CLIPVisionEncode": {"clip_vision": "CLIP_VISION", "image": "IMAGE", "crop": "COMBO"},
     "CLIPVisionLoader": {"clip_name": "COMBO"},
     "CreateVideo": {"images": "IMAGE", "audio": "AUDIO", "fps": "FLOAT"},

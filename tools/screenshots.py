@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.browser import open_page, set_node_style, wait_until_ready
+from tools.browser import FIT, LOCALE, NODES2, OPEN, SELECT, SET, THEME, open_page, run, visit
 from tools.front_ends import ROOT, newest_front_end
 from tools.host import PACK_FOLDER, Host
 from tools.host_demo import start
@@ -22,24 +22,21 @@ from tools.hosts import find_hosts, why_no_host
 from tools.templates import template
 from tools.workflow_prompt import load_workflow
 
-OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"
-FIT = """async () => {
-    window.app.canvas.selectItems(window.app.graph.nodes)
-    await window.app.extensionManager.command.execute('Comfy.Canvas.FitView')
-    window.app.canvas.deselectAll()
-}"""
 COMMAND = "(name) => window.app.extensionManager.command.execute(name)"
-SELECT = """(kind) => {
-    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
-    window.app.canvas.selectItems([node])
+SPOKEN = f"() => window.app.extensionManager.setting.get('{LOCALE}')"
+MIDDLE = """() => {
+    const video = document.querySelector('video')
+    if (!(video?.readyState >= 2)) return false
+    if (video.currentTime === 0) video.currentTime = 0.95 * video.duration
+    return true
 }"""
-SET = """([kind, name, value]) => {
-    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
-    const widget = node.widgets.find((widget) => widget.name === name)
-    widget.value = value
-    widget.callback?.(value)
+PLAIN = {"Comfy.Minimap.Visible": False, "Comfy.RightSidePanel.IsOpen": False, "Comfy.Graph.CanvasInfo": False}
+AROUND = """() => {
+    const boxes = [...document.querySelectorAll('[data-node-id]')].map((node) => node.getBoundingClientRect())
+    const [x, y] = [Math.min(...boxes.map((box) => box.left)) - 16, Math.min(...boxes.map((box) => box.top)) - 16]
+    const [right, bottom] = [Math.max(...boxes.map((box) => box.right)), Math.max(...boxes.map((box) => box.bottom))]
+    return { x, y, width: right + 16 - x, height: bottom + 16 - y }
 }"""
-LOCALE = "(language) => window.app.extensionManager.setting.set('Comfy.Locale', language)"
 SETTLE = 3000  # milliseconds for the front end to draw
 LONG = "SkyReelsV2LongVideo"
 
@@ -47,10 +44,8 @@ LONG = "SkyReelsV2LongVideo"
 def open_workflow(page: Any, name: str) -> None:
     """Open an example workflow and bring all of it into view."""
     page.evaluate(OPEN, load_workflow(template(name)))
-    page.wait_for_timeout(SETTLE)
     page.evaluate(FIT)
     page.wait_for_timeout(SETTLE)
-    page.keyboard.press("Escape")
 
 
 def templates(page: Any) -> None:
@@ -85,35 +80,29 @@ def help_page(page: Any) -> None:
     page.wait_for_timeout(2 * SETTLE)
 
 
-RUN = """async () => {
-    const { api } = window.app
-    const ended = new Promise((resolve) => {
-        for (const kind of ['execution_success', 'execution_error'])
-            api.addEventListener(kind, (event) => resolve(event.detail.exception_message ?? ''), { once: true })
-    })
-    await window.app.queuePrompt(0, 1)
-    return await ended
-}"""
-
-
 def finished(page: Any) -> None:
     """Show a graph after its run, with the video that it made."""
     open_workflow(page, "Demo Long Video")
-    trouble = page.evaluate(RUN)
+    # a job of its own in each language: ComfyUI keeps the text of a run in the language of that run
+    page.evaluate(SET, [LONG, "job_name", f"demo_{page.evaluate(SPOKEN)}"])
+    trouble = run(page, seconds=600)
     if trouble:
         raise RuntimeError(trouble)
-    page.wait_for_timeout(2 * SETTLE)
+    page.wait_for_function(MIDDLE, timeout=60_000)
     page.evaluate(FIT)
-    page.wait_for_timeout(SETTLE)
+    page.wait_for_timeout(2 * SETTLE)  # the message that the job is done goes away
 
 
-ENGLISH: dict[str, Callable[[Any], None]] = {
-    "templates": templates, "graph": english_graph, "refused": refused, "help": help_page,
-    "finished": finished,
+Pictures = dict[str, Callable[[Any], None]]
+ALL: Pictures = {
+    "templates": templates, "graph": english_graph, "refused": refused, "help": help_page, "finished": finished,
 }  # fmt: skip
-CHINESE: dict[str, Callable[[Any], None]] = {
-    "graph": english_graph, "refused": refused, "help": help_page, "finished": finished,
-}  # fmt: skip
+AFTER: Pictures = {"refused": refused, "finished": finished}
+PICTURES: list[tuple[dict[str, Any], Pictures]] = [
+    ({LOCALE: "en", THEME: "dark"}, ALL),
+    ({LOCALE: "en", THEME: "light"}, AFTER),
+    ({LOCALE: "zh", THEME: "dark"}, ALL),
+]
 README = {"en": ROOT / "docs" / "figures" / "graph.jpg", "zh": ROOT / "docs" / "figures" / "graph.zh-CN.jpg"}
 
 
@@ -121,33 +110,23 @@ def take(url: str, folder: Path) -> None:
     """Take every picture of a running front end."""
     folder.mkdir(parents=True, exist_ok=True)
     with open_page(url, 1600, 1000) as page:
-        for language, pictures in (("en", ENGLISH), ("zh", CHINESE)):
-            page.evaluate(LOCALE, language)
-            page.wait_for_timeout(SETTLE)
+        for settings, pictures in PICTURES:
             for name, show in pictures.items():
-                page.reload(wait_until="load")  # nothing of the picture before; names change at the next visit
-                wait_until_ready(page)
+                visit(page, url, settings)  # nothing of the picture before
                 show(page)
-                path = folder / f"{name}.{language}.png"
+                path = folder / f"{name}.{'.'.join(str(value) for value in settings.values())}.png"
                 page.screenshot(path=path)
                 print(path)
-        page.evaluate(LOCALE, "en")
 
 
 def take_for_the_readme(url: str) -> None:
     """Take the pictures at the top of the READMEs: a graph after its run, in Nodes 2.0 of the newest front end."""
-    with open_page(url, 1500, 850, newest_front_end()) as page:
-        set_node_style(page, True)
+    with open_page(url, 1800, 1000, newest_front_end(), {NODES2: True, **PLAIN}) as page:
         for language, path in README.items():
-            page.evaluate(LOCALE, language)
-            page.wait_for_timeout(SETTLE)
-            page.reload(wait_until="load")
-            wait_until_ready(page)
+            visit(page, url, {LOCALE: language, **PLAIN})
             finished(page)
-            page.screenshot(path=path, type="jpeg", quality=80)
+            page.screenshot(path=path, type="jpeg", quality=85, clip=page.evaluate(AROUND))
             print(path)
-        page.evaluate(LOCALE, "en")
-        set_node_style(page, False)
 
 
 def main() -> None:

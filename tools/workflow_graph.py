@@ -254,14 +254,6 @@ def negative(demo: bool) -> str:
     return "" if demo else NEGATIVE_PROMPT
 
 
-def negative_encode(demo: bool) -> Node:
-    """Return ComfyUI's own node for one prompt, with the negative one: the others come from a script."""
-    return Node(
-        "CLIPTextEncode", (430, 170), {"text": negative(demo)}, [("CONDITIONING", "CONDITIONING")],
-        title="Negative prompt / 负面提示词",
-    )  # fmt: skip
-
-
 SAMPLING = {
     "seed": 42, "solver": "unipc", "fps": 24, "ar_step": 0, "causal_block_size": 1, "causal_attention": False,
     "addnoise_condition": 20,

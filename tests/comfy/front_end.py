@@ -1,16 +1,17 @@
-"""The front ends that a test is run in, and what a person does there, as JavaScript."""
+"""The front ends that a test is run in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pytest
 
 from tests.comfy.host import Host
-from tools.browser import NO_BROWSER, SETTING, browser_path, open_page, set_node_style
+from tools.browser import NO_BROWSER, NODES2, browser_path, open_page
 from tools.front_ends import NEWEST, VARIABLE, newest_front_end
 
 
@@ -38,43 +39,61 @@ class FrontEnd:
         folder = newest_front_end() if self.newest else None
         if self.newest and folder is None:
             pytest.skip(f"no front end {NEWEST}: `python dev.py test` gets it, or set {VARIABLE} to its static folder")
-        with open_page(host.url, front_end=folder) as page:
-            set_node_style(page, self.nodes2)
+        with open_page(host.url, front_end=folder, settings={NODES2: self.nodes2}) as page:
             yield page
 
 
 FRONT_ENDS = [FrontEnd(newest, nodes2) for newest in (False, True) for nodes2 in (False, True)]
 
 EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
-OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"
-PROMPT = "async () => (await window.app.graphToPrompt()).output"
-FIT = """async () => {
-    window.app.canvas.selectItems(window.app.graph.nodes)
-    await window.app.extensionManager.command.execute('Comfy.Canvas.FitView')
-    window.app.canvas.deselectAll()
-}"""
 CENTRE = """(kind) => {
     const { app } = window
     app.canvas.ds.scale = 1
     app.canvas.centerOnNode(app.graph.nodes.find((node) => node.comfyClass === kind))
     app.canvas.setDirty(true, true)
 }"""
-SET = """([kind, name, value]) => {
-    const node = window.app.graph.nodes.find((node) => node.comfyClass === kind)
-    const widget = node.widgets.find((widget) => widget.name === name)
-    widget.value = value
-    widget.callback?.(value)
+OFFERED = """(title) => [...document.querySelectorAll('[role=option]')].some(
+    (shown) => shown.textContent.startsWith(title))"""
+TYPED = "(text) => document.activeElement?.value === text"
+# title and place of each node, title included, in the units of the graph: from the document where nodes are part of it
+BOXES = """() => {
+    const { canvas, ds } = window.app.canvas, at = canvas.getBoundingClientRect()
+    return window.app.graph.nodes.map((node) => {
+        const element = window.LiteGraph.vueNodesMode && document.querySelector(`[data-node-id="${node.id}"]`)
+        if (!element) return [node.title, node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30]
+        const box = element.getBoundingClientRect()
+        const [x, y] = [(box.left - at.left) / ds.scale - ds.offset[0], (box.top - at.top) / ds.scale - ds.offset[1]]
+        return [node.title, x, y, box.width / ds.scale, box.height / ds.scale]
+    })
 }"""
 
 
-def set_locale(page: Any, language: str) -> None:
-    """Change the language of the front end, and visit it anew."""
-    from tools.browser import wait_until_ready
+def search(page: Any, place: tuple[int, int], text: str, title: str) -> None:
+    """Ask the search box for a node as a person does: a double click on the empty canvas, and text.
 
-    page.evaluate(SETTING, ["Comfy.Locale", language])
-    page.wait_for_timeout(1000)
-    page.reload(wait_until="load")
-    wait_until_ready(page)
+    Args:
+        page: of the front end.
+        place: pixels of the page where nothing is but the canvas.
+        text: what is typed.
+        title: of the node or blueprint that has to be offered.
+    """
+    for _ in range(5):
+        page.mouse.dblclick(*place)
+        page.wait_for_timeout(2000)
+        if page.evaluate(TYPED, ""):  # the box is open and has the focus; a slow page takes two clicks for two
+            break
+    page.keyboard.type(text)
+    page.wait_for_function(TYPED, arg=text, timeout=30_000)
+    page.wait_for_function(OFFERED, arg=title, timeout=30_000)
+
+
+def overlaps(boxes: list[tuple[str, float, float, float, float]]) -> list[str]:
+    """Return which boxes (title, left, top, width, height) lie over one another."""
+    return [
+        f"{a[0]} and {b[0]}"
+        for a, b in combinations(boxes, 2)
+        if a[1] < b[1] + b[3] and b[1] < a[1] + a[3] and a[2] < b[2] + b[4] and b[2] < a[2] + a[4]
+    ]
 
 
 def known_part(node: dict[str, Any], description: dict[str, Any]) -> dict[str, Any]:

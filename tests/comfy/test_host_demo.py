@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 import dev
-from tests.comfy.host import REPO, HostInstall
+from tests.comfy.host import REPO, HostInstall, PlainHost
 from tests.comfy.videos import probe
+from tools.host import HostError
 from tools.host import HostInstall as Install
-from tools.host_demo import WIDGETS, changes_of, demo_names, main, parse, run_demo, why_not, workflow_file
+from tools.host_demo import WIDGETS, changes_of, demo_names, main, parse, run_demo, start, why_not, workflow_file
 from tools.node_schemas import FROZEN, read
 from tools.workflow_prompt import load_workflow
 
@@ -42,11 +44,36 @@ def test_a_python_without_the_packages_of_comfyui_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_the_log_does_not_explain_is_shown_as_it_is() -> None:
-    install = Install(Path("ComfyUI"), Path("python"), "0.0")
-    said = why_not(install, "ModuleNotFoundError: No module named 'av.video'", "ended")
-    assert "no package av.video: " in said and "ended" not in said
-    assert why_not(install, "address already in use", "ended:\nlog") == "ended:\nlog"
+OPTIONAL = "WARNING: No module named 'triton'\nModuleNotFoundError: No module named 'flash_attn'\n"
+UNLOADED = "Cannot import /c/custom_nodes/{} module for custom nodes: No module named 'av'\nTo see the GUI go to: ..."
+
+
+@pytest.mark.parametrize(
+    ("log", "package"),
+    [
+        (OPTIONAL + "ModuleNotFoundError: No module named 'av.video'", "av.video"),
+        ("ModuleNotFoundError: No module named 'torch'\nFatal Python error: _enter_buffered_busy\n\nThread", "torch"),
+        (OPTIONAL + "OSError: address already in use", None),
+        (OPTIONAL + "Starting server", None),
+        (OPTIONAL + UNLOADED.format("comfyui-skyreels-v2"), "av"),
+        (OPTIONAL + UNLOADED.format("another-pack"), None),
+    ],
+)
+def test_only_a_package_whose_absence_ended_the_server_or_the_pack_is_blamed(log: str, package: str | None) -> None:
+    said = why_not(Install(Path("ComfyUI"), Path("python"), "0.0"), log, "ended")
+    assert said == "ended" if package is None else f"no package {package}: " in said
+
+
+def test_a_server_that_starts_slowly_is_not_said_to_lack_a_package(
+    install: HostInstall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = PlainHost(install)
+    monkeypatch.setattr(PlainHost, "start", partialmethod(PlainHost.start, timeout=0.5))
+    try:
+        with pytest.raises(HostError, match=r"^ComfyUI .* did not answer in 0\.5 s"):
+            start(host)
+    finally:
+        host.stop()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from tests.comfy.front_end import CENTRE, EMPTY, OPEN, PROMPT, SET, SETTING
+from tests.comfy.front_end import CENTRE, EMPTY
 from tests.comfy.host import REPO
+from tools.browser import LOCALE, OPEN, PROMPT, SET, SETTING, THEME
 from tools.workflow_prompt import load_workflow
 
 LONG = "SkyReelsV2LongVideo"
@@ -84,7 +85,7 @@ def test_the_plan_shows_what_the_settings_mean_and_what_will_be_refused(page: An
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_red_of_a_refusal_can_be_read(page: Any, theme: str, tmp_path: Path) -> None:
-    page.evaluate(SETTING, ["Comfy.ColorPalette", theme])
+    page.evaluate(SETTING, [THEME, theme])
     try:
         open_long_video(page)
         page.evaluate(SET, [LONG, "overlap_history", 97])
@@ -94,7 +95,7 @@ def test_the_red_of_a_refusal_can_be_read(page: Any, theme: str, tmp_path: Path)
         picture = tmp_path / f"{theme}.png"
         page.screenshot(path=picture)
     finally:
-        page.evaluate(SETTING, ["Comfy.ColorPalette", "dark"])
+        page.evaluate(SETTING, [THEME, "dark"])
     red = colour(shown["colour"])
     ground = background(picture, shown["box"])
     assert red[0] > 1.3 * max(red[1:]), "that isn't red"
@@ -132,13 +133,13 @@ def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 def test_the_plan_and_its_refusal_are_chinese_where_the_front_end_is(page: Any) -> None:
     open_long_video(page)
-    page.evaluate(SETTING, ["Comfy.Locale", "zh"])
+    page.evaluate(SETTING, [LOCALE, "zh"])
     try:
         wait_for(page, "9 段，540 次模型调用，737 个视频帧 = 30.7 秒")
         page.evaluate(SET, [LONG, "overlap_history", 97])
         wait_for(page, "重叠帧数（overlap_history）是 97 个视频帧")
     finally:
-        page.evaluate(SETTING, ["Comfy.Locale", "en"])
+        page.evaluate(SETTING, [LOCALE, "en"])
     wait_for(page, " frames")  # plan or refusal: some front ends open the graph again as it was
 
 
