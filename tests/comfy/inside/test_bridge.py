@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.sd
@@ -156,16 +157,35 @@ def test_the_sigma_that_core_sees_falls_from_row_to_row(pack: ModuleType, model:
     assert listed[0][:-1] == pytest.approx(seen) and listed[0][-1] == 0
 
 
-def test_a_failing_run_leaves_the_model_as_it_was(pack: ModuleType, model: Any) -> None:
-    before = model.model.model_sampling
+def test_a_failing_run_leaves_the_model_as_it_was(
+    pack: ModuleType, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, forward = model.model.model_sampling, model.model.diffusion_model.forward
+    calls: list[torch.Tensor] = []
 
-    def fail(*_: Any) -> None:
-        raise RuntimeError("stop")
+    def fail_at_the_second(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(x)
+        if len(calls) > 1:
+            raise RuntimeError("stop")
+        return forward(x, *args, **kwargs)
 
+    monkeypatch.setattr(model.model.diffusion_model, "forward", fail_at_the_second)
     with pytest.raises(RuntimeError, match="stop"):
-        run(pack, model, callback=fail)
+        run(pack, model)
     assert model.model.model_sampling is before
     assert not model.model_options.get("transformer_options", {}).get("wrappers")
+
+
+def test_a_preview_that_fails_ends_no_run_and_an_interrupt_does(pack: ModuleType, model: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no picture")
+
+    def interrupt(*_: Any) -> None:
+        raise comfy.model_management.InterruptProcessingException
+
+    assert torch.equal(run(pack, model, callback=fail), run(pack, model))
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run(pack, model, callback=interrupt)
 
 
 def test_after_a_run_no_table_stays_on_the_device(pack: ModuleType, model: Any) -> None:

@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+import comfy.samplers
 import pytest
 import torch
 from long_scene import conditioning, frames_of, inputs, make, prompts, settings
@@ -66,7 +67,7 @@ def test_a_blend_mixes_both_predictions_frame_by_frame(
     seen: list[torch.Tensor] = []
 
     def first_prediction(positive: list[Any], cfg: float) -> torch.Tensor:
-        guider = bridge.comfy.samplers.CFGGuider(model)
+        guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(positive, conditioning(2))
         guider.set_cfg(cfg)
         seen.clear()
