@@ -120,12 +120,12 @@ def typed(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Return values of the types that the fields of a dataclass have; `Raises: TypeError` for others."""
     found = {}
     for name, value in values.items():
-        wanted = type(next(field.default for field in fields(kind) if field.name == name))
+        wanted: type = type(next(field.default for field in fields(kind) if field.name == name))
         if wanted is int:
             value = whole(value)
         elif wanted is float and not isinstance(value, bool) and isinstance(value, int | float):
             value = float(value)
-        if not isinstance(value, wanted) or (wanted is float and not isfinite(value)):
+        if not isinstance(value, wanted) or (isinstance(value, float) and not isfinite(value)):
             raise TypeError
         found[name] = value
     return found
