@@ -12,10 +12,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .name_patterns import NamePatterns, PatternError
 
 METADATA = ("lora_adapter_metadata", "lora_config")
 PREFIXES = ("transformer.", "unet.", "diffusion_model.", "")  # of diffusers: one file may hold several models' adapters
@@ -67,20 +69,24 @@ class LoraSettings:
         return alpha / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
 
     def of_module(self, pattern: str, module: str, otherwise: Any) -> Any:
-        """Return a module's entry in a table of patterns; PEFT's rule: the end of the name, from a dot on."""
-        table, name = self.values.get(pattern), _PREFIX.sub("", module)
-        for ending, value in table.items() if isinstance(table, Mapping) else ():
-            try:
-                if re.match(rf"(.*\.)?({ending})$", name):
-                    return value
-            except re.error as error:
-                raise InputError(
-                    "The LoRA's {source} has the pattern {ending!r}, which can't be read ({error}): fix it there.",
-                    source=self.source,
-                    ending=ending,
-                    error=error,
-                ) from error
-        return otherwise
+        """Return a module's entry in a table of patterns; `Raises: InputError` for one that can't be read."""
+        return self.patterns[pattern].find(_PREFIX.sub("", module), otherwise)
+
+    @cached_property
+    def patterns(self) -> dict[str, NamePatterns]:
+        """The tables of patterns by name."""
+        tables = {name: self.values.get(name) for name in ("rank_pattern", "alpha_pattern")}
+        try:
+            return {
+                name: NamePatterns.of(table if isinstance(table, Mapping) else {}) for name, table in tables.items()
+            }
+        except PatternError as error:
+            raise InputError(
+                "The LoRA's {source} has the pattern {ending!r}, which can't be read ({error}): fix it there.",
+                source=self.source,
+                ending=error.pattern,
+                error=error.reason,
+            ) from error
 
     def check(self) -> None:
         """Refuse adapters that mean something else than a change of the weights; `Raises: InputError`."""
