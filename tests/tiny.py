@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.diffusers_names import to_diffusers_names
+from wan_core.checkpoint.reader import normalize_state_dict
 from wan_core.model.config import WanConfig
+from wan_core.model.wan_model import WanModel
 
 StateDict = dict[str, Tensor]
 
@@ -182,3 +184,47 @@ def to_comfy_quant(state_dict: StateDict) -> StateDict:
         elif key != "scaled_fp8":
             quantized[key] = value
     return quantized
+
+
+def random_wan(config: WanConfig, attention: Any = None) -> WanModel:
+    """A WanModel with seeded random weights, without gradients."""
+    generator = torch.Generator().manual_seed(2)
+    model = WanModel(config, attention=attention).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+        if "norm" in name and name.endswith("weight"):
+            parameter += 1
+    return model
+
+
+class CountedWan:
+    """A WanModel with random weights that counts the frames it computes."""
+
+    def __init__(self, config: WanConfig):
+        self.model = random_wan(config)
+        self.frames = 0
+
+    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        self.frames += x.shape[2]
+        with torch.no_grad():
+            return self.model(x, *args, **kwargs)
+
+
+def random_diffusers(std: float, **sizes: int) -> Any:
+    """Diffusers' transformer of two layers with fps weights and seeded random weights."""
+    from diffusers import SkyReelsV2Transformer3DModel
+
+    torch.manual_seed(0)
+    model = SkyReelsV2Transformer3DModel(num_layers=2, inject_sample_info=True, **sizes).eval()
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, std=std)
+        if "norm" in name and name.endswith("weight"):
+            parameter.data += 1
+    return model
+
+
+def twin_of(transformer: Any, config: WanConfig) -> WanModel:
+    """Our model with the weights of diffusers'."""
+    model = WanModel(config).eval()
+    model.load_state_dict(normalize_state_dict(dict(transformer.state_dict())))
+    return model

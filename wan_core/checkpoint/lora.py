@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..finite import is_finite
 from ..words import Words, words
 from .foreign import LORA_FOR_WAN, foreign_kind
 from .key_names import detect_naming
@@ -276,6 +277,6 @@ def flaw_of(parts: Mapping[str, Tensor]) -> Words | None:
             return BOFT
         if not part.is_floating_point() and part.numel() > 1:
             return NO_NUMBERS
-        if not part.float().isfinite().all():
+        if not is_finite(part):
             return NOT_FINITE
     return None

@@ -61,12 +61,7 @@ def known_mask(denoise_mask: torch.Tensor | None, frames: int) -> torch.Tensor:
         return torch.zeros(frames, dtype=torch.bool)
     mask = denoise_mask.movedim(2, 0).flatten(1).cpu()  # [F, everything else]
     if len(mask) != frames:
-        raise InputError(
-            "The noise mask has {given} latent frames, but the latent has {frames}: make the mask from the latent's "
-            "own frames, or leave it out.",
-            given=len(mask),
-            frames=frames,
-        )
+        raise wrong_length(len(mask), frames)
     low, high = mask.amin(dim=1), mask.amax(dim=1)
     mixed = torch.nonzero(high - low > SHARE_ERROR).flatten().tolist()
     if mixed:
@@ -85,3 +80,13 @@ def known_mask(denoise_mask: torch.Tensor | None, frames: int) -> torch.Tensor:
             frame=frame,
         )
     return high < 0.5
+
+
+def wrong_length(given: int, frames: int) -> InputError:
+    """Return the refusal of a mask of so many latent frames where the latent has others."""
+    return InputError(
+        "The noise mask has {given} latent frames, but the latent has {frames}: make the mask from the latent's "
+        "own frames, or leave it out.",
+        given=given,
+        frames=frames,
+    )

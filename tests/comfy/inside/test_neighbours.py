@@ -335,7 +335,7 @@ def test_a_saved_model_loads_again_and_is_known_for_what_it_is(
     comfy.model_management.load_models_gpu([model], force_full_load=True)
     expected, got = (patcher.model.diffusion_model.state_dict() for patcher in (model, again))
     assert set(got) == set(expected) and all(torch.equal(got[key], expected[key]) for key in expected)
-    described, original = (loader.describe_checkpoint(file) for file in (saved, path))
+    described, original = (module(pack, "checkpoint.reader").inspect_checkpoint(file)[1] for file in (saved, path))
     assert described.config == original.config and described.layout == "original" and not described.ignored
 
 

@@ -119,7 +119,7 @@ def test_a_causal_checkpoint_under_the_prefixes_of_its_releases_makes_the_video_
     pack: ModuleType, pack_nodes: dict[str, Any], folder: Path, prefix: str
 ) -> None:
     path = checkpoint(folder, prefix)
-    info = module("comfy.loading.loader").describe_checkpoint(path)
+    info = module("checkpoint.reader").inspect_checkpoint(path)[1]
     assert (info.prefix, info.layout, info.config.inject_sample_info) == (prefix, "original", False)
     model = module("comfy.loading.loader").load_model(path)
     made = by_node(pack_nodes, model, latent(12))

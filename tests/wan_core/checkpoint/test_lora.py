@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.comfy import lora_formats as formats
+from wan_core.checkpoint.header import read_header
 from wan_core.checkpoint.lora import fit_lora
-from wan_core.checkpoint.lora_file import read_lora
 from wan_core.checkpoint.lora_math import change_of
 from wan_core.checkpoint.lora_settings import LoraSettings, find_settings
+from wan_core.checkpoint.reader import read_tensors
 from wan_core.errors import CheckpointError, InputError
 
 Tensors = dict[str, torch.Tensor]
@@ -180,7 +181,7 @@ def test_a_pickled_file_of_more_than_tensors_is_refused_unread(tmp_path: Path, n
 
     torch.save({"generator_lora": {"a.lora_A.weight": torch.ones(2)}, "trap": Trap()}, tmp_path / name)
     with pytest.raises(CheckpointError, match="tensors alone"):
-        read_lora(tmp_path / name)
+        read_tensors(tmp_path / name)
     assert not ran
 
 
@@ -189,7 +190,8 @@ def test_the_generator_of_a_training_file_is_used_and_its_critic_named(tmp_path:
     generator = {f"{module}.lora_A.weight": torch.ones(4, 32), f"{module}.lora_B.weight": torch.ones(16, 4)}
     critic = {key: -value for key, value in generator.items()}
     torch.save({"critic_lora": critic, "generator_lora": generator, "step": 3}, tmp_path / "lora.pt")
-    tensors, told = read_lora(tmp_path / "lora.pt")
-    (adapter,), report = fit_lora("lora.pt", tensors, told, SHAPES)
+    file = tmp_path / "lora.pt"
+    told = find_settings(file, read_header(file).metadata)
+    (adapter,), report = fit_lora("lora.pt", read_tensors(file), told, SHAPES)
     assert adapter.parts["up"].equal(torch.ones(16, 4)) and report.used == 2
     assert [each.keys for each in report.left_out] == [tuple(f"critic_lora.{key}" for key in critic)]

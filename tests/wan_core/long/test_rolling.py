@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.tiny import random_wan
 from wan_core.errors import InputError, ScheduleError
 from wan_core.long.rolling import (
     RollingCalls,
@@ -35,17 +36,7 @@ FRAME_TOKENS = 4
 
 @pytest.fixture(scope="module")
 def model() -> WanModel:
-    return random_model()
-
-
-def random_model(attention=None) -> WanModel:
-    generator = torch.Generator().manual_seed(2)
-    model = WanModel(CONFIG, attention=attention).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
-        if "norm" in name and name.endswith("weight"):
-            parameter += 1
-    return model
+    return random_wan(CONFIG)
 
 
 def noises(blocks: int, block: int = BLOCK, first: int = 0, solver: str = "lcm"):
@@ -85,7 +76,7 @@ class MaskedModel:
 
     def __init__(self):
         self.mask: torch.Tensor | None = None
-        self.model = random_model(self.attention)
+        self.model = random_wan(CONFIG, self.attention)
 
     def attention(self, q, k, v, heads, transformer_options=None):
         q, k, v = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import SkyReelsV2DiffusionForcingPipeline, SkyReelsV2Transformer3DModel, UniPCMultistepScheduler
 
-from wan_core.checkpoint.reader import normalize_state_dict
+from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError
 from wan_core.long.rollout import Carry, Rollout, Task, known_clip, roll_out, seeded
 from wan_core.long.segments import Plan, plan_segments
@@ -40,23 +40,12 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def transformer() -> SkyReelsV2Transformer3DModel:
-    torch.manual_seed(0)
-    model = SkyReelsV2Transformer3DModel(
-        num_attention_heads=1, attention_head_dim=24, text_dim=12, freq_dim=16, ffn_dim=32, num_layers=2,
-        inject_sample_info=True,
-    ).eval()  # fmt: skip
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-        if "norm" in name and name.endswith("weight"):
-            parameter.data += 1
-    return model
+    return random_diffusers(0.2, num_attention_heads=1, attention_head_dim=24, text_dim=12, freq_dim=16, ffn_dim=32)
 
 
 @pytest.fixture(scope="module")
 def model(transformer: SkyReelsV2Transformer3DModel) -> WanModel:
-    model = WanModel(CONFIG).eval()
-    model.load_state_dict(normalize_state_dict(dict(transformer.state_dict())))
-    return model
+    return twin_of(transformer, CONFIG)
 
 
 def prompts() -> tuple[torch.Tensor, torch.Tensor]:

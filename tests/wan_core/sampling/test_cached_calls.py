@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.tiny import CountedWan
 from wan_core.errors import ScheduleError
 from wan_core.model.attention import block_causal, scaled_dot_product
 from wan_core.model.config import WanConfig
 from wan_core.model.kv_cache import LayerCache, gathered
-from wan_core.model.wan_model import WanModel
 from wan_core.sampling.cached_calls import CausalCalls, frames_at_work
 from wan_core.sampling.known import KnownFrames
 from wan_core.sampling.loop import sample
@@ -25,27 +25,9 @@ from wan_core.sampling.sigmas import flow_sigmas, timesteps_of
 CONFIG = WanConfig(dim=48, ffn_dim=80, freq_dim=32, text_dim=24, num_heads=2, num_layers=2, inject_sample_info=True)
 
 
-class CountedModel:
-    """A tiny WanModel with random weights that counts the frames it computes."""
-
-    def __init__(self, config: WanConfig = CONFIG):
-        generator = torch.Generator().manual_seed(2)
-        self.model = WanModel(config).eval().requires_grad_(False)
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
-            if "norm" in name and name.endswith("weight"):
-                parameter += 1
-        self.frames = 0
-
-    def __call__(self, x, *args, **kwargs):
-        self.frames += x.shape[2]
-        with torch.no_grad():
-            return self.model(x, *args, **kwargs)
-
-
 @pytest.fixture(scope="module")
-def model() -> CountedModel:
-    return CountedModel()
+def model() -> CountedWan:
+    return CountedWan(CONFIG)
 
 
 def randn(*shape: int, seed: int = 3) -> torch.Tensor:
@@ -99,7 +81,7 @@ def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     known=st.sets(st.integers(0, 11), max_size=5), cfg=st.sampled_from([1.0, 4.0]), cfg_from_row=st.integers(0, 4),
 )  # fmt: skip
 def test_the_video_with_the_cache_is_that_without(blocks, block, steps, ar_step, known, cfg, cfg_from_row):
-    model, frames = CountedModel(), blocks * block
+    model, frames = CountedWan(CONFIG), blocks * block
     known = {frame for frame in known if frame < frames}
     if len(known) == frames:
         known = set()
@@ -128,8 +110,8 @@ def test_every_block_is_computed_once_a_step_and_once_finished(model):
 
 
 def test_a_call_that_failed_half_way_can_be_made_again(monkeypatch):
-    whole = make(CountedModel(), 8, 3, 2, 2, True)
-    model, failures = CountedModel(), 0
+    whole = make(CountedWan(CONFIG), 8, 3, 2, 2, True)
+    model, failures = CountedWan(CONFIG), 0
     last = model.model.blocks[-1].ffn
 
     def fail_at_first(module, inputs):  # when every layer has kept its part of what has just been finished
@@ -155,7 +137,7 @@ def test_a_call_that_failed_half_way_can_be_made_again(monkeypatch):
 
 @pytest.mark.parametrize(("ar_step", "known"), [(1, 0), (2, 0), (2, 3), (5, 4)])
 def test_the_most_frames_at_work_are_foretold(monkeypatch, ar_step, known):
-    model, computed = CountedModel(), []
+    model, computed = CountedWan(CONFIG), []
     forward = model.model.forward
     monkeypatch.setattr(model.model, "forward", lambda x, *a, **k: computed.append(x.shape[2]) or forward(x, *a, **k))
     make(model, 10, 4, ar_step, 2, True, known=range(known))
@@ -165,7 +147,7 @@ def test_the_most_frames_at_work_are_foretold(monkeypatch, ar_step, known):
 
 
 def test_a_cache_can_move_in_the_middle_of_a_run(monkeypatch):
-    whole = make(CountedModel(), 8, 3, 2, 2, True)
+    whole = make(CountedWan(CONFIG), 8, 3, 2, 2, True)
     call, devices = CausalCalls.__call__, []
 
     def moving(self, x, t, row, *args, **kwargs):
@@ -175,7 +157,7 @@ def test_a_cache_can_move_in_the_middle_of_a_run(monkeypatch):
         return call(self, x, t, row, *args, **kwargs)
 
     monkeypatch.setattr(CausalCalls, "__call__", moving)
-    assert relative_error(make(CountedModel(), 8, 3, 2, 2, True).video, whole.video) < 1e-6
+    assert relative_error(make(CountedWan(CONFIG), 8, 3, 2, 2, True).video, whole.video) < 1e-6
     assert devices[5:7] == [{None}, {torch.device("cpu")}]
 
 
@@ -193,7 +175,7 @@ def test_cond_and_uncond_have_their_own_keys_and_values(model):
 
 
 def test_keys_and_values_may_lie_on_another_device():
-    run = CausalCalls(CountedModel(), CONFIG.num_layers, 2, device=torch.device("meta"))
+    run = CausalCalls(CountedWan(CONFIG), CONFIG.num_layers, 2, device=torch.device("meta"))
     run(randn(1, 16, 4, 4, 4), torch.zeros(1, 4), At(0, 2, 4), context=randn(1, 8, 24))
     assert {block.device.type for part in run.caches[None].parts for block in part.blocks} == {"meta"}
 
@@ -299,7 +281,7 @@ def test_fifty_thousand_tokens_need_no_tensor_of_tokens_by_tokens():
     frames, height, width, block = 25, 80, 100, 1
     tokens = frames * (height // 2) * (width // 2)
     assert tokens == 50_000
-    model = CountedModel(config)
+    model = CountedWan(config)
     with LargestTensor() as largest:
         out = model(
             randn(1, 16, frames, height, width), torch.zeros(1, frames), randn(1, 4, 8), causal_block_size=block

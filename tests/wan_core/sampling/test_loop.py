@@ -12,7 +12,7 @@ from diffusers import SkyReelsV2DiffusionForcingPipeline, SkyReelsV2Transformer3
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from wan_core.checkpoint.reader import normalize_state_dict
+from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError, ScheduleError
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
@@ -44,23 +44,12 @@ class ShortPipeline(SkyReelsV2DiffusionForcingPipeline):
 
 @pytest.fixture(scope="module")
 def transformer() -> SkyReelsV2Transformer3DModel:
-    torch.manual_seed(0)
-    model = SkyReelsV2Transformer3DModel(
-        num_attention_heads=2, attention_head_dim=24, text_dim=24, freq_dim=32, ffn_dim=80, num_layers=2,
-        inject_sample_info=True,
-    ).eval()  # fmt: skip
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, std=0.15)
-        if "norm" in name and name.endswith("weight"):
-            parameter.data += 1
-    return model
+    return random_diffusers(0.15, num_attention_heads=2, attention_head_dim=24, text_dim=24, freq_dim=32, ffn_dim=80)
 
 
 @pytest.fixture(scope="module")
 def model(transformer: SkyReelsV2Transformer3DModel) -> WanModel:
-    model = WanModel(CONFIG).eval()
-    model.load_state_dict(normalize_state_dict(dict(transformer.state_dict())))
-    return model
+    return twin_of(transformer, CONFIG)
 
 
 def prompts() -> tuple[torch.Tensor, torch.Tensor]:

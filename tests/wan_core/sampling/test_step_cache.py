@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.tiny import CountedWan
 from wan_core.errors import InputError
 from wan_core.model.config import WanConfig
-from wan_core.model.wan_model import WanModel
 from wan_core.sampling.cached_calls import CausalCalls
 from wan_core.sampling.known import KnownFrames
 from wan_core.sampling.loop import sample
@@ -178,32 +178,14 @@ def test_under_causal_attention_only_the_blocks_before_the_last_due_one_are_comp
             assert cache.report.reused == cache.report.skipped == 0 or len(ends) < len(rows_of(1))
 
 
-class Tiny:
-    """A tiny WanModel with random weights that counts the frames it computes."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(2)
-        self.model = WanModel(CONFIG).eval().requires_grad_(False)
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
-            if "norm" in name and name.endswith("weight"):
-                parameter += 1
-        self.frames = 0
-
-    def __call__(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        self.frames += x.shape[2]
-        with torch.no_grad():
-            return self.model(x, *args, **kwargs)
-
-
 @pytest.fixture(scope="module")
-def tiny() -> Tiny:
-    return Tiny()
+def tiny() -> CountedWan:
+    return CountedWan(CONFIG)
 
 
 def make(
-    model: Tiny, threshold: float | None, ar_step: int = 2, block: int = 0, kv_cache: bool = False, known: int = 0,
-    together: bool = True,
+    model: CountedWan, threshold: float | None, ar_step: int = 2, block: int = 0, kv_cache: bool = False,
+    known: int = 0, together: bool = True,
 ) -> tuple[torch.Tensor, int]:  # fmt: skip
     """Sample a clip with guidance; without a threshold with no step cache at all. Returns video and frames computed."""
     noise, contexts = randn(1, 16, FRAMES, 4, 4), (randn(1, 8, 24, seed=4), randn(1, 8, 24, seed=5))
@@ -244,7 +226,7 @@ def make(
 
 @pytest.mark.parametrize("block", [0, BLOCK])
 @pytest.mark.parametrize("ar_step", [0, 2])
-def test_threshold_0_is_the_clip_without_a_step_cache(tiny: Tiny, ar_step: int, block: int) -> None:
+def test_threshold_0_is_the_clip_without_a_step_cache(tiny: CountedWan, ar_step: int, block: int) -> None:
     video, frames = make(tiny, None, ar_step, block)
     cached, cached_frames = make(tiny, 0.0, ar_step, block)
     assert torch.equal(cached, video) and cached_frames == frames
@@ -252,14 +234,14 @@ def test_threshold_0_is_the_clip_without_a_step_cache(tiny: Tiny, ar_step: int, 
 
 @pytest.mark.parametrize("known", [0, 2])
 @pytest.mark.parametrize("threshold", [1.0, 10.0])
-def test_leaving_blocks_out_of_causal_calls_changes_no_number(tiny: Tiny, threshold: float, known: int) -> None:
+def test_leaving_blocks_out_of_causal_calls_changes_no_number(tiny: CountedWan, threshold: float, known: int) -> None:
     whole, _ = make(tiny, threshold, block=BLOCK, known=known)  # every call computes all frames
     cut, computed = make(tiny, threshold, block=BLOCK, known=known, kv_cache=True)
     assert ((cut - whole).abs().max() / whole.abs().max()).item() < 1e-4
     assert computed < make(tiny, None, block=BLOCK, known=known, kv_cache=True)[1]
 
 
-def test_conditions_in_one_call_or_one_by_one_give_the_same(tiny: Tiny) -> None:
+def test_conditions_in_one_call_or_one_by_one_give_the_same(tiny: CountedWan) -> None:
     together, frames = make(tiny, 1.0)
     apart, frames_apart = make(tiny, 1.0, together=False)
     assert frames == frames_apart < make(tiny, None)[1]

@@ -15,7 +15,6 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
-from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.key_names import AUTO
 from ...checkpoint.reader import inspect_checkpoint, load_checkpoint
 from ...checkpoint.variants import as_variant
@@ -33,11 +32,6 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
 }
-
-
-def describe_checkpoint(path: str | Path, part: str = AUTO) -> CheckpointInfo:
-    """Return what a file holds, from its header alone; raises CheckpointError as `inspect_checkpoint` does."""
-    return inspect_checkpoint(path, part)[1]
 
 
 def load_model(
@@ -64,8 +58,7 @@ def load_model(
         InputError: it has another shape than the variant.
         NotFiniteError: a weight is NaN or infinite.
     """
-    if variant != AUTO:
-        as_variant(inspect_checkpoint(path, part)[0], variant)
+    told = None if variant == AUTO else as_variant(inspect_checkpoint(path, part)[0], variant)
     state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file, part=part)
     check_weights(state_dict, str(path))
     load_device = comfy.model_management.get_torch_device()
@@ -97,8 +90,8 @@ def load_model(
     hold_packed(model.diffusion_model, prepared.packed, compute)
     estimate_memory(patcher)
     check_every_run(patcher)
-    told = (info.variant, info.variant_source) if variant == AUTO else as_variant(config, variant)
-    found = replace(info, variant=told[0], variant_source=told[1], unpacked=prepared.said(compute))
+    name, source = told or (info.variant, info.variant_source)
+    found = replace(info, variant=name, variant_source=source, unpacked=prepared.said(compute))
     patcher.set_attachments(CHECKPOINT, found)
     patcher.cached_patcher_init = (load_model, (str(path), weight_dtype, part, variant))
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, forget_tables)

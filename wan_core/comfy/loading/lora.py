@@ -10,9 +10,11 @@ import comfy.utils
 import comfy.weight_adapter
 import torch
 
+from ...checkpoint.header import read_header
 from ...checkpoint.lora import Adapter, fit_lora
-from ...checkpoint.lora_file import read_lora
 from ...checkpoint.lora_math import KINDS, change_of
+from ...checkpoint.lora_settings import find_settings
+from ...checkpoint.reader import read_tensors
 from ...checkpoint.report import Report
 from ...errors import CheckpointError
 from ...finite import check_weights
@@ -73,7 +75,8 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Repo
     path = Path(path)
     if not path.is_file():  # a pipe would never end
         raise CheckpointError("{path} is not a file: choose a LoRA from the list.", path=path)
-    tensors, settings = read_lora(path, lambda file: comfy.utils.load_torch_file(file, safe_load=True))
+    settings = find_settings(path, read_header(path).metadata)
+    tensors = read_tensors(path, lambda file: comfy.utils.load_torch_file(file, safe_load=True))
     check_weights(tensors, path.name)
     shapes = weight_shapes(model.model.diffusion_model)
     adapters, report = fit_lora(path.name, tensors, settings, shapes, strength)

@@ -256,14 +256,13 @@ class LongVideoRun:
         try:
             return guidance.run(sampler, task.noise, self.sigmas, self.seeds[index], callback=callback)
         except OutOfMemory as error:
-            finished = task.segment.index
-            if not finished:
+            if not index:
                 raise
             raise OutOfMemory(
                 "{error} The first {finished} of {segments} segments are kept: free memory and queue the same settings "
                 "again to resume after them; other settings start a new job.",
                 error=error,
-                finished=finished,
+                finished=index,
                 segments=len(self.plan.segments),
             ) from None
 

@@ -12,6 +12,7 @@ import torch
 
 from ...errors import InputError
 from ...long.segments import SPATIAL, TEMPORAL, video_frames
+from ...sampling.known import wrong_length
 from ...words import Words, words
 from .base_model import SkyReelsV2
 
@@ -154,12 +155,7 @@ def check_mask(mask: torch.Tensor, frames: int) -> None:
     """
     given = mask.shape[2] if mask.ndim == 5 else mask.shape[:-2].numel()
     if given not in (1, frames):
-        raise InputError(
-            "The noise mask has {given} latent frames, but the latent has {frames}: make the mask from the latent's "
-            "own frames, or leave it out.",
-            given=given,
-            frames=frames,
-        )
+        raise wrong_length(given, frames)
     if not bool(((mask >= 0) & (mask <= 1)).all()):  # nan too
         raise InputError("The noise mask holds values outside 0 to 1: check the node that makes it.")
 

@@ -60,7 +60,7 @@ class Guidance:
         """
         guider = comfy.samplers.CFGGuider(self.model)
         named = {"positive": self.positive, "negative": self.negative}
-        guider.inner_set_conds({name: given for name, given in named.items() if given is not None})
+        guider.inner_set_conds({name: conditioning for name, conditioning in named.items() if conditioning is not None})
         guider.set_cfg(self.cfg)
         return guider.sample(
             noise,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -62,9 +61,8 @@ class HostCachedCalls:
             name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
             for name, value in inputs.items()
         }
-        call: Callable[..., torch.Tensor] = self.calls
         return torch.cat([
-            call(
+            self.calls(
                 video, times, row, uuid, transformer_options=options,
                 **{name: values[number] for name, values in cut.items()},
             )

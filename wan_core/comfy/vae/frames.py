@@ -51,9 +51,8 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
             height=samples.shape[-2],
             width=samples.shape[-1],
         )
-    return check_finite(
-        latents.float(), words("What the VAE made of the images"), VAE_ADVICE
-    )  # with --fp16-intermediates they come in half precision
+    latents = latents.float()  # with --fp16-intermediates they come in half precision
+    return check_finite(latents, words("What the VAE made of the images"), VAE_ADVICE)
 
 
 def pin_frames(
