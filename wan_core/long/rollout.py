@@ -124,7 +124,7 @@ class Rollout:
     blend: int = 0
 
     def __post_init__(self) -> None:
-        segments, frames = len(self.plan.segments), self.plan.latent_frames
+        segments = len(self.plan.segments)
         if self.conditions and len(self.conditions) != segments:
             raise InputError(
                 "There are prompts for {given}, but the video has {segments}: give one for each.",
@@ -136,25 +136,30 @@ class Rollout:
             raise InputError(
                 "The blend of prompts is {blend} latent frames, but has to be 0 or more.", blend=self.blend
             )
-        batch, channels, height, width = self.shape
-        for index, latent in self.known.items():
-            if not 0 <= index < frames:
-                raise InputError(
-                    "Latent frame {index} is given, but the video has {frames}: use 0 to {last}, that is video "
-                    "frames 0 to {last_frame}.",
-                    index=index,
-                    frames=frames,
-                    last=frames - 1,
-                    last_frame=self.plan.total_frames - 1,
-                )
-            if tuple(latent.shape) != (batch, channels, 1, height, width):
-                raise InputError(
-                    "The given latent frame {index} has shape {shape}, but the video needs {wanted}: encode it at "
-                    "the size of the video.",
-                    index=index,
-                    shape=list(latent.shape),
-                    wanted=[batch, channels, 1, height, width],
-                )
+        check_known(self.known, self.plan, self.shape)
+
+
+def check_known(known: Mapping[int, torch.Tensor], plan: Plan, shape: tuple[int, int, int, int]) -> None:
+    """Refuse given latent frames that a video of this plan and shape [B, C, H, W] cannot have; `Raises: InputError`."""
+    batch, channels, height, width = shape
+    for index, latent in known.items():
+        if not 0 <= index < plan.latent_frames:
+            raise InputError(
+                "Latent frame {index} is given, but the video has {frames}: use 0 to {last}, that is video "
+                "frames 0 to {last_frame}.",
+                index=index,
+                frames=plan.latent_frames,
+                last=plan.latent_frames - 1,
+                last_frame=plan.total_frames - 1,
+            )
+        if tuple(latent.shape) != (batch, channels, 1, height, width):
+            raise InputError(
+                "The given latent frame {index} has shape {shape}, but the video needs {wanted}: encode it at "
+                "the size of the video.",
+                index=index,
+                shape=list(latent.shape),
+                wanted=[batch, channels, 1, height, width],
+            )
 
 
 def known_clip(start: int, latents: torch.Tensor) -> dict[int, torch.Tensor]:

@@ -202,6 +202,11 @@ def latent_frames(frames: int) -> int:
     return (frames - 1) // TEMPORAL + 1
 
 
+def latents_to_hold(frames: int) -> int:
+    """Return how many latent frames it takes to hold `frames` video frames."""
+    return latent_frames(frames + TEMPORAL - 1)
+
+
 def video_frames(latents: int) -> int:
     """Return how many video frames `latents` latent frames decode to."""
     return (latents - 1) * TEMPORAL + 1
@@ -262,7 +267,7 @@ def plan_segments(
     check_overlap(base_num_frames, overlap_history, window, block, 2 if loop else 1)
     if loop:
         check_loop(total_frames, overlap, causal_attention)
-    total = latent_frames(total_frames + TEMPORAL - 1)
+    total = latents_to_hold(total_frames)
     wanted = total_frames - 1 if loop else total_frames
     counts = [total] if total <= base and not loop else split(total, window, overlap, closing)
     if len(counts) > MOST_SEGMENTS:

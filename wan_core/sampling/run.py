@@ -61,9 +61,7 @@ class ForcingOptions:
     def stairs(self, known: torch.Tensor, steps: int) -> Staircase:
         """Return the schedule of a clip in whole blocks; `known`: bool [F], the frames that are given."""
         frames = len(known)
-        return staircase(
-            frames, steps, self.ar_step, self.causal_block_size, leading_known(known), self.window(frames)
-        )
+        return staircase(frames, steps, self.ar_step, self.causal_block_size, leading_known(known), self.window(frames))
 
     def padded(self, frames: int) -> int:
         """Return the latent frames that are computed for a clip of so many."""
