@@ -213,8 +213,8 @@ class MovingWindow:
     def make(self, segment: Segment, state: State | None) -> Finished:
         """Make one segment; see `Source.make`."""
         check_state(segment, state)
-        rows, made, samples = self.rows(segment), {}, torch.zeros(4, *self.shape[:2], 0, *self.shape[2:])
-        begins = segment.latents[1]
+        rows, samples = self.rows(segment), torch.zeros(4, *self.shape[:2], 0, *self.shape[2:])
+        begins, made = segment.latents[1], dict[int, torch.Tensor]()
         if rows:
             task = self.task(segment, rows, state)
             left, begins = task.idle, task.first
@@ -226,7 +226,8 @@ class MovingWindow:
             if rows.stop < self.stairs.num_rows:
                 begins = self.stairs.seen(rows.stop)[0] * self.plan.causal_block_size
                 samples = left[:, :, :, begins - task.first :].detach().cpu().clone()
-        finished = torch.cat([self.known.get(at, made.get(at)) for at in range(*segment.latents)], dim=2)
+        made |= self.known
+        finished = torch.cat([made[at] for at in range(*segment.latents)], dim=2)
         return Finished(segment, finished, {SAMPLES: samples, FIRST: torch.tensor(begins)})
 
     def task(self, segment: Segment, rows: range, state: State | None) -> WindowTask:

@@ -1,8 +1,8 @@
 """A long video by a causal few-step model, chunk after chunk, as a source that can go on anywhere.
 
-What a chunk sees of the video are keys and values of finished chunks. They take too much room to be kept on a disk, so a
-segment begins by making them again, from the clean latents that the window still holds. The same happens where the
-prompt changes, and there a person may choose what the new prompt finds (`CHANGES`).
+What a chunk sees of the video are keys and values of finished chunks. They take too much room for a disk, so a segment
+begins by making them again, from the clean latents that the window still holds. The same happens where the prompt
+changes, and there a person may choose what the new prompt finds (`CHANGES`).
 
 Sources: recaching at a change of prompt is that of LongLive (Yang et al. 2025); keeping little more than the sink that
 of Infinity-RoPE (Yesiltepe et al. 2025).

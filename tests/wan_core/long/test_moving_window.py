@@ -56,7 +56,9 @@ def in_one_piece(made: MovingWindow, prompts: torch.Tensor | None = None) -> tor
     shape = (*SHAPE[:2], frames, *SHAPE[2:])
     fresh = None
     if adds_noise(made.options.solver):
-        fresh = torch.stack([torch.zeros(shape), *(noise_of_frames(shape, SEED, 0, n) for n in range(1, plan.steps))])[1:]
+        fresh = torch.stack([torch.zeros(shape), *(noise_of_frames(shape, SEED, 0, n) for n in range(1, plan.steps))])[
+            1:
+        ]
     latents = torch.zeros(shape)
     for at, latent in made.known.items():
         latents[:, :, at] = latent[:, :, 0]
@@ -122,7 +124,9 @@ def test_any_finished_segment_is_enough_to_go_on_to_the_same_video() -> None:
     assert len(whole) == 5
     for piece in whole[:-1]:
         state = {name: tensor.clone() for name, tensor in piece.state.items()}
-        for again, before in zip(roll_out(made, piece.segment.index, state), whole[piece.segment.index + 1 :], strict=True):
+        for again, before in zip(
+            roll_out(made, piece.segment.index, state), whole[piece.segment.index + 1 :], strict=True
+        ):
             assert torch.equal(again.window, before.window)
 
 

@@ -11,7 +11,17 @@ import torch
 from tests.tiny import random_wan
 from wan_core.errors import InputError, ScheduleError
 from wan_core.long.rolling import RollingCalls, RollingRow, Window, block_noise, roll_out, split_known
-from wan_core.long.rolling_video import CHANGES, CUT, FLUSH, KEEP, RECACHE, RollingTask, RollingVideo, cuts_of, plan_rolling
+from wan_core.long.rolling_video import (
+    CHANGES,
+    CUT,
+    FLUSH,
+    KEEP,
+    RECACHE,
+    RollingTask,
+    RollingVideo,
+    cuts_of,
+    plan_rolling,
+)
 from wan_core.long.segments import Plan
 from wan_core.long.sources import roll_out as make_all
 from wan_core.model.config import WanConfig
