@@ -1,4 +1,4 @@
-"""The methods of long video in the host's process: same frames after a stop, prompts in their places, what is refused."""
+"""The methods of long video in the host's process: same frames after a stop, prompts in their places, refusals."""
 
 from __future__ import annotations
 
