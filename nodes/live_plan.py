@@ -29,7 +29,7 @@ from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 ONE_FRAME = stand_in_for_a_video(1)
-NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing"}
+NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing", "geometry"}
 SIZE = frozenset(("size", "size.width", "size.height"))
 
 LONGEST_LANGUAGE = 16

@@ -20,7 +20,7 @@ from ..wan_core.comfy.long.settings import (
     prompts_of,
 )
 from ..wan_core.comfy.long.source_video import read_source
-from ..wan_core.comfy.model.checks import check_long_model, check_vae
+from ..wan_core.comfy.model.checks import check_long_model, check_vae, model_geometry
 from ..wan_core.comfy.model.origin import check_forcing
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
@@ -64,7 +64,7 @@ def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
     settings.check()
-    check_vae(vae, streamed=True)
+    check_vae(vae, settings.geometry, streamed=True)
     check_long_model(model.model, settings.forcing.causal_attention)
     check_forcing(model, need)
 
@@ -128,7 +128,8 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         """Make the video, or go on with it."""
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
-        chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
+        geometry = model_geometry(model.model)
+        chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing, geometry=geometry)
         check_early(model, vae, chosen, job_name, words("Long Video"))
         prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
@@ -205,10 +206,11 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        total = extended_frames(settings["overlap_history"], new_frames)
-        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
+        geometry = model_geometry(model.model)
+        total = extended_frames(settings["overlap_history"], new_frames, geometry)
+        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry)
         check_early(model, vae, chosen, job_name, words("Extend Video"))
-        source = read_source(video, settings["overlap_history"])
+        source = read_source(video, settings["overlap_history"], geometry)
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames
         chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)

@@ -17,14 +17,13 @@ from ...finite import VAE_ADVICE, check_all_finite, check_finite
 from ...long.jobs import make_room
 from ...long.journal import Journal
 from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
-from ...long.segments import SPATIAL, Plan
+from ...long.segments import Plan
 from ...sampling.sigmas import flow_sigmas
 from ...video.codecs import find_codec
 from ...video.reader import join_videos, texts_of
 from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
-from ..model.checks import LATENT_CHANNELS
 from ..node_text import tell
 from ..sampling.guided import Guidance
 from ..sampling.memory_ladder import OutOfMemory
@@ -44,7 +43,7 @@ class LongVideo:
     Attributes:
         path: the file.
         noted: its size and digest.
-        latents: latents of the last segment [1, 16, F, H / 8, W / 8].
+        latents: latents of the last segment [1, C, F, h, w].
         text: the plan, and what was taken from an earlier run.
     """
 
@@ -95,8 +94,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     inputs.check(settings)
     check_all_finite(inputs.tensors(), words("What is connected"), words("check the node that made it"))
     decoder = StreamingDecoder(inputs.vae)
-    clips = inputs.images.placed(settings.check().total_frames)
-    plan = settings.plan(known_frames(clips))
+    clips = inputs.images.placed(settings.check().total_frames, settings.geometry)
+    plan = settings.plan(known_frames(clips, settings.geometry))
     about = settings.by_name() | inputs.identity()
     limited = job.keep_gb > 0
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
@@ -174,10 +173,10 @@ class LongVideoRun:
         self.journal, self.decoder, self.metadata = journal, decoder, metadata
         self.sigmas = flow_sigmas(settings.steps, settings.shift)
         self.seeds = inputs.prompts.seeds or (settings.seed,) * len(plan.segments)
-        shape = (1, LATENT_CHANNELS, settings.height // SPATIAL, settings.width // SPATIAL)
+        channels, _, rows, columns = plan.geometry.latent_shape(1, settings.height, settings.width)
         self.rollout = Rollout(
             plan,
-            shape,
+            (1, channels, rows, columns),
             seeded(self.seeds),
             known,
             inputs.prompts.conditions,
