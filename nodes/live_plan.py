@@ -30,7 +30,7 @@ from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 ONE_FRAME = stand_in_for_a_video(1)
-NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing", "method"}
+NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing", "geometry", "method"}
 METHOD = {"method": "name"} | {f"method.{field.name}": field.name for field in fields(Method)[1:]}  # widget: field
 SIZE = frozenset(("size", "size.width", "size.height"))
 
@@ -95,7 +95,7 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
         total = chosen.check().total_frames
         images = stand_ins(values.get("key_times", ""), start, forcing.fps, connected)
         images.check(chosen.loop, chosen.method)
-        known = known_frames(images.placed(total))
+        known = known_frames(images.placed(total, chosen.geometry), chosen.geometry)
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
         return True, summary(chosen, sized, "fps" in values, known)
     except SkyReelsError as error:

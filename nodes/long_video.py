@@ -22,7 +22,7 @@ from ..wan_core.comfy.long.settings import (
     prompts_of,
 )
 from ..wan_core.comfy.long.source_video import read_source
-from ..wan_core.comfy.model.checks import check_vae
+from ..wan_core.comfy.model.checks import check_vae, model_geometry
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
@@ -66,7 +66,7 @@ def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
     settings.check()
-    check_vae(vae, streamed=True)
+    check_vae(vae, settings.geometry, streamed=True)
     check_model(model, settings, need)
 
 
@@ -131,13 +131,14 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         """Make the video, or go on with it."""
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
+        geometry, how = model_geometry(model.model), chosen_method(method)
         chosen = LongVideoSettings(
-            **settings, width=width, height=height, forcing=forcing, method=chosen_method(method)
+            **settings, width=width, height=height, forcing=forcing, geometry=geometry, method=how
         )
         check_early(model, vae, chosen, job_name, words("Long Video"))
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
         images.check(chosen.loop, chosen.method)
-        known = known_frames(images.placed(chosen.plan().total_frames))
+        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
         prompts = prompts_of(positive, script, chosen, known=known)
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
@@ -214,16 +215,17 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        total = extended_frames(settings["overlap_history"], new_frames)
-        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, method=chosen_method(method))
+        geometry, how = model_geometry(model.model), chosen_method(method)
+        total = extended_frames(settings["overlap_history"], new_frames, geometry)
+        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry, method=how)
         check_early(model, vae, chosen, job_name, words("Extend Video"))
-        source = read_source(video, settings["overlap_history"])
+        source = read_source(video, settings["overlap_history"], geometry)
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames
         chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)
         images = GivenImages(source.tail, end_image)
         images.check(chosen.loop, chosen.method)
-        known = known_frames(images.placed(chosen.plan().total_frames))
+        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
         prompts = prompts_of(positive, script, chosen, float(source.rate), known)
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

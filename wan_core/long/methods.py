@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..model.geometry import WAN21, Geometry
 from ..sampling.run import ForcingOptions
 from ..sampling.sigmas import flow_sigmas, parse_timesteps, warped_sigmas
 from ..words import Words, joined, words
@@ -107,6 +108,7 @@ class Method:
         known: Sequence[int] = (),
         loop: bool = False,
         cuts: Sequence[int] = (),
+        geometry: Geometry = WAN21,
     ) -> Plan:
         """Return the plan of a video.
 
@@ -119,6 +121,7 @@ class Method:
             known: given latent frames.
             loop: whether the end leads back to the start.
             cuts: see `plan_rolling`.
+            geometry: of the model.
 
         Raises:
             ScheduleError: settings that no plan can have.
@@ -128,12 +131,21 @@ class Method:
         if self.name == ROLLING:
             prefix = next((number for number, at in enumerate(sorted(known)) if at != number), len(known))
             count = len(self.sigmas(steps, 1.0)) - 1
-            return plan_rolling(total_frames, self.window, self.chunk_frames, count, prefix, cuts)
+            return plan_rolling(total_frames, self.window, self.chunk_frames, count, prefix, cuts, geometry)
         block, lag = forcing.causal_block_size, forcing.ar_step
         if self.name == MOVING_WINDOW:
-            return plan_moving_window(total_frames, base_num_frames, block, lag, steps, frozenset(known))
+            return plan_moving_window(total_frames, base_num_frames, block, lag, steps, frozenset(known), geometry)
         return plan_segments(
-            total_frames, base_num_frames, overlap_history, block, lag, steps, forcing.causal_attention, known, loop
+            total_frames,
+            base_num_frames,
+            overlap_history,
+            block,
+            lag,
+            steps,
+            forcing.causal_attention,
+            known,
+            loop,
+            geometry,
         )
 
     def identity(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 
 from ..errors import ScheduleError
+from ..model.geometry import WAN21, Geometry
 from ..sampling.known import KnownFrames
 from ..sampling.noise import KNOWN, noise_of_frames
 from ..sampling.run import ForcingOptions, Run, plan_rows
@@ -31,9 +32,6 @@ from .segments import (
     Segment,
     busy_rows,
     check_counts,
-    first_frame,
-    latent_frames,
-    latents_to_hold,
 )
 from .sources import Finished, State, check_made, check_state
 
@@ -48,6 +46,7 @@ def plan_moving_window(
     ar_step: int = 0,
     steps: int = 30,
     known: Collection[int] = (),
+    geometry: Geometry = WAN21,
 ) -> Plan:
     """Plan a video of any length by a moving window.
 
@@ -58,6 +57,7 @@ def plan_moving_window(
         ar_step: steps that a block lags behind the one before it; 0 = the fewest that work.
         steps: denoising steps of a frame.
         known: latent frames of the video that are given (start, end, key frames).
+        geometry: of the model.
 
     Returns:
         The plan; each segment but the last finishes as many blocks as the window holds.
@@ -67,10 +67,10 @@ def plan_moving_window(
     """
     check_counts(total_frames, base_num_frames, 1, causal_block_size, ar_step, steps)
     block = causal_block_size
-    window = max(latent_frames(base_num_frames) // block, 1) * block
+    window = max(geometry.latent_frames(base_num_frames) // block, 1) * block
     lag = ar_step or least_ar_step(window, steps, block)
     check_window(window, steps, lag, block)
-    total = latents_to_hold(total_frames)
+    total = geometry.latent_of_frame(total_frames - 1) + 1
     stairs = staircase_of(total, window, block, lag, steps, known)
     at_once = window // block
     count = -(-stairs.blocks // at_once)
@@ -93,11 +93,11 @@ def plan_moving_window(
         seen = stairs.seen(begin)[0] * block, stairs.seen(max(end - 1, begin))[1] * block
         rows = sum(max(min(last, end) - max(first, begin), 0) for first, last in busy)
         finished, start = min(blocks * block, total), min(seen[0], done) if index else 0
-        frames = (first_frame(done), min(first_frame(finished), total_frames))
+        frames = (geometry.first_frame(done), min(geometry.first_frame(finished), total_frames))
         padding, ahead = blocks * block - finished, max(seen[1] - blocks * block, 0)
         segments.append(Segment(index, start, done - start, finished - done, 0, padding, rows, frames, ahead))
         done, begin = finished, end
-    return Plan(total_frames, total, window, 0, block, lag, steps, tuple(segments), MOVING_WINDOW)
+    return Plan(total_frames, total, window, 0, block, lag, steps, tuple(segments), MOVING_WINDOW, 0, geometry)
 
 
 def staircase_of(total: int, window: int, block: int, lag: int, steps: int, known: Collection[int]) -> Staircase:

@@ -18,11 +18,12 @@ from itertools import pairwise
 import torch
 
 from ..errors import InputError, ScheduleError
+from ..model.geometry import WAN21, Geometry
 from ..words import words
 from .prompt_blend import prompt_weights
 from .rolling import Window, split_known
 from .rollout import check_known
-from .segments import MOST_SEGMENTS, ROLLING, Plan, Segment, check_counts, first_frame, latents_to_hold
+from .segments import MOST_SEGMENTS, ROLLING, Plan, Segment, check_counts
 from .sources import Finished, State, check_made, check_state
 
 RECACHE, KEEP, FLUSH, CUT = CHANGES = ("recache", "keep", "flush", "cut")
@@ -37,6 +38,7 @@ def plan_rolling(
     steps: int = 4,
     prefix: int = 0,
     cuts: Sequence[int] = (),
+    geometry: Geometry = WAN21,
 ) -> Plan:
     """Plan a video of any length, chunk after chunk.
 
@@ -47,13 +49,14 @@ def plan_rolling(
         steps: denoising steps of a chunk.
         prefix: latent frames that are given at the start.
         cuts: latent frames, each the first of a chunk, at which a segment has to begin: where a prompt changes.
+        geometry: of the model.
 
     Raises:
         ScheduleError: settings that no plan can have, with the nearest ones that work.
     """
     check_counts(total_frames, 1, 1, chunk_frames, 0, steps)
     window.check(chunk_frames)
-    total = latents_to_hold(total_frames)
+    total = geometry.latent_of_frame(total_frames - 1) + 1
     at_once = max(WINDOWS_AT_ONCE * window.frames // chunk_frames, 1) * chunk_frames
     if total // at_once > MOST_SEGMENTS:
         raise ScheduleError(
@@ -73,14 +76,14 @@ def plan_rolling(
         chunks = -(-(end - begin) // chunk_frames)
         carried = window.carried(begin, chunk_frames)
         seen_again = len(split_known(min(carried, begin), chunk_frames))
-        frames = (first_frame(done), min(first_frame(end), total_frames))
+        frames = (geometry.first_frame(done), min(geometry.first_frame(end), total_frames))
         padding = chunks * chunk_frames - (end - begin)
         rows = seen_again + chunks * steps + max(chunks - 1, 0)
         overlap = min(carried, done)
         segments.append(Segment(index, done - overlap, overlap, end - done, 0, padding, rows if chunks else 0, frames))
         done = end
     return Plan(
-        total_frames, total, window.frames, 0, chunk_frames, 0, steps, tuple(segments), ROLLING, prefix
+        total_frames, total, window.frames, 0, chunk_frames, 0, steps, tuple(segments), ROLLING, prefix, geometry
     )  # fmt: skip
 
 

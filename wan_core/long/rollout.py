@@ -19,7 +19,7 @@ from ..sampling.noise import seeded_noise
 from ..sampling.sigmas import TRAIN_STEPS
 from ..words import counted, words
 from .prompt_blend import prompt_weights
-from .segments import Plan, Segment, video_frames
+from .segments import Plan, Segment
 from .sources import Finished, State, check_made, check_state
 
 CARRIED = ("tail", "head", "mean", "deviation")  # names under which a Carry is stored
@@ -167,7 +167,7 @@ def known_clip(start: int, latents: torch.Tensor) -> dict[int, torch.Tensor]:
 
     Args:
         start: their first latent frame in the video: 0 for a start image or a video that is extended,
-            `plan.latent_frames - 1` for an end image, `latent_of_frame(frame)` for a key frame.
+            `plan.latent_frames - 1` for an end image, `Geometry.latent_of_frame` for a key frame.
         latents: any number of frames.
     """
     return {start + at: frame for at, frame in enumerate(latents.split(1, dim=2))}
@@ -254,9 +254,8 @@ def next_carry(
     last = segment.index == len(plan.segments) - 1
     tail = window[:, :, -plan.overlap :]
     if reencode is not None and not last:
-        tail = check_made(
-            reencode(window, video_frames(plan.overlap)), tuple(tail.shape), words("The re-encoded overlap")
-        )
+        again = reencode(window, plan.geometry.video_frames(plan.overlap))
+        tail = check_made(again, tuple(tail.shape), words("The re-encoded overlap"))
     tail = tail.detach().cpu().clone()
     if carry is not None:
         return Carry(tail, carry.head, carry.mean, carry.deviation)

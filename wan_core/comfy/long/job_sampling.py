@@ -13,10 +13,9 @@ from ...finite import VAE_ADVICE, check_finite
 from ...long.moving_window import MovingWindow, WindowTask
 from ...long.rolling_video import RollingTask, RollingVideo
 from ...long.rollout import Rollout, Segments, Task, seeded
-from ...long.segments import MOVING_WINDOW, ROLLING, SPATIAL, Plan, Segment
+from ...long.segments import MOVING_WINDOW, ROLLING, Plan, Segment
 from ...long.sources import Source
 from ...words import Words, words
-from ..model.checks import LATENT_CHANNELS
 from ..sampling.guided import Guidance
 from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.prompt_frames import marked
@@ -47,7 +46,8 @@ class JobSampling:
     ):
         self.inputs, self.settings, self.plan, self.known, self.progress = inputs, settings, plan, known, progress
         self.sigmas = settings.sigmas
-        self.shape = (1, LATENT_CHANNELS, settings.height // SPATIAL, settings.width // SPATIAL)
+        channels, _, rows, columns = plan.geometry.latent_shape(1, settings.height, settings.width)
+        self.shape = (1, channels, rows, columns)
 
     def source(self) -> Source:
         """Return what makes the video by the method that was chosen."""

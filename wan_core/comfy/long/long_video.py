@@ -16,7 +16,7 @@ import torch
 from ...finite import check_all_finite
 from ...long.jobs import make_room
 from ...long.journal import Journal
-from ...long.segments import Plan, video_frames
+from ...long.segments import Plan
 from ...long.sources import Finished, Source, continue_job
 from ...video.codecs import find_codec
 from ...video.reader import join_videos, texts_of
@@ -40,7 +40,7 @@ class LongVideo:
     Attributes:
         path: the file.
         noted: its size and digest.
-        latents: latents of the last segment [1, 16, F, H / 8, W / 8].
+        latents: latents of the last segment [1, C, F, h, w].
         text: the plan, and what was taken from an earlier run.
     """
 
@@ -91,8 +91,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     inputs.check(settings)
     check_all_finite(inputs.tensors(), words("What is connected"), words("check the node that made it"))
     decoder = StreamingDecoder(inputs.vae)
-    clips = inputs.images.placed(settings.check().total_frames)
-    plan = inputs.plan(settings, known_frames(clips))
+    clips = inputs.images.placed(settings.check().total_frames, settings.geometry)
+    plan = inputs.plan(settings, known_frames(clips, settings.geometry))
     about = settings.by_name() | inputs.identity()
     limited = job.keep_gb > 0
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
@@ -214,7 +214,7 @@ class LongVideoRun:
     def decoded(self) -> int:
         """Video frames that were decoded so far."""
         waiting = 0 if self.decoder.waiting is None else self.decoder.waiting.shape[2]
-        return video_frames(self.pushed - waiting) if self.pushed > waiting else 0
+        return self.plan.geometry.video_frames(self.pushed - waiting) if self.pushed > waiting else 0
 
     def take_up(self, index: int) -> None:
         """Bring the decoder to where the segments before this one left it, if this run did not make them itself."""

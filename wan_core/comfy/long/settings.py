@@ -17,23 +17,14 @@ from ...long.rolling_video import cuts_of
 from ...long.rollout import check_amounts, known_clip
 from ...long.schedule_picture import schedule_picture
 from ...long.script import parse_script
-from ...long.segments import (
-    PATCH,
-    ROLLING,
-    SPATIAL,
-    TEMPORAL,
-    Plan,
-    estimate,
-    latent_frames,
-    latent_of_frame,
-    whole_frames,
-)
+from ...long.segments import ROLLING, Plan, estimate
+from ...model.geometry import WAN21, Geometry
 from ...sampling.run import ForcingOptions
 from ...sampling.solvers import check_solver
 from ...video.codecs import find_codec
 from ...video.writer import check_rate
 from ...words import Joined, Words, counted, lines, words
-from ..model.checks import LATENT_CHANNELS, check_long_model, check_rolling_model
+from ..model.checks import check_long_model, check_rolling_model
 from ..model.origin import check_forcing
 from ..model.text import encode_prompt
 from ..sampling.conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches
@@ -65,6 +56,7 @@ class LongVideoSettings:
         codec: of the file, one of `codecs.available_codecs()`.
         crf: quality of the file, 0 (best) to 51 (worst).
         forcing: the diffusion-forcing settings; its fps is the rate of the file too, but where a video is extended.
+        geometry: of the model.
     """
 
     total_frames: int = 257
@@ -83,16 +75,10 @@ class LongVideoSettings:
     codec: str = "h264"
     crf: int = 18
     forcing: ForcingOptions = field(default_factory=ForcingOptions)
+    geometry: Geometry = WAN21
 
     def __post_init__(self) -> None:
-        if any(size < 1 or size % (SPATIAL * PATCH) for size in (self.width, self.height)):
-            raise InputError(
-                "The size is {width}x{height} pixels, but width and height have to be multiples of {multiple}: choose "
-                "the nearest.",
-                width=self.width,
-                height=self.height,
-                multiple=SPATIAL * PATCH,
-            )
+        self.geometry.check_size(self.width, self.height)
 
     def plan(self, known: tuple[int, ...] = (), cuts: tuple[int, ...] = ()) -> Plan:
         """Return the plan.
@@ -107,7 +93,7 @@ class LongVideoSettings:
         """
         return self.method.plan(
             self.total_frames, self.base_num_frames, self.overlap_history, self.steps, self.forcing, known, self.loop,
-            cuts,
+            cuts, self.geometry,
         )  # fmt: skip
 
     @property
@@ -151,7 +137,7 @@ class LongVideoSettings:
 
     def by_name(self) -> dict[str, Any]:
         """Return every setting by its name, the diffusion-forcing ones among them: what tells one job from another."""
-        plain = {key: value for key, value in asdict(self).items() if key not in ("forcing", "method")}
+        plain = {key: value for key, value in asdict(self).items() if key not in ("forcing", "geometry", "method")}
         plain |= self.method.identity()
         if self.loop:
             plain["loop"] = "to the second latent frame"  # jobs of a version that led to the first one are others
@@ -185,7 +171,7 @@ class GivenImages:
                 "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
             )
 
-    def placed(self, total_frames: int) -> dict[int, torch.Tensor]:
+    def placed(self, total_frames: int, geometry: Geometry = WAN21) -> dict[int, torch.Tensor]:
         """Return clips [n, H, W, 3] by the latent frame that each begins at.
 
         Raises:
@@ -193,10 +179,10 @@ class GivenImages:
                 to make.
         """
         check_not_empty(start_image=self.start, end_image=self.end, key_images=self.keys)
-        last = latent_of_frame(total_frames - 1)
-        clips = dict(placed(total_frames, self.start, self.end, self.keys, self.key_frames))
-        filled = sum(latent_frames(len(clip)) for clip in clips.values())
-        if filled > last or any(at + latent_frames(len(clip)) > last + 1 for at, clip in clips.items()):
+        last = geometry.latent_of_frame(total_frames - 1)
+        clips = dict(placed(total_frames, self.start, self.end, self.keys, self.key_frames, geometry))
+        filled = sum(geometry.latent_frames(len(clip)) for clip in clips.values())
+        if filled > last or any(at + geometry.latent_frames(len(clip)) > last + 1 for at, clip in clips.items()):
             raise InputError(
                 "The given images fill {filled} of {frames} latent frames, which leaves nothing to make: ask for "
                 "more frames or give fewer images.",
@@ -285,16 +271,16 @@ def check_model(model: Any, settings: LongVideoSettings, need: Words) -> None:
         check_forcing(model, need)
 
 
-def known_frames(clips: dict[int, torch.Tensor]) -> tuple[int, ...]:
+def known_frames(clips: dict[int, torch.Tensor], geometry: Geometry = WAN21) -> tuple[int, ...]:
     """Return the latent frames that placed clips fill."""
-    return tuple(sorted(at + n for at, clip in clips.items() for n in range(latent_frames(len(clip)))))
+    return tuple(sorted(at + n for at, clip in clips.items() for n in range(geometry.latent_frames(len(clip)))))
 
 
 def encode_clips(
     vae: Any, clips: dict[int, torch.Tensor], settings: LongVideoSettings, frames: int
 ) -> dict[int, torch.Tensor]:
-    """Return the given latent frames [1, 16, 1, H / 8, W / 8] by their number in a video of `frames` latent frames."""
-    like = torch.zeros(1, LATENT_CHANNELS, frames, settings.height // SPATIAL, settings.width // SPATIAL)
+    """Return the given latent frames [1, C, 1, h, w] by their number in a video of `frames` latent frames."""
+    like = torch.zeros(1, *settings.geometry.latent_shape(frames, settings.height, settings.width))
     known: dict[int, torch.Tensor] = {}
     for at, clip in clips.items():
         known |= known_clip(at, encode_images(vae, clip, like).cpu())
@@ -346,26 +332,27 @@ def prompts_of(
     script, fps = PromptScript(*script), rate or settings.forcing.fps
     parsed = parse_script(script.text, settings.plan(known), fps, settings.seed)
     seeds = parsed.place_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
-    blend = max(1, round(script.blend * fps / TEMPORAL)) if script.blend > 0 and len(parsed.prompts) > 1 else 0
+    frames = script.blend * fps / settings.geometry.temporal
+    blend = max(1, round(frames)) if frames > 0 and len(parsed.prompts) > 1 else 0
     return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)
 
 
 def show_plan(settings: LongVideoSettings, images: GivenImages) -> tuple[Joined, torch.Tensor]:
     """Return the plan as a table and as a picture [1, H, W, 3]; `Raises: SkyReelsError` for what cannot be planned."""
     images.check(settings.loop, settings.method)
-    known = known_frames(images.placed(settings.plan().total_frames))
+    known = known_frames(images.placed(settings.plan().total_frames, settings.geometry), settings.geometry)
     plan = settings.plan(known)
     return describe(plan, settings), schedule_picture(plan, settings.shift, known)[None]
 
 
-def extended_frames(overlap_history: int, new_frames: int) -> int:
+def extended_frames(overlap_history: int, new_frames: int, geometry: Geometry = WAN21) -> int:
     """Return how many video frames an extension plans: those that the model sees of the given video, and the new."""
-    return whole_frames(overlap_history) + new_frames
+    return geometry.whole_frames(overlap_history) + new_frames
 
 
-def stand_in_for_a_video(overlap_history: int) -> torch.Tensor:
+def stand_in_for_a_video(overlap_history: int, geometry: Geometry = WAN21) -> torch.Tensor:
     """Return frames [n, 1, 1, 3] in place of the end of a video that is not there yet, to plan its extension."""
-    return torch.zeros(1, 1, 1, 3).expand(whole_frames(overlap_history), 1, 1, 3)
+    return torch.zeros(1, 1, 1, 3).expand(geometry.whole_frames(overlap_history), 1, 1, 3)
 
 
 def describe(plan: Plan, settings: LongVideoSettings) -> Joined:

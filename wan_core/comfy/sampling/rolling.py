@@ -38,7 +38,7 @@ from ...sampling.sigmas import exact_timesteps
 from ...words import Words, words
 from ..harmless import Harmless
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_rolling_model
+from ..model.checks import check_latent, check_rolling_model, model_geometry
 from ..model.origin import check_forcing
 from .causal_cache import cache_need, free_place, kept_on
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -279,11 +279,11 @@ def roll(guidance: Guidance, latent: dict[str, Any], seed: int, options: Rolling
     Raises:
         InputError, ScheduleError: settings that cannot work, before any work starts.
     """
-    samples, model = check_latent(latent).float(), guidance.model  # half precision with --fp16-intermediates
-    conditions = check_guidance(guidance)
+    model, conditions = guidance.model, check_guidance(guidance)
+    samples = check_latent(latent, model_geometry(model.model)).float()  # half precision with --fp16-intermediates
     check_sigmas(options.sigmas)
     options.window.check(options.chunk_frames)
-    frames, prefix = samples.shape[2], known_prefix(latent)
+    frames, prefix = samples.shape[2], known_prefix({**latent, "samples": samples})
     out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}
     if prefix == frames:
         return out
