@@ -146,7 +146,7 @@ class Method:
             known,
             loop,
             geometry,
-        )
+        )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
         """Return what tells a job of this method from others; nothing for segments, as in older jobs."""

@@ -274,7 +274,7 @@ def plan_segments(
             rows |= {} if inside else {kind: count}
         segments.append(replace(segment, rows=count if inside else rows[kind]))
         done += new
-    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments), geometry)
+    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments), geometry=geometry)
 
 
 def estimate(plan: Plan, height: int, width: int, batch: int = 1) -> Estimate:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
 from wan_core.long.moving_window import FIRST, SAMPLES, MovingWindow, WindowTask, plan_moving_window
-from wan_core.long.segments import Plan, video_frames
+from wan_core.long.segments import Plan
 from wan_core.long.sources import roll_out
+from wan_core.model.geometry import WAN21
 from wan_core.sampling.known import KnownFrames
 from wan_core.sampling.loop import sample
 from wan_core.sampling.noise import KNOWN, noise_of_frames
@@ -81,7 +82,7 @@ def videos(draw):
     known = {at for at in draw(st.lists(st.integers(0, latents - 1), max_size=4))}
     known |= set(range(draw(st.integers(0, latents - 1))))
     lag = draw(st.sampled_from((0, -(-steps // window) + 1)))
-    plan = plan_moving_window(frames, video_frames(window * block), block, lag, steps, known)
+    plan = plan_moving_window(frames, WAN21.video_frames(window * block), block, lag, steps, known)
     return plan, known, draw(st.sampled_from(("euler", "unipc", "lcm")))
 
 
