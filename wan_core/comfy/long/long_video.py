@@ -6,7 +6,7 @@ decoder, written as a part of the file, and committed. A run that is stopped goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,12 @@ import torch
 from ...finite import VAE_ADVICE, check_all_finite, check_finite
 from ...long.jobs import make_room
 from ...long.journal import Journal
+from ...long.key_frames import trimmed
 from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
 from ...long.segments import SPATIAL, Plan
 from ...sampling.sigmas import flow_sigmas
 from ...video.codecs import find_codec
-from ...video.reader import join_videos, texts_of
+from ...video.join import join_videos, remove_texts, texts_of
 from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
@@ -31,7 +32,7 @@ from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.sampler import DiffusionForcingSampler
 from ..vae.stream import StreamingDecoder
 from .job_progress import JobProgress
-from .settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
+from .settings import Inputs, LongVideoSettings, describe, encode_clips, held_images, known_frames
 
 JOBS_FOLDER = "skyreels_v2_jobs"
 IN_USE_SECONDS = 3600.0  # a finished video may still be read by other nodes of its graph
@@ -97,7 +98,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     decoder = StreamingDecoder(inputs.vae)
     clips = inputs.images.placed(settings.check().total_frames)
     plan = settings.plan(known_frames(clips))
-    about = settings.by_name() | inputs.identity()
+    about = settings.by_name() | inputs.identity() | held_images(clips)
     limited = job.keep_gb > 0
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
         room = make_room(jobs_root(), job.keep_gb, IN_USE_SECONDS)
@@ -106,17 +107,20 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         if room is not None:
             tell("jobs", room)
             text = lines(text, room)
-        path = journal.folder / f"video{settings.suffix}"
+        path = journal.result_path(settings.suffix)
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
             LongVideoRun(inputs, settings, plan, journal, decoder, known, progress, job.metadata).make()
-        unwanted = writes_no_texts() and before is None and journal.has(path) and bool(texts_of(path))
-        if before is not None or unwanted or not journal.has(path):
+        if before is not None or not journal.has(path):
             with journal.writing():
                 source = inputs.source
                 sound, times = (source.sound, source.times) if source else (None, ())
                 join_videos(path, journal.parts(settings.suffix), job.metadata, sound, times)
+            journal.finish(path)
+        elif writes_no_texts() and texts_of(path):
+            with journal.writing():
+                remove_texts(path)
             journal.finish(path)
         latents = journal.load(len(plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
@@ -213,11 +217,19 @@ class LongVideoRun:
         with self.journal.writing():
             for name, clip in clips:
                 parts.append(self.journal.part_path(index, f"{name}{codec.suffix}"))
-                count = write_video(parts[-1], clip(), rate, settings.crf, settings.codec)
+                video, made = parts[-1], clip()
                 if codec.sequence:
-                    parts += write_sequence(self.journal.frames_folder, clip(), shown, self.metadata)
-                shown += count
+                    made = self.pictures(made, shown, codec.sequence, parts)
+                shown += write_video(video, made, rate, settings.crf, settings.codec)
         return parts
+
+    def pictures(
+        self, frames: Iterable[torch.Tensor], first: int, bits: int, parts: list[Path]
+    ) -> Iterator[torch.Tensor]:
+        """Yield frames, each once it is written as a picture that belongs to `parts`."""
+        for file, frame in write_sequence(self.journal.frames_folder, frames, first, self.metadata, bits):
+            parts.append(file)
+            yield frame
 
     def take_up(self, index: int) -> None:
         """Bring the decoder to where the segments before this one left it, if this run did not make them itself."""
@@ -238,7 +250,7 @@ class LongVideoRun:
         self.decoder.park()
         self.pushed += finished.segment.new
         if last and self.plan.trimmed_frames:
-            frames = frames[: -self.plan.trimmed_frames]
+            frames = trimmed(frames, self.plan.trimmed_frames, self.inputs.images.end is not None)
         return frames
 
     def sample(self, task: Task) -> torch.Tensor:
