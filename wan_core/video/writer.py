@@ -122,14 +122,20 @@ def save_png(
     Raises:
         InputError: the tensor is no RGB picture.
     """
+    png = encoded_png(image, texts, bits)
+    with replacing(Path(path)) as unfinished:
+        unfinished.write_bytes(png)
+
+
+def encoded_png(image: Tensor, texts: Mapping[str, str] | None = None, bits: int = 8) -> bytes:
+    """Return one picture as a PNG file's bytes; see `save_png`."""
     picture, layout = (to_uint8(image), "rgb24") if bits == 8 else (to_uint16(image, PNG_WHITE), "rgb48be")
     encoder = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = picture.shape[:2]
     encoder.pix_fmt = layout
     encoder.time_base = Fraction(1)
     packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format=layout)), *encoder.encode(None)]
-    with replacing(Path(path)) as unfinished:
-        unfinished.write_bytes(_with_texts(b"".join(bytes(packet) for packet in packets), texts or {}))
+    return _with_texts(b"".join(bytes(packet) for packet in packets), texts or {})
 
 
 def _with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:

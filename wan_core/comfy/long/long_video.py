@@ -14,7 +14,7 @@ import folder_paths
 import torch
 
 from ...finite import VAE_ADVICE, check_all_finite, check_finite
-from ...long.jobs import make_room
+from ...long.jobs import agreed_gb, make_room
 from ...long.journal import Journal
 from ...long.key_frames import trimmed
 from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
@@ -31,6 +31,7 @@ from ..sampling.guided import Guidance
 from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.sampler import DiffusionForcingSampler
 from ..vae.stream import StreamingDecoder
+from .job_board import keep_workflow
 from .job_progress import JobProgress
 from .settings import Inputs, LongVideoSettings, describe, encode_clips, held_images, known_frames
 
@@ -101,6 +102,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     about = settings.by_name() | inputs.identity() | held_images(clips)
     limited = job.keep_gb > 0
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
+        with journal.writing():
+            keep_workflow(journal.folder, job.metadata)
         room = make_room(jobs_root(), job.keep_gb, IN_USE_SECONDS)
         before = journal.next_segment()
         text = report(plan, inputs, settings, journal, before)
@@ -111,7 +114,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
-            LongVideoRun(inputs, settings, plan, journal, decoder, known, progress, job.metadata).make()
+            LongVideoRun(inputs, settings, plan, journal, decoder, known, progress, job).make()
         if before is not None or not journal.has(path):
             with journal.writing():
                 source = inputs.source
@@ -172,10 +175,10 @@ class LongVideoRun:
         decoder: StreamingDecoder,
         known: dict[int, torch.Tensor],
         progress: JobProgress,
-        metadata: Mapping[str, str] | None = None,
+        job: Job,
     ):
         self.inputs, self.settings, self.plan, self.progress = inputs, settings, plan, progress
-        self.journal, self.decoder, self.metadata = journal, decoder, metadata
+        self.journal, self.decoder, self.job = journal, decoder, job
         self.sigmas = flow_sigmas(settings.steps, settings.shift)
         self.seeds = inputs.prompts.seeds or (settings.seed,) * len(plan.segments)
         shape = (1, LATENT_CHANNELS, settings.height // SPATIAL, settings.width // SPATIAL)
@@ -201,6 +204,9 @@ class LongVideoRun:
             if finished.segment.index == len(self.plan.segments) - 1:
                 tensors["window"] = finished.window
             self.journal.commit(finished.segment.index, tensors, parts)
+            room = make_room(jobs_root(), self.job.keep_gb, IN_USE_SECONDS)  # this job has grown
+            if room is not None and agreed_gb(jobs_root()) is not None:
+                tell("jobs", room)
 
     def write(self, finished: Finished) -> list[Path]:
         """Write the video frames that can be shown now, and return the files; none where there are no new frames."""
@@ -227,7 +233,7 @@ class LongVideoRun:
         self, frames: Iterable[torch.Tensor], first: int, bits: int, parts: list[Path]
     ) -> Iterator[torch.Tensor]:
         """Yield frames, each once it is written as a picture that belongs to `parts`."""
-        for file, frame in write_sequence(self.journal.frames_folder, frames, first, self.metadata, bits):
+        for file, frame in write_sequence(self.journal.frames_folder, frames, first, self.job.metadata, bits):
             parts.append(file)
             yield frame
 
