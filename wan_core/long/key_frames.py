@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..model.geometry import WAN21, Geometry
 from ..words import Words, words
-from .segments import TEMPORAL, latent_frames, latent_of_frame, whole_frames
 from .time_words import fold
 from .times import read_time
 
@@ -92,7 +92,12 @@ def check_counts(frames: int, images: int, name: Words) -> None:
 
 
 def placed(
-    total: int, start: Any = None, end: Any = None, keys: Any = None, frames: Iterable[int] = ()
+    total: int,
+    start: Any = None,
+    end: Any = None,
+    keys: Any = None,
+    frames: Iterable[int] = (),
+    geometry: Geometry = WAN21,
 ) -> list[tuple[int, Any]]:
     """Return images as clips, each with the latent frame that it begins at.
 
@@ -106,19 +111,21 @@ def placed(
         end: its last image [1, H, W, 3], or None.
         keys: images in between [m, H, W, 3], or None.
         frames: their m video frames, below 0 from the end.
+        geometry: of the latents.
 
     Raises:
         InputError: a frame outside the video, two images for one latent frame, or more start images than frames.
     """
-    last = latent_of_frame(total - 1)
+    last = geometry.latent_of_frame(total - 1)
     clips: list[tuple[Words, int, Any]] = []  # each with the video frame of its last image
     if start is not None:
-        clips.append((words("the start"), whole_frames(len(start)) - 1, start[: whole_frames(len(start))]))
+        whole = geometry.whole_frames(len(start))
+        clips.append((words("the start"), whole - 1, start[:whole]))
     for number, frame in enumerate(frames):
         clips.append((words("frame {frame}", frame=frame), frame_within(frame, total), keys[number : number + 1]))
     if end is not None:
         clips.append((words("the end"), total - 1, end[:1]))
-    if start is not None and latent_frames(len(start)) > last + 1:
+    if start is not None and geometry.latent_frames(len(start)) > last + 1:
         raise InputError(
             "There are {given} start images, but the video has only {frames} frames: give fewer, or make it longer.",
             given=len(start),
@@ -126,34 +133,23 @@ def placed(
         )
     taken: dict[int, Words] = {}
     for what, frame, clip in clips:
-        at = latent_of_frame(frame)
-        for place in range(at - latent_frames(len(clip)) + 1, at + 1):
+        at = geometry.latent_of_frame(frame)
+        for place in range(at - geometry.latent_frames(len(clip)) + 1, at + 1):
             if place in taken:
                 raise InputError(
-                    "Two images are given for one place, {other} and {what}: four video frames share a latent frame, "
-                    "so move them 4 frames apart or more.",
+                    "Two images are given for one place, {other} and {what}: {count} video frames share a latent "
+                    "frame, so move them {count} frames apart or more.",
                     other=taken[place],
                     what=what,
+                    count=geometry.temporal,
                 )
             taken[place] = what
     found = []
     for what, frame, clip in clips:
-        at = latent_of_frame(frame)
+        at = geometry.latent_of_frame(frame)
         free = at - 1 not in taken and len(taken) < last  # something has to be left to make
-        if frame % TEMPORAL and len(clip) == 1 and free:
+        if frame % geometry.temporal and len(clip) == 1 and free:
             taken[at - 1] = what
-            clip = clip.expand(TEMPORAL + 1, *clip.shape[1:])
-        found.append((at - latent_frames(len(clip)) + 1, clip))
+            clip = clip.expand(geometry.temporal + 1, *clip.shape[1:])
+        found.append((at - geometry.latent_frames(len(clip)) + 1, clip))
     return found
-
-
-def trimmed(frames: torch.Tensor, count: int, ends_on_image: bool) -> torch.Tensor:
-    """Return the last frames of a video without those that only fill up its last latent frame.
-
-    Args:
-        frames: video frames [n, H, W, 3].
-        count: how many are too many.
-        ends_on_image: whether they show an end image, which the very last shows best: the ones before it go.
-    """
-    best = len(frames) - 1 if ends_on_image and count else len(frames)
-    return torch.cat((frames[: best - count], frames[best:]))
