@@ -161,7 +161,7 @@ def quality_inputs() -> list[Any]:
             default="h264",
             tooltip="h264: plays everywhere. hevc and av1: smaller, av1 in 10 bits. prores: for editing, in 10 bits "
             "(mov, which SaveVideo cannot copy: take the file from the job's folder). ffv1: lossless (mkv). png: every "
-            "frame as a lossless picture, with an h264 video to look at.",
+            "frame as a lossless picture in 8 or 16 bits, with an h264 video to look at.",
         ),
         io.Int.Input(
             "crf",

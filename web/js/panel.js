@@ -7,8 +7,8 @@ const TEXT = "var(--fg-color, #ddd)"
 // mixed with the theme's own text colour, so that it can be read on a dark and on a light theme
 const REFUSAL = `color-mix(in srgb, #e5484d 55%, ${TEXT})`
 
-/** Add a panel to a node; `height` is that of its text box in pixels. Returns what shows a text in it. */
-export function addPanel(node, name, height) {
+/** Add a box to a node; `height` is its own in pixels. Returns its element. */
+export function addBox(node, name, height) {
     const element = document.createElement("div")
     element.className = `skyreels-v2-${name.replaceAll("_", "-")}`
     element.tabIndex = -1 // a click gives it the focus, and then the wheel scrolls it
@@ -24,6 +24,12 @@ export function addPanel(node, name, height) {
         getMinHeight: () => outer, getMaxHeight: () => outer,
     })
     widget.serialize = false // neither into the prompt nor into the saved workflow
+    return element
+}
+
+/** Add a panel to a node; `height` is that of its text box in pixels. Returns what shows a text in it. */
+export function addPanel(node, name, height) {
+    const element = addBox(node, name, height)
     return (text, refused = false) => {
         element.textContent = text
         element.style.color = refused ? REFUSAL : TEXT
