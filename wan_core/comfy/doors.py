@@ -18,7 +18,6 @@ import comfy.model_patcher
 import torch
 
 from ..errors import InputError
-from ..long.prompts import PromptScript
 from ..words import Words, joined, words
 
 SHOWN, LONGEST, HUGE = 8, 24, 10**18  # options, characters and numbers that a sentence repeats
@@ -71,6 +70,13 @@ def is_image(value: Any) -> bool:
     return is_tensor(value, 4) and value.is_floating_point() and value.shape[-1] in (3, 4) and 0 not in value.shape[1:3]
 
 
+def is_script(value: Any) -> bool:
+    """Whether a value is what a script node hands on: a text encoder, a text, and perhaps the seconds of blending."""
+    if not isinstance(value, tuple) or len(value) not in (2, 3) or not isinstance(value[1], str):
+        return False
+    return len(value) == 2 or (isinstance(value[2], int | float) and math.isfinite(value[2]))
+
+
 def is_tensor(value: Any, dimensions: int | None = None) -> bool:
     """Whether a value is a tensor, of so many dimensions if they are given."""
     return isinstance(value, torch.Tensor) and dimensions in (None, value.ndim)
@@ -111,7 +117,7 @@ KINDS: dict[str, Kind] = {
     "SKYREELS_V2_SCRIPT": Kind(
         words("a script"),
         words("connect SkyReels-V2 Prompt Script"),
-        lambda value: isinstance(value, PromptScript) and isinstance(value.text, str) and math.isfinite(value.blend),
+        is_script,
     ),
     "STRING": Kind(words("text"), CHECK_BEFORE, lambda value: isinstance(value, str)),
     "BOOLEAN": Kind(words("true or false"), CHECK_BEFORE, lambda value: isinstance(value, bool)),
