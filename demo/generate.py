@@ -13,7 +13,7 @@ from torch import Tensor
 
 from demo.models import Models
 from demo.vae import decode, encode
-from wan_core.long.segments import latent_of_frame
+from wan_core.model.geometry import WAN21
 from wan_core.sampling.denoise import model_denoise
 from wan_core.sampling.known import KnownFrames
 from wan_core.sampling.loop import sample
@@ -113,7 +113,7 @@ def clip_noise(seeds: list[int], frames: int, stream: str = "noise") -> Tensor:
 
 def latent_count(frames: int, settings: Settings) -> int:
     """Return the latent frames that hold so many video frames, in whole blocks."""
-    return padded_frames(latent_of_frame(frames - 1) + 1, settings.block)
+    return padded_frames(WAN21.latent_of_frame(frames - 1) + 1, settings.block)
 
 
 def pin_pictures(models: Models, noise: Tensor, pictures: dict[int, Tensor], seeds: list[int]) -> KnownFrames:
@@ -161,7 +161,7 @@ def make_clips(
     noise = clip_noise(seeds, latent_count(frames, settings))
     pictures = {} if start is None else {0: start}
     if end is not None:
-        pictures[latent_of_frame(frames - 1)] = end
+        pictures[WAN21.latent_of_frame(frames - 1)] = end
     known = pin_pictures(models, noise, pictures, seeds) if pictures else None
-    latents = make_latents(models, texts, noise, settings, known, progress)[:, :, : latent_of_frame(frames - 1) + 1]
-    return decode(models.vae, latents)[:, :frames]
+    latents = make_latents(models, texts, noise, settings, known, progress)
+    return decode(models.vae, latents[:, :, : WAN21.latent_of_frame(frames - 1) + 1])[:, :frames]

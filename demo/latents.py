@@ -22,7 +22,7 @@ WINDOW = 16  # pixels
 COLOUR_CHANNELS = 3
 PATTERNS = 4
 CHANGE = slice(PATTERNS * COLOUR_CHANNELS, (PATTERNS + 1) * COLOUR_CHANNELS)  # channels; 0 in a picture alone
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = (PATTERNS + 1) * COLOUR_CHANNELS + 1  # one is spare
 # so that the latents' spread is about 1 for means, 0.8 for slopes, 0.6 for the others
 PATTERN_GAINS = (0.137, 0.615, 0.615, 1.0)
 CHANGE_GAIN = 2.5

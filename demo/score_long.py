@@ -24,8 +24,10 @@ from demo.run import OVERLAP, WINDOW
 from demo.shapes import draw_clips, render
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
-from wan_core.long.rollout import Rollout, Task, known_clip, roll_out, seeded
-from wan_core.long.segments import Plan, latent_of_frame, plan_segments
+from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
+from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.sources import roll_out
+from wan_core.model.geometry import WAN21
 from wan_core.sampling.schedule import least_ar_step, padded_frames
 from wan_core.video.writer import contact_sheet, save_png
 
@@ -111,7 +113,7 @@ def make(
     def again(window: Tensor, frames: int) -> Tensor:
         return encode(models.vae, decode(models.vae, window)[:, -frames:])
 
-    segments = roll_out(rollout, sample_segment, reencode=again if way.reencode else None)
+    segments = roll_out(Segments(rollout, sample_segment, again if way.reencode else None))
     latents = torch.cat([finished.latents for finished in tqdm(segments, total=len(plan.segments), unit="seg")], dim=2)
     return minute_of(models, latents, plan)
 
@@ -127,7 +129,7 @@ def minute_of(models: Models, latents: Tensor, plan: Plan) -> Minute:
 @torch.inference_mode()
 def make_moving(models: Models, prompt: str, plan: Plan, seed: int, settings: Settings) -> Minute:
     """Make the frames of a plan in one go, by a window as long as a segment's; the arguments are those of `make`."""
-    window = latent_of_frame(WINDOW - 1) + 1
+    window = WAN21.latent_of_frame(WINDOW - 1) + 1
     lag = least_ar_step(window, settings.steps, MOVING_BLOCK)
     settings = replace(settings, ar_step=lag, causal_block_size=MOVING_BLOCK, window=window)
     noise = clip_noise([seed], padded_frames(plan.latent_frames, MOVING_BLOCK))

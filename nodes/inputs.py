@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError
+from ..wan_core.model.geometry import WAN21
 from ..wan_core.sampling.solvers import SOLVERS
 from ..wan_core.video.codecs import available_codecs
 
@@ -43,7 +44,7 @@ def shown_first(*names: str) -> Callable[[Callable[[Any], io.Schema]], Callable[
 
 def size_input() -> Any:
     """Return the input of the picture's size: a preset, or custom with its width and height."""
-    pixels = {"min": 16, "max": 8192, "step": 16}
+    pixels = {"min": WAN21.multiple, "max": 8192, "step": WAN21.multiple}
     sides = [
         io.Int.Input("width", default=960, tooltip="Width in pixels, a multiple of 16.", **pixels),
         io.Int.Input("height", default=544, tooltip="Height in pixels, a multiple of 16.", **pixels),
@@ -88,7 +89,7 @@ def length_inputs() -> list[Any]:
             default=97,
             min=5,
             max=8193,
-            step=4,
+            step=WAN21.temporal,
             tooltip="Video frames that the model sees at once: 97 for 540P models, 121 for 720P models.",
         ),
         io.Int.Input(
@@ -96,7 +97,7 @@ def length_inputs() -> list[Any]:
             default=17,
             min=1,
             max=8193,
-            step=4,
+            step=WAN21.temporal,
             tooltip="Video frames that a segment takes over from the one before: 17, or 37 for more coherence.",
         ),
     ]

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..wan_core.comfy.vae.frames import pin_frames
 from ..wan_core.comfy.vae.latents import empty_latent
 from ..wan_core.long.key_frames import read_frames
+from ..wan_core.model.geometry import WAN21
 from ..wan_core.words import words
 from .aliases import ALIASES
 from .inputs import pixels_of, shown_first, size_input
@@ -35,7 +36,7 @@ class SkyReelsV2EmptyLatent(io.ComfyNode):
                     default=97,
                     min=1,
                     max=8193,
-                    step=4,
+                    step=WAN21.temporal,
                     tooltip="Length in video frames, a multiple of 4 plus 1: 97 for 540P models, 121 for 720P models "
                     "(what they were trained on).",
                 ),

@@ -9,22 +9,26 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
+from ..wan_core.comfy.loading.own_transformer import on_own_transformer
 from ..wan_core.comfy.long.long_video import Job, make_long_video
 from ..wan_core.comfy.long.made_video import MadeVideo
 from ..wan_core.comfy.long.settings import (
     GivenImages,
     Inputs,
     LongVideoSettings,
+    check_model,
     extended_frames,
     frames_at,
+    known_frames,
     prompts_of,
 )
 from ..wan_core.comfy.long.source_video import read_source
-from ..wan_core.comfy.model.checks import check_long_model, check_vae
-from ..wan_core.comfy.model.origin import check_forcing
+from ..wan_core.comfy.model.checks import check_vae, model_geometry
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
+from ..wan_core.long.methods import Method
+from ..wan_core.long.segments import ROLLING
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
@@ -49,6 +53,7 @@ from .inputs import (
     video_outputs,
     window_inputs,
 )
+from .method import chosen_method, method_input
 
 AS_THE_VIDEO = "as the video"
 
@@ -64,16 +69,20 @@ def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
     settings.check()
-    check_vae(vae, streamed=True)
-    check_long_model(model.model, settings.forcing.causal_attention)
-    check_forcing(model, need)
+    check_vae(vae, settings.geometry, streamed=True)
+    check_model(model, settings, need)
+
+
+def for_method(model: Any, method: Method) -> Any:
+    """Return a MODEL that can do what the method asks for: rolling needs the cache of our transformer."""
+    return on_own_transformer(model) if method.name == ROLLING else model
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
     """A video of any length."""
 
     @classmethod
-    @shown_first("total_frames", "seed", "steps", "cfg")
+    @shown_first("total_frames", "seed", "steps", "cfg", "method")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -104,6 +113,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 loop_input(),
                 key_times_input(),
                 *job_inputs(),
+                method_input(),
             ],
             outputs=video_outputs(),
         )
@@ -123,15 +133,23 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         start_image: Any = None,
         end_image: Any = None,
         key_images: Any = None,
+        method: dict[str, Any] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the video, or go on with it."""
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
-        chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
+        how = chosen_method(method)
+        model = for_method(model, how)
+        geometry = model_geometry(model.model)
+        chosen = LongVideoSettings(
+            **settings, width=width, height=height, forcing=forcing, geometry=geometry, method=how
+        )
         check_early(model, vae, chosen, job_name, words("Long Video"))
-        prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
+        images.check(chosen.loop, chosen.method)
+        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
+        prompts = prompts_of(positive, script, chosen, known=known)
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
 
@@ -140,7 +158,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     """A video that goes on."""
 
     @classmethod
-    @shown_first("size", "new_frames", "seed", "steps", "cfg")
+    @shown_first("size", "new_frames", "seed", "steps", "cfg", "method")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -183,6 +201,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                 *(entry for entry in forcing_inputs() if entry.id != "fps"),
                 *quality_inputs(),
                 *job_inputs(),
+                method_input(),
             ],
             outputs=video_outputs(),
         )
@@ -201,18 +220,24 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         negative: Any = None,
         script: Any = None,
         end_image: Any = None,
+        method: dict[str, Any] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        total = extended_frames(settings["overlap_history"], new_frames)
-        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing)
+        how = chosen_method(method)
+        model = for_method(model, how)
+        geometry = model_geometry(model.model)
+        total = extended_frames(settings["overlap_history"], new_frames, geometry)
+        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry, method=how)
         check_early(model, vae, chosen, job_name, words("Extend Video"))
-        source = read_source(video, settings["overlap_history"])
+        source = read_source(video, settings["overlap_history"], geometry)
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames
         chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen, float(source.rate))
         images = GivenImages(source.tail, end_image)
+        images.check(chosen.loop, chosen.method)
+        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
+        prompts = prompts_of(positive, script, chosen, float(source.rate), known)
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

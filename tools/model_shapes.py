@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wan_core.long.segments import SPATIAL, latent_frames
 from wan_core.model.attention import scaled_dot_product
 from wan_core.model.blocks import BlockInputs
 from wan_core.model.config import IMAGE_DIM, PRESETS, ReleasedModel
@@ -119,11 +118,11 @@ def trace_model(name: str, *, causal_block_size: int = 0, layers: int = 1) -> Tr
 def model_inputs(release: ReleasedModel) -> dict[str, Tensor]:
     """Return what a released model is called with at its own size, on the meta device."""
     config = release.config
-    frames = latent_frames(release.base_num_frames)
-    rows, columns = release.height // SPATIAL, release.width // SPATIAL
+    geometry = config.geometry
+    _, *size = geometry.latent_shape(geometry.latent_frames(release.base_num_frames), release.height, release.width)
     inputs = {
-        "x": torch.empty(1, config.in_dim, frames, rows, columns, device=META),
-        "t": torch.empty(1, frames, device=META),
+        "x": torch.empty(1, config.in_dim, *size, device=META),
+        "t": torch.empty(1, size[0], device=META),
         "context": torch.empty(1, config.text_len, config.text_dim, device=META),
     }
     if config.model_type == "i2v":

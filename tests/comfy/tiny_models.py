@@ -18,7 +18,7 @@ def _linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
 
 
-def transformer_shapes(in_dim: int = 16, fps: bool = True) -> dict[str, tuple[int, ...]]:
+def transformer_shapes(in_dim: int = 16, fps: bool = True, channels: int = 16) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of a transformer file with the original names (in_dim 36: image to video)."""
     shapes: dict[str, tuple[int, ...]] = {
         "patch_embedding.weight": (DIM, in_dim, 1, 2, 2),
@@ -29,7 +29,7 @@ def transformer_shapes(in_dim: int = 16, fps: bool = True) -> dict[str, tuple[in
         **_linear("time_embedding.2", DIM, DIM),
         **_linear("time_projection.1", 6 * DIM, DIM),
         "head.modulation": (1, 2, DIM),
-        **_linear("head.head", 4 * 16, DIM),
+        **_linear("head.head", 4 * channels, DIM),
     }
     if fps:
         shapes["fps_embedding.weight"] = (2, DIM)

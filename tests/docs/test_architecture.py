@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tools.draw_figures import FOLDER, ICON, figures, icon
 from tools.model_shapes import Trace, trace_model
-from wan_core.long.segments import SPATIAL, latent_frames, plan_segments
+from wan_core.long.segments import plan_segments
 from wan_core.model.blocks import PART_TOKENS
 from wan_core.model.config import PRESETS, ReleasedModel, WanConfig
 from wan_core.model.rope import Rotary, apply_rotary, axis_pairs, rotary_table
@@ -144,7 +144,8 @@ def worked_out(line: str) -> float:
 @page
 def test_the_sizes_follow_from_the_code(page: str) -> None:
     frames, height, width = RELEASE.base_num_frames, RELEASE.height, RELEASE.width
-    latents, rows, columns = latent_frames(frames), height // SPATIAL, width // SPATIAL
+    geometry = RELEASE.config.geometry
+    _, latents, rows, columns = geometry.latent_shape(geometry.latent_frames(frames), height, width)
     grid = trace().shapes["patch_embedding"][2:]
     pixels, values = frames * height * width * 3, math.prod(trace().shapes["x"])
     expected = [

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model.config import WanConfig
+from ..model.geometry import GEOMETRIES, WAN21
 from ..words import joined, words
 from .foreign import foreign_kind, wan_relative
 from .formats import Stored
@@ -236,12 +237,12 @@ def _not_wan(header: Header) -> CheckpointError:
 
 def _check_latents(config: WanConfig) -> None:
     """Refuse the models of another VAE's latents: Wan 2.2 5B."""
-    if config.out_dim != WanConfig.out_dim:
+    if config.out_dim not in GEOMETRIES:
         raise CheckpointError(
             "The model makes latents of {channels} channels, as Wan 2.2 5B does, where SkyReels-V2 and Wan "
             "2.1 have {wanted}; load it with Load Diffusion Model and sample it with ComfyUI's own nodes.",
             channels=config.out_dim,
-            wanted=WanConfig.out_dim,
+            wanted=WAN21.channels,
         )
 
 

@@ -199,7 +199,8 @@ def with_inner(entry: Any, value: Any) -> dict[str, Any]:
     option = next((each for each in entry.options if each.key == chosen), None)
     if option is None or not isinstance(value, Mapping):
         raise refuse(entry.id, chosen, words("one of {options}", options=joined(each.key for each in entry.options)))
-    return {**value, **{each.id: checked(each, value.get(each.id)) for each in option.inputs}}
+    inner = {each.id: checked(each, value.get(each.id, getattr(each, "default", None))) for each in option.inputs}
+    return {**value, **inner}
 
 
 def check_inputs(entries: Iterable[Any], given: Mapping[str, Any]) -> dict[str, Any]:

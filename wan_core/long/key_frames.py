@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InputError
+from ..model.geometry import WAN21, Geometry
 from ..words import Words, words
-from .segments import latent_frames, latent_of_frame, whole_frames
 from .time_words import fold
 from .times import read_time
 
@@ -90,7 +90,12 @@ def check_counts(frames: int, images: int, name: Words) -> None:
 
 
 def placed(
-    total: int, start: Any = None, end: Any = None, keys: Any = None, frames: Iterable[int] = ()
+    total: int,
+    start: Any = None,
+    end: Any = None,
+    keys: Any = None,
+    frames: Iterable[int] = (),
+    geometry: Geometry = WAN21,
 ) -> list[tuple[int, Any]]:
     """Return images as clips, each with the latent frame that it begins at.
 
@@ -100,20 +105,21 @@ def placed(
         end: its last image [1, H, W, 3], or None.
         keys: images in between [m, H, W, 3], or None.
         frames: their m video frames, below 0 from the end.
+        geometry: of the latents.
 
     Raises:
         InputError: a frame outside the video, two images for one latent frame, or more start images than frames.
     """
-    last = latent_of_frame(total - 1)
+    last = geometry.latent_of_frame(total - 1)
     clips: list[tuple[Words, int, Any]] = []
     if start is not None:
-        clips.append((words("the start"), 0, start[: whole_frames(len(start))]))
+        clips.append((words("the start"), 0, start[: geometry.whole_frames(len(start))]))
     for number, frame in enumerate(frames):
-        at = latent_of_frame(frame_within(frame, total))
+        at = geometry.latent_of_frame(frame_within(frame, total))
         clips.append((words("frame {frame}", frame=frame), at, keys[number : number + 1]))
     if end is not None:
         clips.append((words("the end"), last, end[:1]))
-    if start is not None and latent_frames(len(start)) > last + 1:
+    if start is not None and geometry.latent_frames(len(start)) > last + 1:
         raise InputError(
             "There are {given} start images, but the video has only {frames} frames: give fewer, or make it longer.",
             given=len(start),
@@ -121,14 +127,15 @@ def placed(
         )
     taken: dict[int, Words] = {}
     for what, at, clip in clips:
-        places = range(at, at + latent_frames(len(clip)))
+        places = range(at, at + geometry.latent_frames(len(clip)))
         other = next((taken[place] for place in places if place in taken), None)
         if other is not None:
             raise InputError(
-                "Two images are given for one place, {other} and {what}: four video frames share a latent frame, so "
-                "move them 4 frames apart or more.",
+                "Two images are given for one place, {other} and {what}: {count} video frames share a latent frame, "
+                "so move them {count} frames apart or more.",
                 other=other,
                 what=what,
+                count=geometry.temporal,
             )
         taken.update(dict.fromkeys(places, what))
     return [(at, clip) for _what, at, clip in clips]

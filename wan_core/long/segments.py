@@ -15,14 +15,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ..errors import ScheduleError
+from ..model.geometry import WAN21, Geometry
 from ..sampling.schedule import padded_frames
 from ..words import Joined, Words, counted, lines, words
 
-TEMPORAL = 4  # video frames per latent frame after the first, which stands alone
-SPATIAL = 8  # pixels per latent pixel
-PATCH = 2  # latent pixels per token, each way
 FLOAT32 = 4  # bytes
 MEGABYTE = 10**6
+SEGMENTS, MOVING_WINDOW, ROLLING = METHODS = ("segments", "moving window", "rolling")
 MOST_SEGMENTS = 50_000  # of a plan
 MOST_LINES = 200  # of its table
 SAMPLER_TENSORS = 9  # latents that a run holds: noise, known, its noise, x, x0, one prediction and the solver's three
@@ -30,7 +29,7 @@ SAMPLER_TENSORS = 9  # latents that a run holds: noise, known, its noise, x, x0,
 
 @dataclass(frozen=True)
 class Segment:
-    """One run of the sampler; its window is `overlap` + `new` + `closing` + `padding` latent frames, in this order.
+    """One run of the sampler; it sees `overlap` + `new` + `closing` + `padding` + `ahead` latent frames.
 
     Attributes:
         index: number of the segment, from 0.
@@ -42,6 +41,7 @@ class Segment:
         padding: latent frames made only to fill the last block.
         rows: calls of the model, twice as many with guidance.
         frames: the video frames (first, behind the last) that it finishes.
+        ahead: latent frames behind them that it begins, for the segment after it to finish.
     """
 
     index: int
@@ -52,11 +52,12 @@ class Segment:
     padding: int
     rows: int
     frames: tuple[int, int]
+    ahead: int = 0
 
     @property
     def length(self) -> int:
         """Latent frames of the window."""
-        return self.overlap + self.new + self.closing + self.padding
+        return self.overlap + self.new + self.closing + self.padding + self.ahead
 
     @property
     def latents(self) -> tuple[int, int]:
@@ -87,6 +88,9 @@ class Plan:
         ar_step: steps that a block lags behind the one before it.
         steps: denoising steps of a frame.
         segments: one or more.
+        method: how the latents are made, one of METHODS.
+        prefix: latent frames that are given at the start, by which the chunks of a rolling video move on.
+        geometry: of the model.
     """
 
     total_frames: int
@@ -97,6 +101,32 @@ class Plan:
     ar_step: int
     steps: int
     segments: tuple[Segment, ...]
+    method: str = SEGMENTS
+    prefix: int = 0
+    geometry: Geometry = WAN21
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The latent frames (first, end) of every part of the video that has one prompt, whose change takes effect.
+
+        They are segments, and blocks or chunks where the video is made without seams.
+        """
+        if self.method == SEGMENTS:
+            return [segment.latents for segment in self.segments]
+        begins = [0, *range(self.prefix or self.causal_block_size, self.latent_frames, self.causal_block_size)]
+        return list(zip(begins, [*begins[1:], self.latent_frames], strict=True))
+
+    @property
+    def place_frames(self) -> list[tuple[int, int]]:
+        """The video frames (first, end) of every place."""
+        first_frame = self.geometry.first_frame
+        return [(first_frame(first), min(first_frame(end), self.total_frames)) for first, end in self.places]
+
+    @property
+    def seen(self) -> int:
+        """The most latent frames that the model sees at once."""
+        longest = max(segment.length for segment in self.segments)
+        return longest if self.method == SEGMENTS else min(self.window, longest)
 
     @property
     def rows(self) -> int:
@@ -106,7 +136,7 @@ class Plan:
     @property
     def trimmed_frames(self) -> int:
         """Video frames at the end that are decoded but not wanted, 0 to 3: lengths other than 4k + 1, and loops."""
-        return video_frames(self.latent_frames) - self.total_frames
+        return self.geometry.video_frames(self.latent_frames) - self.total_frames
 
     def calls(self, guided: bool = True) -> int:
         """Return the calls of the model in all; `guided`: every row calls it twice."""
@@ -168,26 +198,6 @@ class Estimate:
         )
 
 
-def latent_frames(frames: int) -> int:
-    """Return how many whole latent frames there are in `frames` video frames: one, then one more for every four."""
-    return (frames - 1) // TEMPORAL + 1
-
-
-def video_frames(latents: int) -> int:
-    """Return how many video frames `latents` latent frames decode to."""
-    return (latents - 1) * TEMPORAL + 1
-
-
-def whole_frames(frames: int) -> int:
-    """Return how many of `frames` video frames whole latent frames hold: 4k + 1."""
-    return video_frames(latent_frames(frames))
-
-
-def latent_of_frame(frame: int) -> int:
-    """Return the latent frame that holds video frame `frame` (0-based)."""
-    return -(-frame // TEMPORAL)
-
-
 def plan_segments(
     total_frames: int,
     base_num_frames: int,
@@ -198,6 +208,7 @@ def plan_segments(
     causal_attention: bool = False,
     known: Collection[int] = (),
     loop: bool = False,
+    geometry: Geometry = WAN21,
 ) -> Plan:
     """Plan a video of any length.
 
@@ -218,6 +229,7 @@ def plan_segments(
         known: latent frames of the video that are given (start, end, key frames), for the number of rows.
         loop: whether the end has to lead back to the start; the video then has two segments or more, and
             `total_frames` counts the first frame at either end.
+        geometry: of the model.
 
     Returns:
         The plan.
@@ -227,13 +239,13 @@ def plan_segments(
     """
     check_counts(total_frames, base_num_frames, overlap_history, causal_block_size, ar_step, steps)
     block = causal_block_size if ar_step > 0 or causal_attention else 1
-    base, overlap = latent_frames(base_num_frames), latent_frames(overlap_history)
+    base, overlap = geometry.latent_frames(base_num_frames), geometry.latent_frames(overlap_history)
     window = max(base // block, 1) * block
     closing = overlap if loop else 0
-    check_overlap(base_num_frames, overlap_history, window, block, 2 if loop else 1)
+    check_overlap(base_num_frames, overlap_history, window, block, 2 if loop else 1, geometry)
     if loop:
-        check_loop(total_frames, overlap, causal_attention)
-    total = latent_frames(total_frames + TEMPORAL - 1)
+        check_loop(total_frames, overlap, causal_attention, geometry)
+    total = geometry.latent_of_frame(total_frames - 1) + 1
     wanted = total_frames - 1 if loop else total_frames
     counts = [total] if total <= base and not loop else split(total, window, overlap, closing)
     if len(counts) > MOST_SEGMENTS:
@@ -251,7 +263,7 @@ def plan_segments(
         carried = overlap if index else 0
         after = closing if index == len(counts) - 1 else 0
         padding = padded_frames(carried + new + after, block) - carried - new - after
-        frames = (first_frame(done), min(first_frame(done + new), wanted))
+        frames = (geometry.first_frame(done), min(geometry.first_frame(done + new), wanted))
         segment = Segment(index, done - carried, carried, new, after, padding, 0, frames)
         inside = given[bisect_left(given, done) : bisect_left(given, done + new)]
         kind = (carried, new, after)
@@ -262,10 +274,10 @@ def plan_segments(
             rows |= {} if inside else {kind: count}
         segments.append(replace(segment, rows=count if inside else rows[kind]))
         done += new
-    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments))
+    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments), geometry=geometry)
 
 
-def estimate(plan: Plan, height: int, width: int, batch: int = 1, channels: int = 16) -> Estimate:
+def estimate(plan: Plan, height: int, width: int, batch: int = 1) -> Estimate:
     """Return what a plan needs beside the model.
 
     Args:
@@ -273,15 +285,16 @@ def estimate(plan: Plan, height: int, width: int, batch: int = 1, channels: int 
         height: pixels.
         width: pixels.
         batch: videos made at once.
-        channels: of the latents.
     """
-    rows, columns = height // SPATIAL, width // SPATIAL
+    geometry = plan.geometry
+    _, down, across = geometry.patch
+    channels, _, rows, columns = geometry.latent_shape(0, height, width)
     longest = max(segment.length for segment in plan.segments)
     latent = batch * channels * rows * columns * FLOAT32
     carried = plan.overlap + plan.segments[-1].closing  # what every segment leaves for those behind it
     pixels = max(segment.num_frames for segment in plan.segments) * height * width * 3 * FLOAT32
     return Estimate(
-        tokens=batch * longest * (rows // PATCH) * (columns // PATCH),
+        tokens=batch * plan.seen * (rows // down) * (columns // across),
         sampling=SAMPLER_TENSORS * longest * latent,
         pixels=batch * pixels,
         journal=len(plan.segments) * carried * latent,
@@ -309,9 +322,9 @@ def check_counts(total: int, base: int, overlap: int, block: int, ar_step: int, 
             )
 
 
-def check_overlap(base: int, overlap: int, window: int, block: int, sides: int) -> None:
+def check_overlap(base: int, overlap: int, window: int, block: int, sides: int, geometry: Geometry) -> None:
     """Refuse an overlap that leaves no room for new frames; `sides`: 2 in a loop, where both ends are known."""
-    carried = latent_frames(overlap)
+    carried, video_frames = geometry.latent_frames(overlap), geometry.video_frames
     if sides * carried < window:
         return
     wider = video_frames(padded_frames(sides * carried + 1, block))
@@ -337,14 +350,15 @@ def check_overlap(base: int, overlap: int, window: int, block: int, sides: int) 
     )
 
 
-def check_loop(total_frames: int, overlap: int, causal_attention: bool) -> None:
+def check_loop(total_frames: int, overlap: int, causal_attention: bool, geometry: Geometry) -> None:
     """Refuse a loop that cannot be closed; `Raises: ScheduleError`."""
     if causal_attention:
         raise ScheduleError(
             "A loop needs frames that see their future, but causal attention hides it: turn causal_attention off."
         )
-    least = video_frames(overlap + 2)  # the first segment hands on `overlap` latent frames and the first stays behind
-    nearest = max(round((total_frames - 1) / TEMPORAL) * TEMPORAL + 1, least)
+    # the first segment hands on `overlap` latent frames and the first stays behind
+    least = geometry.video_frames(overlap + 2)
+    nearest = max(geometry.video_frames(round((total_frames - 1) / geometry.temporal) + 1), least)
     if total_frames != nearest:
         raise ScheduleError(
             "A loop of {total_frames} video frames can't be closed: it has to be 4k + 1 frames and at least {least}. "
@@ -367,11 +381,6 @@ def split(total: int, window: int, overlap: int, closing: int) -> list[int]:
         bridge = min(stride - closing, total - closing - 1)  # the first segment makes what the end leads to
         return [*split(total - bridge, window, overlap, 0), bridge]
     return [min(window, total), *(min(stride, total - at) for at in range(window, total, stride))]
-
-
-def first_frame(latent: int) -> int:
-    """Return the first video frame of a latent frame."""
-    return max(latent * TEMPORAL - TEMPORAL + 1, 0)
 
 
 def busy_rows(known: list[bool], block: int, ar_step: int, steps: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
+from .geometry import WAN21, Geometry, geometry_of
 
 IMAGE_DIM = 1280  # width of the CLIP vision tokens that the I2V models read
 
@@ -40,14 +41,14 @@ class WanConfig:
     """
 
     model_type: str = "t2v"
-    patch_size: tuple[int, int, int] = (1, 2, 2)
+    patch_size: tuple[int, int, int] = WAN21.patch
     text_len: int = 512
-    in_dim: int = 16
+    in_dim: int = WAN21.channels
     dim: int = 2048
     ffn_dim: int = 8192
     freq_dim: int = 256
     text_dim: int = 4096
-    out_dim: int = 16
+    out_dim: int = WAN21.channels
     num_heads: int = 16
     num_layers: int = 32
     window_size: tuple[int, int] = (-1, -1)
@@ -85,6 +86,11 @@ class WanConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.dim // self.num_heads
+
+    @property
+    def geometry(self) -> Geometry:
+        """What the model's latents are of a video; `Raises: InputError` for latents of a VAE that isn't known."""
+        return replace(geometry_of(self.out_dim), patch=self.patch_size)
 
     @classmethod
     def preset(cls, name: str) -> WanConfig:

@@ -24,7 +24,7 @@ NAN = math.nan
 SMALL = {"size": "custom", "width": 32, "height": 32}
 SHORT = {
     "total_frames": 9, "new_frames": 4, "base_num_frames": 9, "overlap_history": 5, "frames": 9, "steps": 2,
-    "size": SMALL, "script": "a cat", "prompt": "a cat", "prompts": {"prompt_1": "a cat", "prompt_2": "a dog"},
+    "size": SMALL, "method": {"method": "segments"}, "script": "a cat", "prompt": "a cat", "prompts": {"prompt_1": "a cat", "prompt_2": "a dog"},
     "key_frames": "", "timesteps": "1000, 500", "window_frames": 3, "key_times": "",
     "model_name": "tiny_df.safetensors", "lora_name": "tiny_lora.safetensors",
 }  # fmt: skip
@@ -150,9 +150,12 @@ class Scene:
         if kind == "BOOLEAN":
             return [[right], [None], [2], ["yes"], [NAN], []]
         if kind == "COMFY_DYNAMICCOMBO_V3":
-            odd = {**SMALL, "width": 24}
-            return [[right], [None, {}], [odd, {**SMALL, "width": 0}], ["960x544", 7], [{**SMALL, "width": NAN}],
-                    [{"size": "480P"}]]  # fmt: skip
+            option = next(each for each in entry.options if each.inputs)
+            number = next(each for each in option.inputs if each.get_io_type() == "INT")
+            full = {entry.id: option.key, **{each.id: each.default for each in option.inputs}}
+            sizes = [{**full, number.id: each} for each in (number.min - 1, number.max + 1)]
+            sizes += [{**full, "width": 24}] if number.id == "width" else []
+            return [[right], [None, {}], sizes, ["960x544", 7], [{**full, number.id: NAN}], [{entry.id: "480P"}]]
         if kind == "COMFY_AUTOGROW_V3":
             long = {f"prompt_{number}": "a cat" for number in range(1, 60)}
             return [[right], [None, {}, {"prompt_1": ""}], [long], [{"prompt_1": 7}, "a cat"], [{"prompt_1": NAN}], []]

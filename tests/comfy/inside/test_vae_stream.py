@@ -41,8 +41,8 @@ def test_pieces_equal_the_whole_to_the_bit(stream: ModuleType, vae: Any, pieces:
             decoder.park()
             at += frames
     assert torch.equal(torch.cat(out), whole)
-    segments = importlib.import_module("skyreels_v2.wan_core.long.segments")
-    assert len(whole) == segments.video_frames(sum(pieces))
+    geometry = importlib.import_module("skyreels_v2.wan_core.model.geometry").WAN21
+    assert len(whole) == geometry.video_frames(sum(pieces))
 
 
 def test_a_decoder_warmed_up_with_the_last_frames_goes_on_to_the_bit(stream: ModuleType, vae: Any) -> None:

@@ -24,8 +24,8 @@ from wan_core.checkpoint.variants import (
     recommended,
 )
 from wan_core.errors import InputError
-from wan_core.long.segments import latent_frames
 from wan_core.model.config import PRESETS, WanConfig
+from wan_core.model.geometry import WAN21
 
 # kind and mode -> shift, guidance, ar_step, causal_block_size
 TABLE = {
@@ -51,7 +51,7 @@ def test_every_model_has_the_settings_of_its_mode_or_is_refused(variant, mode):
     assert (found.shift, found.guidance, found.ar_step, found.causal_block_size) == TABLE[kind, mode]
     assert (found.width, found.height, found.base_num_frames) == SIZES[size]
     assert (found.steps, found.fps) == (30, 24)
-    assert (found.base_num_frames - 1) % 4 == 0 and latent_frames(found.base_num_frames) in (25, 31)
+    assert (found.base_num_frames - 1) % 4 == 0 and WAN21.latent_frames(found.base_num_frames) in (25, 31)
 
 
 def test_auto_is_image_to_video_for_image_models_and_text_to_video_for_the_others():

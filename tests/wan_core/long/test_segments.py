@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
-from wan_core.long.segments import Plan, Segment, count_rows, estimate, latent_of_frame, plan_segments, video_frames
+from wan_core.long.segments import Plan, Segment, count_rows, estimate, plan_segments
+from wan_core.model.geometry import WAN21
 from wan_core.sampling.run import ForcingOptions, plan_run
 from wan_core.sampling.sigmas import flow_sigmas
 
@@ -45,7 +46,7 @@ def diffusers_lengths(num_frames: int, base_num_frames: int, overlap_history: in
 def test_segments_are_those_of_diffusers(total, base, overlap):
     if overlap >= base:
         return
-    frames = [video_frames(count) for count in (total, base, overlap)]
+    frames = [WAN21.video_frames(count) for count in (total, base, overlap)]
     plan = plan_segments(*frames)
     assert [segment.length for segment in plan.segments] == diffusers_lengths(*frames)
     assert all(segment.padding == 0 for segment in plan.segments) and plan.trimmed_frames == 0
@@ -198,7 +199,7 @@ def test_a_loop_leaves_the_last_segment_as_much_room_as_there_is(total_frames: i
 def test_a_video_frame_lies_in_the_segment_that_holds_its_latent_frame(frame):
     plan = plan_segments(1457, 97, 17)
     by_frame = [s.index for s in plan.segments if s.frames[0] <= frame < s.frames[1]]
-    by_latent = [s.index for s in plan.segments if s.latents[0] <= latent_of_frame(frame) < s.latents[1]]
+    by_latent = [s.index for s in plan.segments if s.latents[0] <= WAN21.latent_of_frame(frame) < s.latents[1]]
     assert by_frame == by_latent and len(by_frame) == 1
 
 

@@ -13,7 +13,7 @@ import comfy.patcher_extension
 
 from ...errors import InputError
 from ...words import joined
-from ..model.checks import LATENT_CHANNELS, input_channels
+from ..model.checks import takes_image
 from ..model.origin import CHECKPOINT, model_file
 from ..sampling.conditioning import check_every_run
 from ..sampling.memory_estimate import estimate_memory
@@ -39,7 +39,7 @@ def on_own_transformer(patcher: Any) -> Any:
     """
     path = model_file(patcher)
     core = [getattr(comfy.model_base, name, None) for name in CORE]
-    if type(patcher.model) not in core or path is None or input_channels(patcher.model) != LATENT_CHANNELS:
+    if type(patcher.model) not in core or path is None or takes_image(patcher.model):
         return patcher
     bound = [name for name in patcher.object_patches if name.split(".")[0] == "diffusion_model"]
     if bound:

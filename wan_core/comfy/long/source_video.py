@@ -18,11 +18,10 @@ from comfy_api.latest import InputImpl
 
 from ...errors import InputError
 from ...long.job_files import file_digest
-from ...long.segments import whole_frames
+from ...model.geometry import WAN21, Geometry
 from ...video.reader import describe_video, read_frames, read_tail, uneven_times
 from ...video.sound import Sound, sound_of_file, sound_of_wave
 
-MODEL_ALIGNMENT = 16  # pixels
 VideoFromComponents = InputImpl.VideoFromComponents
 
 
@@ -38,6 +37,7 @@ class SourceVideo:
         digest: SHA-256 of the file, or of the frames and the sound where a trimmed part was given.
         sound: what it sounds like, or None.
         times: when each frame is shown, in seconds from the first on; () = at a constant rate.
+        geometry: of the model.
     """
 
     frames: Callable[[], Iterable[Any]]
@@ -47,20 +47,22 @@ class SourceVideo:
     digest: str
     sound: Sound | None = None
     times: tuple[Fraction, ...] = ()
+    geometry: Geometry = WAN21
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the video in pixels, cut to what the model can make; `Raises: InputError` for none."""
         height, width = self.tail.shape[1:3]
-        if min(height, width) < MODEL_ALIGNMENT:
+        multiple = self.geometry.multiple
+        if min(height, width) < multiple:
             raise InputError(
                 "The video is {width}x{height} pixels, but its own size has to be at least {least}x{least} to be kept: "
                 "choose another size, to which it is scaled.",
                 width=width,
                 height=height,
-                least=MODEL_ALIGNMENT,
+                least=multiple,
             )
-        return width // MODEL_ALIGNMENT * MODEL_ALIGNMENT, height // MODEL_ALIGNMENT * MODEL_ALIGNMENT
+        return width // multiple * multiple, height // multiple * multiple
 
     @property
     def model_fps(self) -> int:
@@ -80,24 +82,25 @@ class SourceVideo:
             yield picture
 
 
-def read_source(video: Any, overlap: int) -> SourceVideo:
+def read_source(video: Any, overlap: int, geometry: Geometry = WAN21) -> SourceVideo:
     """Read what has to be known of a VIDEO, in the memory of its tail.
 
     Args:
         video: a VIDEO; of a trimmed one the host holds all frames in memory.
         overlap: video frames that the model is to see.
+        geometry: of the model.
 
     Raises:
         InputError: a broken file, or a video with no frames.
     """
     if isinstance(video, VideoFromComponents):  # frames that some node made: as a stream the host would compress them
-        return from_components(video, overlap)
+        return from_components(video, overlap, geometry)
     source = video.get_stream_source()
     data: str | bytes = source.getvalue() if isinstance(source, io.BytesIO) else str(source)
     stream = describe_video(data)
     tail, when = read_tail(data, overlap)
     tail, times, rate, seconds = (
-        whole_latents(tail),
+        whole_latents(tail, geometry),
         uneven_times(when, stream.rate),
         stream.rate,
         len(when) / stream.rate,
@@ -107,9 +110,9 @@ def read_source(video: Any, overlap: int) -> SourceVideo:
         rate = ((len(seen) - 1) / (seen[-1] - seen[0])).limit_denominator(1001)
         seconds = times[-1] + 1 / rate
     if is_trimmed(video, seconds, stream.rate):
-        return from_components(video, overlap)
+        return from_components(video, overlap, geometry)
     sound = sound_of_file(data, seconds)
-    return SourceVideo(lambda: read_frames(data), len(when), tail, rate, source_digest(data), sound, times)
+    return SourceVideo(lambda: read_frames(data), len(when), tail, rate, source_digest(data), sound, times, geometry)
 
 
 def is_trimmed(video: Any, seconds: Fraction, rate: Fraction) -> bool:
@@ -117,7 +120,7 @@ def is_trimmed(video: Any, seconds: Fraction, rate: Fraction) -> bool:
     return abs(float(video.get_duration()) - seconds) > max(2 / rate, seconds / 50)
 
 
-def from_components(video: Any, overlap: int) -> SourceVideo:
+def from_components(video: Any, overlap: int, geometry: Geometry) -> SourceVideo:
     """Read a VIDEO that is no whole file, by the frames that the host makes of it."""
     parts = video.get_components()
     images = parts.images
@@ -126,17 +129,17 @@ def from_components(video: Any, overlap: int) -> SourceVideo:
     digest = hashlib.sha256()
     for image in images:
         digest.update(image.cpu().numpy().astype(np.float32).tobytes())
-    tail, rate, sound = whole_latents(images[-overlap:, ..., :3]), Fraction(parts.frame_rate), None
+    tail, rate, sound = whole_latents(images[-overlap:, ..., :3], geometry), Fraction(parts.frame_rate), None
     if parts.audio is not None:
         wave = parts.audio["waveform"][0].float().cpu().numpy()
         digest.update(wave.tobytes())
         sound = sound_of_wave(wave, int(parts.audio["sample_rate"]), len(images) / rate)
-    return SourceVideo(lambda: images[..., :3], len(images), tail, rate, digest.hexdigest(), sound)
+    return SourceVideo(lambda: images[..., :3], len(images), tail, rate, digest.hexdigest(), sound, (), geometry)
 
 
-def whole_latents(tail: torch.Tensor) -> torch.Tensor:
+def whole_latents(tail: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     """Return as many of the last frames as whole latent frames hold: 4k + 1."""
-    return tail[len(tail) - whole_frames(len(tail)) :]
+    return tail[len(tail) - geometry.whole_frames(len(tail)) :]
 
 
 def source_digest(data: str | bytes) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import comfy.conds
+import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.supported_models
@@ -78,4 +79,6 @@ class SkyReelsV2_WAN21_I2V(comfy.supported_models.WAN21_I2V):
 def model_config(config: WanConfig) -> comfy.supported_models.WAN21_T2V:
     """Return ComfyUI's model config for a WanConfig."""
     kind = SkyReelsV2_WAN21_T2V if config.model_type == "t2v" else SkyReelsV2_WAN21_I2V
-    return kind({"image_model": "wan2.1", **asdict(config)})
+    made = kind({"image_model": "wan2.1", **asdict(config)})
+    made.latent_format = getattr(comfy.latent_formats, config.geometry.latent_format)()
+    return made

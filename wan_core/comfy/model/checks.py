@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.ldm.wan.vae
+import comfy.ldm.wan.vae2_2
 import comfy.model_base
-import comfy.taesd.taehv
 import torch
+from comfy.taesd.taehv import TAEHV
 
 from ...errors import InputError
-from ...long.segments import SPATIAL, TEMPORAL, video_frames
+from ...model.geometry import GEOMETRIES, WAN21, Geometry, geometry_of
 from ...sampling.known import wrong_length
 from ...words import Words, words
 from .base_model import SkyReelsV2
 
-LATENT_CHANNELS = 16
+WAN_VAES = (comfy.ldm.wan.vae.WanVAE, comfy.ldm.wan.vae2_2.WanVAE)
 
 
 def check_model(model: Any, causal_attention: bool) -> None:
@@ -39,17 +41,30 @@ def check_model(model: Any, causal_attention: bool) -> None:
         )
 
 
+def model_geometry(model: Any) -> Geometry:
+    """Return the geometry of a BaseModel's latents; `Raises: InputError` for a model that is no Wan model."""
+    check_model(model, causal_attention=False)
+    transformer = model.diffusion_model
+    return replace(geometry_of(transformer.out_dim), patch=tuple(transformer.patch_size))
+
+
 def input_channels(model: Any) -> int:
     """Return how many channels the transformer of a BaseModel takes: more than a latent's for image-to-video models."""
     return model.diffusion_model.patch_embedding.weight.shape[1]
 
 
+def takes_image(model: Any) -> bool:
+    """Say whether a BaseModel is an image-to-video model, which takes an image's latents beside the noise."""
+    return input_channels(model) > int(model.diffusion_model.out_dim)
+
+
 def refuse_image_to_video(model: Any, reason: Words) -> None:
     """Refuse an image-to-video model; `reason` goes on with the sentence. `Raises: InputError`."""
-    channels = input_channels(model)
-    if channels != LATENT_CHANNELS:
+    if takes_image(model):
         raise InputError(
-            "This is an image-to-video model ({channels} input channels), {reason}.", channels=channels, reason=reason
+            "This is an image-to-video model ({channels} input channels), {reason}.",
+            channels=input_channels(model),
+            reason=reason,
         )
 
 
@@ -60,7 +75,7 @@ def check_long_model(model: Any, causal_attention: bool) -> None:
         "whose segments would all begin with one image, but a long video needs one with {channels}: load a "
         "SkyReels-V2-DF model and connect the image to start_image, or make one window with the Diffusion Forcing "
         "Sampler",
-        channels=LATENT_CHANNELS,
+        channels=model.diffusion_model.out_dim,
     )
     refuse_image_to_video(model, reason)
 
@@ -76,32 +91,41 @@ def check_rolling_model(model: Any) -> None:
     reason = words(
         "but rolling needs a causal text-to-video model ({channels} channels): load one, and give it its first frame "
         "with SkyReels-V2 Start/End/Key Frames",
-        channels=LATENT_CHANNELS,
+        channels=model.diffusion_model.out_dim,
     )
     refuse_image_to_video(model, reason)
 
 
-def check_vae(vae: Any, streamed: bool = False) -> None:
-    """Refuse a VAE for other latents than Wan 2.1's; it looks at no latent, so that it can be asked before any work.
+def check_vae(vae: Any, geometry: Geometry | None = None, streamed: bool = False) -> Geometry:
+    """Refuse a VAE for other latents; it looks at no latent, so that it can be asked before any work.
 
     Args:
         vae: a VAE.
-        streamed: it has to decode a long video piece by piece, which only the Wan VAE itself can.
+        geometry: of the latents; None: of any latents that are known.
+        streamed: it has to decode a long video piece by piece, which only Wan's own VAEs can.
+
+    Returns:
+        The geometry of the latents that the VAE is for.
 
     Raises:
         InputError: it is of another kind.
     """
     model = getattr(vae, "first_stage_model", None)
+    made = vae_geometry(vae)
+    needed = geometry or WAN21
     wanted = words(
-        "SkyReels-V2 needs the Wan 2.1 VAE ({channels} latent channels): load wan_2.1_vae with Load VAE",
-        channels=LATENT_CHANNELS,
+        "SkyReels-V2 needs the {name} VAE ({channels} latent channels): load {file} with Load VAE",
+        name=needed.name,
+        channels=needed.channels,
+        file=needed.vae_file,
     )
     if model is None:
         raise InputError("The VAE is empty, as from a checkpoint without one, but {wanted}.", wanted=wanted)
-    is_wan = isinstance(model, comfy.ldm.wan.vae.WanVAE)
-    known = (comfy.ldm.wan.vae.WanVAE, comfy.taesd.taehv.TAEHV)  # what other packs bring may fit as well
-    of_other_models = type(model).__module__.startswith("comfy.") and not isinstance(model, known)
-    if of_other_models or not decodes_wan_latents(vae) or (streamed and not is_wan):
+    is_wan = isinstance(model, WAN_VAES)
+    # what other packs bring may fit as well
+    of_other_models = type(model).__module__.startswith("comfy.") and not isinstance(model, (*WAN_VAES, TAEHV))
+    fits = made is not None and made.channels == (geometry or made).channels
+    if made is None or of_other_models or not fits or (streamed and not is_wan):
         raise InputError("The VAE is {vae}, but {wanted}.", vae=vae_in_words(vae), wanted=wanted)
     colours = {getattr(vae, name, 3) for name in ("output_channels", "conv_out_channels")}
     if streamed and colours != {3}:
@@ -110,13 +134,16 @@ def check_vae(vae: Any, streamed: bool = False) -> None:
             colours=max(colours),
             wanted=wanted,
         )
+    return made
 
 
-def decodes_wan_latents(vae: Any) -> bool:
-    """Whether a VAE says of itself that its latents have the channels and the strides of Wan 2.1."""
-    if getattr(vae, "latent_channels", None) != LATENT_CHANNELS or getattr(vae, "latent_dim", None) != 3:
-        return False
-    return (vae.temporal_compression_decode(), vae.spacial_compression_decode()) == (TEMPORAL, SPATIAL)
+def vae_geometry(vae: Any) -> Geometry | None:
+    """Return the geometry of the latents that a VAE says it is for, None where that is none that is known."""
+    found = GEOMETRIES.get(getattr(vae, "latent_channels", None) or 0)
+    if found is None or getattr(vae, "latent_dim", None) != 3:
+        return None
+    strides = vae.temporal_compression_decode(), vae.spacial_compression_decode()
+    return found if strides == (found.temporal, found.spatial) else None
 
 
 def vae_in_words(vae: Any) -> Words:
@@ -130,15 +157,22 @@ def vae_in_words(vae: Any) -> Words:
     )
 
 
-def check_latent(latent: dict[str, Any]) -> torch.Tensor:
-    """Return the samples [B, 16, F, H, W] of a LATENT; `Raises: InputError` for any other shape."""
-    samples = latent["samples"]
-    if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
+def check_latent(latent: dict[str, Any], geometry: Geometry) -> torch.Tensor:
+    """Return the samples [B, C, F, h, w] of a LATENT in a geometry; `Raises: InputError` for any other shape.
+
+    An empty latent stands for a size and a length: one of another geometry is made anew.
+    """
+    samples: torch.Tensor = latent["samples"]
+    channels = samples.shape[1] if samples.ndim == 5 else 0
+    if channels != geometry.channels and channels in GEOMETRIES and not samples.any():
+        return samples.new_zeros(geometry.like(tuple(samples.shape), geometry_of(channels)))
+    if channels != geometry.channels:
         raise InputError(
             "The latent has the shape {shape}, but a video latent of [batch, {channels}, frames, "
-            "height / 8, width / 8] is needed: connect SkyReels-V2 Empty Latent.",
+            "height / {stride}, width / {stride}] is needed: connect SkyReels-V2 Empty Latent.",
             shape=list(samples.shape),
-            channels=LATENT_CHANNELS,
+            channels=geometry.channels,
+            stride=geometry.spatial,
         )
     return samples
 
@@ -160,12 +194,10 @@ def check_mask(mask: torch.Tensor, frames: int) -> None:
         raise InputError("The noise mask holds values outside 0 to 1: check the node that makes it.")
 
 
-def in_pixels(size: Sequence[int]) -> Words:
+def in_pixels(size: Sequence[int], geometry: Geometry) -> Words:
     """Return latent frames, rows and columns as a person knows them."""
     frames, rows, columns = size
+    height, width = geometry.pixels(rows, columns)
     return words(
-        "{frames} frames of {width}x{height}",
-        frames=video_frames(frames),
-        width=columns * SPATIAL,
-        height=rows * SPATIAL,
+        "{frames} frames of {width}x{height}", frames=geometry.video_frames(frames), width=width, height=height
     )

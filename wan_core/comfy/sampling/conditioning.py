@@ -18,7 +18,7 @@ import torch
 
 from ...errors import InputError
 from ...words import Words, joined, words
-from ..model.checks import LATENT_CHANNELS, in_pixels, input_channels
+from ..model.checks import in_pixels, input_channels, model_geometry, takes_image
 from ..node_text import tell
 from .frame_noise import BESIDE_THE_CLIP
 
@@ -112,8 +112,7 @@ def check_conditioning(
                 wanted=wanted,
             )
         refuse_unread(model, options, name)
-        channels = input_channels(model)
-        if channels == LATENT_CHANNELS:
+        if not takes_image(model):
             continue
         image = options.get("concat_latent_image")
         if image is None:
@@ -121,7 +120,7 @@ def check_conditioning(
                 "This is an image-to-video model ({channels} input channels), but the {name} conditioning "
                 "carries no image: put WanImageToVideo between the text encoder and the sampler, or load a DF "
                 "model.",
-                channels=channels,
+                channels=input_channels(model),
                 name=SIDES.get(name, name),
             )
         if size is not None and tuple(image.shape[2:]) != size:
@@ -129,8 +128,8 @@ def check_conditioning(
                 "The image in the {name} conditioning was made for {shape}, but the latent is for {size}: give "
                 "WanImageToVideo the width, height and length of the latent.",
                 name=SIDES.get(name, name),
-                shape=in_pixels(image.shape[2:]),
-                size=in_pixels(size),
+                shape=in_pixels(image.shape[2:], model_geometry(model)),
+                size=in_pixels(size, model_geometry(model)),
             )
 
 
@@ -168,10 +167,10 @@ def refuse_unread(model: Any, options: Mapping[str, Any], name: str) -> None:
 def reads(model: Any, key: str) -> bool:
     """Say whether a Wan 2.1 BaseModel, ours or core's, reads a key of CONDITIONING."""
     if key in ("concat_latent_image", "concat_mask"):
-        return input_channels(model) > LATENT_CHANNELS
+        return takes_image(model)
     if key == "clip_vision_output":
         return getattr(model.diffusion_model, "img_emb", None) is not None
-    return key in READ_BY_CORE and input_channels(model) == LATENT_CHANNELS
+    return key in READ_BY_CORE and not takes_image(model)
 
 
 def tensors_within(value: Any, depth: int = DEPTH) -> Iterator[torch.Tensor]:

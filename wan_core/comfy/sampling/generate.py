@@ -12,7 +12,7 @@ import torch
 from ...sampling.run import ForcingOptions
 from ...words import words
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_model, refuse_image_to_video
+from ..model.checks import check_latent, check_model, model_geometry, refuse_image_to_video
 from .conditioning import check_conditioning
 from .guided import Guidance
 from .memory_estimate import with_estimate
@@ -37,8 +37,9 @@ def generate(
     Raises:
         InputError: inputs that do not go together, before any work starts.
     """
-    samples, model = check_latent(latent).float(), guidance.model  # half precision with --fp16-intermediates
+    model = guidance.model
     check_model(model.model, options.causal_attention)
+    samples = check_latent(latent, model_geometry(model.model)).float()  # half precision with --fp16-intermediates
     frames, rows, columns = samples.shape[2:]
     size = (frames, rows, columns)
     check_conditioning(model.model, guidance.positive, "positive", size)

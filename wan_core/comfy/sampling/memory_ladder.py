@@ -17,7 +17,7 @@ import torch
 
 from ...errors import SkyReelsError
 from ...words import Words, words
-from ..model.checks import in_pixels
+from ..model.checks import in_pixels, model_geometry
 from ..model.multigpu import patchers_of, wait_for_threads
 from ..model.transformer import CACHED_CALLS, PIECES, HostWanModel
 from ..node_text import tell
@@ -85,7 +85,7 @@ class MemoryLadder:
                     "Out of memory in {where}: {clip} don't fit, even with every fallback. Lower width, height or "
                     "frames, choose a smaller weight_dtype like fp8_e4m3fn, or close other programs.",
                     where=where,
-                    clip=in_pixels(self.size),
+                    clip=in_pixels(self.size, model_geometry(self.guider.inner_model)),
                 )
             line = words(
                 "Out of memory in {where}. Retrying with {done} (slower, same result).", where=where, done=done

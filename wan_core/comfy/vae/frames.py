@@ -12,12 +12,12 @@ import torch
 from ...errors import InputError
 from ...finite import VAE_ADVICE, check_finite
 from ...long.key_frames import check_counts, placed
-from ...long.segments import SPATIAL, video_frames
+from ...model.geometry import geometry_of
 from ...words import words
 from ..host_flags import spare_memory
 from ..model.checks import check_latent, check_mask, check_vae
 
-TILE = 256 // SPATIAL
+TILE = 256  # pixels
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
 
 
@@ -37,16 +37,17 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
         NotFiniteError: the images or the latents made of them hold NaN or infinity.
     """
     check_finite(images, words("The images"), words("check the node that made them"))
-    height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
+    height, width = geometry_of(samples.shape[1]).pixels(*samples.shape[-2:])
     pixels = images[..., :3]
     if tuple(pixels.shape[1:3]) != (height, width):  # core's lanczos cuts to 8 bits even where nothing is scaled
         pixels = comfy.utils.common_upscale(pixels.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
     latents = vae.encode(pixels)
     if latents.ndim != 5 or latents.shape[1] != samples.shape[1] or latents.shape[-2:] != samples.shape[-2:]:
         raise InputError(
-            "The VAE makes latents of shape {shape}, but a Wan 2.1 VAE makes [1, {channels}, frames, "
-            "{height}, {width}] here: load wan_2.1_vae with VAELoader.",
+            "The VAE makes latents of shape {shape}, but [1, {channels}, frames, {height}, {width}] is needed here: "
+            "load {file} with Load VAE.",
             shape=list(latents.shape),
+            file=geometry_of(samples.shape[1]).vae_file,
             channels=samples.shape[1],
             height=samples.shape[-2],
             width=samples.shape[-1],
@@ -80,8 +81,9 @@ def pin_frames(
         InputError: counts that do not match, a mask of another length, a frame outside the clip or named twice, or
             more start frames than the clip has.
     """
-    check_vae(vae)
-    samples = check_finite(check_latent(latent), words("The latent"), words("check the node that made it")).clone()
+    geometry = check_vae(vae)
+    samples = check_latent(latent, geometry)
+    samples = check_finite(samples, words("The latent"), words("check the node that made it")).clone()
     frames = samples.shape[2]
     mask = latent.get("noise_mask")
     if mask is None:
@@ -92,7 +94,8 @@ def pin_frames(
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
     check_counts(len(key_frames), 0 if key_images is None else len(key_images), words("key_frames"))
-    for at, images in placed(video_frames(frames), start_images, end_image, key_images, key_frames):
+    total = geometry.video_frames(frames)
+    for at, images in placed(total, start_images, end_image, key_images, key_frames, geometry):
         known = encode_images(vae, images, samples)
         samples[:, :, at : at + known.shape[2]] = known.to(samples)
         mask[:, :, at : at + known.shape[2]] = 0
@@ -125,11 +128,11 @@ def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
         InputError: a VAE or a latent of another kind.
         NotFiniteError: the latent or the images hold NaN or infinity.
     """
-    check_vae(vae)
-    samples = check_finite(check_latent(latent), words("The latent"), words("check the sampler that made it"))
+    geometry = check_vae(vae)
+    samples = check_finite(check_latent(latent, geometry), words("The latent"), words("check the sampler that made it"))
     if tiling == "always" or (tiling == "auto" and not fits_memory(vae, samples)):
-        overlap = TILE // 4
-        images = vae.decode_tiled(samples, tile_x=TILE, tile_y=TILE, overlap=overlap, tile_t=WHOLE_CLIP, overlap_t=1)
+        tile = TILE // geometry.spatial
+        images = vae.decode_tiled(samples, tile_x=tile, tile_y=tile, overlap=tile // 4, tile_t=WHOLE_CLIP, overlap_t=1)
     else:
         images = vae.decode(samples)  # retries in tiles by itself when the memory runs out all the same
     check_finite(images, words("What the VAE made of the latents"), VAE_ADVICE)

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from ...errors import InputError
-from ...long.segments import SPATIAL, latent_frames, whole_frames
+from ...model.geometry import WAN21
 from ..host_flags import handed_on
-from ..model.checks import LATENT_CHANNELS
 
 SIZES = {
     "540P landscape (960x544)": (960, 544),
@@ -23,33 +22,26 @@ def empty_latent(width: int, height: int, frames: int, batch_size: int) -> dict[
     """Return an empty LATENT.
 
     Args:
-        width: pixels, a multiple of 16.
-        height: pixels, a multiple of 16.
-        frames: video frames, a multiple of 4 plus 1.
+        width: pixels.
+        height: pixels.
+        frames: video frames.
         batch_size: videos.
 
     Returns:
-        LATENT of zeros [batch_size, 16, (frames - 1) // 4 + 1, height / 8, width / 8].
+        LATENT of zeros [batch_size, C, F, h, w] in Wan 2.1's geometry; sampling and key frames give it their own.
 
     Raises:
         InputError: a size or length the model cannot make.
     """
-    if width % 16 or height % 16:
+    WAN21.check_size(width, height)
+    low = WAN21.whole_frames(frames)
+    if frames != low:
         raise InputError(
-            "The size is {width}x{height}, but width and height have to be multiples of 16: "
-            "{near_width}x{near_height} is the nearest.",
-            width=width,
-            height=height,
-            near_width=round(width / 16) * 16,
-            near_height=round(height / 16) * 16,
-        )
-    if (frames - 1) % 4:
-        low = whole_frames(frames)
-        raise InputError(
-            "The length is {frames} frames, but it has to be a multiple of 4 plus 1: use {low} or {high}.",
+            "The length is {frames} frames, but it has to be a multiple of {step} plus 1: use {low} or {high}.",
             frames=frames,
+            step=WAN21.temporal,
             low=low,
-            high=low + 4,
+            high=low + WAN21.temporal,
         )
-    shape = (batch_size, LATENT_CHANNELS, latent_frames(frames), height // SPATIAL, width // SPATIAL)
+    shape = (batch_size, *WAN21.latent_shape(WAN21.latent_frames(frames), height, width))
     return {"samples": handed_on(torch.zeros(shape))}

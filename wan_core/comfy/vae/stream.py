@@ -13,15 +13,15 @@ frames in pairs, and give other values for single ones, so an odd frame waits he
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.ldm.wan.vae
+import comfy.ldm.wan.vae2_2
 import comfy.model_management
 import torch
 
 from ...finite import VAE_ADVICE, check_finite
-from ...long.segments import SPATIAL
 from ...video.tiles import Tile, cut
 from ...words import words
 from ..model.checks import check_vae
@@ -32,28 +32,49 @@ from ..sampling.memory_ladder import OutOfMemory, is_out_of_memory
 # at: 11 convolutions at the latent rate, 7 at twice and 14 at four times of it, and those of the two upsamplings.
 MEMORY_FRAMES = 40
 FRAMES_AT_ONCE = 2  # after the first: core's decoder is wrong with single ones
-TILES = (64, 32, 16)  # latent rows and columns of a tile: 512, 256 and 128 pixels
+TILES = (512, 256, 128)  # pixels of a tile
 OVERLAP_SHARE = 4  # a quarter of a tile lies over the next one
 CPU = torch.device("cpu")
 
 
+def decode_wan21(model: Any, z: torch.Tensor, memory: list[Any]) -> torch.Tensor:
+    """Return the pictures [1, 3, n, H, W] of latent frames in the middle of a video."""
+    return torch.cat(model.decoder(z, feat_cache=memory, feat_idx=[0]), dim=2)
+
+
+def decode_wan22(model: Any, z: torch.Tensor, memory: list[Any]) -> torch.Tensor:
+    """Return the pictures [1, 3, n, H, W] of latent frames in the middle of a video; this one takes single frames."""
+    made = []
+    for frame in z.split(1, dim=2):
+        begins = memory[0] is None
+        made.append(model.decoder(frame, feat_cache=memory, feat_idx=[0], first_chunk=begins))
+    return comfy.ldm.wan.vae2_2.unpatchify(torch.cat(made, dim=2), patch_size=2)
+
+
+def parts_of(model: Any) -> tuple[int, Callable[..., torch.Tensor]]:
+    """Return how many layers of a Wan VAE's decoder remember something, and what calls it."""
+    if isinstance(model, comfy.ldm.wan.vae2_2.WanVAE):
+        return comfy.ldm.wan.vae2_2.count_conv3d(model.decoder), decode_wan22
+    return comfy.ldm.wan.vae.count_cache_layers(model.decoder), decode_wan21
+
+
 class StreamingDecoder:
-    """The decoder of a Wan 2.1 VAE in the middle of a video.
+    """The decoder of a Wan VAE in the middle of a video.
 
     Args:
-        vae: a VAE of Wan 2.1 kind.
+        vae: a VAE of a Wan model.
 
     Raises:
         InputError: the VAE is of another kind.
     """
 
     def __init__(self, vae: Any):
-        check_vae(vae, streamed=True)
+        self.geometry = check_vae(vae, streamed=True)
         self.vae = vae
         self.model = vae.first_stage_model
-        self.layers = comfy.ldm.wan.vae.count_cache_layers(self.model.decoder)
+        self.layers, self.call = parts_of(self.model)
         self.memories: list[list[Any]] = [[None] * self.layers]  # of each tile
-        self.tile: int | None = None  # latent rows and columns of a tile at most; None while whole frames fit
+        self.tile: int | None = None  # pixels of a tile at most, each way; None while whole frames fit
         self.waiting: torch.Tensor | None = None
         self.decoded: torch.Tensor | None = None  # the last latent frames: what tiles begin their memory with
 
@@ -76,8 +97,7 @@ class StreamingDecoder:
             samples = torch.cat((self.waiting, samples.to(self.waiting)), dim=2)
         chunks, self.waiting = self.split(samples, self.decoded is None, final)
         if not chunks:
-            height, width = samples.shape[-2] * SPATIAL, samples.shape[-1] * SPATIAL
-            return torch.zeros(0, height, width, 3)
+            return torch.zeros(0, *self.geometry.pixels(*samples.shape[-2:]), 3)
         frames = self.fitting(chunks)
         known = () if self.decoded is None else (self.decoded,)
         # an odd number of them, as were decoded: so a decoder that begins with them meets the same pairs
@@ -113,8 +133,8 @@ class StreamingDecoder:
 
     def use_smaller_tiles(self, size: Sequence[int]) -> None:
         """Begin anew with smaller tiles of a latent picture of this size; `Raises: OutOfMemory` if there are none."""
-        height, width = (SPATIAL * length for length in size)
-        smaller = [tile for tile in TILES if tile < (self.tile or max(size))]
+        height, width = self.geometry.pixels(*size)
+        smaller = [tile for tile in TILES if tile < (self.tile or max(height, width))]
         if not smaller:
             raise OutOfMemory(
                 "Out of memory while decoding frames of {width}x{height} pixels, even in the smallest tiles: lower "
@@ -130,19 +150,19 @@ class StreamingDecoder:
             "(slower).",
             width=width,
             height=height,
-            tile=SPATIAL * self.tile,
+            tile=self.tile,
         )
         tell("memory", line, logging.WARNING)
 
     def tiles(self, size: Sequence[int]) -> list[Tile]:
         """Return the tiles of a latent picture of this size."""
         rows, columns = size
-        tile = self.tile or max(rows, columns)
+        tile = self.tile // self.geometry.spatial if self.tile else max(rows, columns)
         return cut(rows, columns, tile, tile // OVERLAP_SHARE)
 
     def decode(self, before: list[torch.Tensor], chunks: list[torch.Tensor]) -> torch.Tensor:
         """Return the frames of chunks, tile by tile; `before`: what tiles have to see first, to begin their memory."""
-        rows, columns = chunks[0].shape[-2:]
+        (rows, columns), scale = chunks[0].shape[-2:], self.geometry.spatial
         tiles = self.tiles((rows, columns))
         one = tiles[0].of(torch.cat(chunks, dim=2)).shape
         needed = self.vae.memory_used_decode(one, self.vae.vae_dtype)
@@ -154,11 +174,11 @@ class StreamingDecoder:
             frames = self.run(number, [tile.of(chunk) for chunk in before], [tile.of(chunk) for chunk in chunks])
             self.memories[number] = moved(self.memories[number], CPU)
             if not number:
-                blended = torch.zeros(len(frames), 3, rows * SPATIAL, columns * SPATIAL)
-                weights = torch.zeros(rows * SPATIAL, columns * SPATIAL)
-            weight = tile.weights(SPATIAL)
-            tile.of(weights, SPATIAL).add_(weight)
-            tile.of(blended, SPATIAL).add_(frames.movedim(-1, 1) * weight)
+                blended = torch.zeros(len(frames), 3, *self.geometry.pixels(rows, columns))
+                weights = torch.zeros(self.geometry.pixels(rows, columns))
+            weight = tile.weights(scale)
+            tile.of(weights, scale).add_(weight)
+            tile.of(blended, scale).add_(frames.movedim(-1, 1) * weight)
         return blended.div_(weights).movedim(1, -1)
 
     def run(self, number: int, before: list[torch.Tensor], chunks: list[torch.Tensor]) -> torch.Tensor:
@@ -172,7 +192,7 @@ class StreamingDecoder:
         """Decode one chunk [1, 16, 1 or 2, h, w] to frames [n, H, W, 3]; the memory is changed in place."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         z = self.model.conv2(chunk.to(device=self.vae.device, dtype=self.vae.vae_dtype))
-        video = torch.cat(self.model.decoder(z, feat_cache=memory, feat_idx=[0]), dim=2)
+        video = self.call(self.model, z, memory)
         check_finite(video, words("What the VAE made of the latents"), VAE_ADVICE)  # before its range is cut off
         video = self.vae.process_output(video.float().cpu())
         return video[0].movedim(0, -1)
