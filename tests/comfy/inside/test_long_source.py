@@ -142,11 +142,11 @@ def test_a_script_is_read_in_the_time_of_the_video(pack_nodes: dict[str, Any], m
     ],
 )
 def test_settings_are_refused_before_the_video_is_read(
-    pack_nodes: dict[str, Any], changes: dict[str, Any], words: str
+    pack_nodes: dict[str, Any], model: Any, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
         pack_nodes["SkyReelsV2ExtendVideo"].execute(
-            model=None, vae=None, video=None, negative=None, **{**EXTENSION, **changes}
+            model=model, vae=None, video=None, negative=None, **{**EXTENSION, **changes}
         )
 
 
