@@ -22,8 +22,9 @@ from demo.models import Models, load_models
 from demo.shapes import SIZE
 from demo.vae import decode, encode
 from wan_core.errors import InputError, SkyReelsError
-from wan_core.long.rollout import Rollout, Task, known_clip, roll_out, seeded
+from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
 from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.sources import roll_out
 from wan_core.video.writer import contact_sheet, save_png, write_video
 
 WINDOW = 37  # video frames of a segment: 10 latent frames, two blocks of 5
@@ -115,7 +116,7 @@ def make_frames(models: Models, settings: DemoSettings) -> Tensor:
                 models, [settings.prompt], task.noise, settings.sampling, task.known, lambda row: advance(bar)
             )
 
-        latents = torch.cat([finished.latents for finished in roll_out(rollout, sample_segment)], dim=2)
+        latents = torch.cat([finished.latents for finished in roll_out(Segments(rollout, sample_segment))], dim=2)
     print("decoding ...", flush=True)
     return decode(models.vae, latents)[0, : settings.frames]
 

@@ -24,8 +24,9 @@ from demo.run import OVERLAP, WINDOW
 from demo.shapes import draw_clips, render
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
-from wan_core.long.rollout import Rollout, Task, known_clip, roll_out, seeded
+from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
 from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.sources import roll_out
 from wan_core.model.geometry import WAN21
 from wan_core.sampling.schedule import least_ar_step, padded_frames
 from wan_core.video.writer import contact_sheet, save_png
@@ -112,7 +113,7 @@ def make(
     def again(window: Tensor, frames: int) -> Tensor:
         return encode(models.vae, decode(models.vae, window)[:, -frames:])
 
-    segments = roll_out(rollout, sample_segment, reencode=again if way.reencode else None)
+    segments = roll_out(Segments(rollout, sample_segment, again if way.reencode else None))
     latents = torch.cat([finished.latents for finished in tqdm(segments, total=len(plan.segments), unit="seg")], dim=2)
     return minute_of(models, latents, plan)
 

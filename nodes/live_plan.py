@@ -21,6 +21,7 @@ from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError, SkyReelsError
 from ..wan_core.long.jobs import check_name
 from ..wan_core.long.key_frames import read_frames
+from ..wan_core.long.methods import Method
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
@@ -29,7 +30,8 @@ from .planning import refuse_what_no_extension_has
 
 ROUTE = "/skyreels_v2/plan"  # web/js/live_plan.js asks here
 ONE_FRAME = stand_in_for_a_video(1)
-NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing", "geometry"}
+NAMES = frozenset(field.name for field in fields(LongVideoSettings)) - {"forcing", "geometry", "method"}
+METHOD = {"method": "name"} | {f"method.{field.name}": field.name for field in fields(Method)[1:]}  # widget: field
 SIZE = frozenset(("size", "size.width", "size.height"))
 
 LONGEST_LANGUAGE = 16
@@ -51,7 +53,7 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
         `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in the
         language of the front end.
     """
-    linked = [name for name in names_in(values, "linked") or () if name in NAMES.union(FORCING, SIZE, OTHERS)]
+    linked = [name for name in names_in(values, "linked") or () if name in NAMES.union(FORCING, SIZE, OTHERS, METHOD)]
     ok, text = plan_or_refusal(values, SIZE.isdisjoint(linked))
     if text is None:
         return {"ok": True, "text": ""}
@@ -88,11 +90,12 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
             start = stand_in_for_a_video(overlap)
         if width and height:
             settings |= {"width": whole(width), "height": whole(height)}
-        chosen = LongVideoSettings(**typed(LongVideoSettings, settings), forcing=forcing)
+        method = Method(**typed(Method, {field: values[name] for name, field in METHOD.items() if name in values}))
+        chosen = LongVideoSettings(**typed(LongVideoSettings, settings), forcing=forcing, method=method)
         total = chosen.check().total_frames
         images = stand_ins(values.get("key_times", ""), start, forcing.fps, connected)
-        images.check(chosen.loop)
-        known = known_frames(images.placed(total))
+        images.check(chosen.loop, chosen.method)
+        known = known_frames(images.placed(total, chosen.geometry), chosen.geometry)
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
         return True, summary(chosen, sized, "fps" in values, known)
     except SkyReelsError as error:

@@ -15,13 +15,14 @@ from ..wan_core.comfy.long.settings import (
     GivenImages,
     Inputs,
     LongVideoSettings,
+    check_model,
     extended_frames,
     frames_at,
+    known_frames,
     prompts_of,
 )
 from ..wan_core.comfy.long.source_video import read_source
-from ..wan_core.comfy.model.checks import check_long_model, check_vae, model_geometry
-from ..wan_core.comfy.model.origin import check_forcing
+from ..wan_core.comfy.model.checks import check_vae, model_geometry
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
@@ -49,6 +50,7 @@ from .inputs import (
     video_outputs,
     window_inputs,
 )
+from .method import chosen_method, method_input
 
 AS_THE_VIDEO = "as the video"
 
@@ -65,15 +67,14 @@ def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str
     check_name(job_name)
     settings.check()
     check_vae(vae, settings.geometry, streamed=True)
-    check_long_model(model.model, settings.forcing.causal_attention)
-    check_forcing(model, need)
+    check_model(model, settings, need)
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
     """A video of any length."""
 
     @classmethod
-    @shown_first("total_frames", "seed", "steps", "cfg")
+    @shown_first("total_frames", "seed", "steps", "cfg", "method")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -104,6 +105,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
                 loop_input(),
                 key_times_input(),
                 *job_inputs(),
+                method_input(),
             ],
             outputs=video_outputs(),
         )
@@ -123,16 +125,21 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         start_image: Any = None,
         end_image: Any = None,
         key_images: Any = None,
+        method: dict[str, Any] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the video, or go on with it."""
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
-        geometry = model_geometry(model.model)
-        chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing, geometry=geometry)
+        geometry, how = model_geometry(model.model), chosen_method(method)
+        chosen = LongVideoSettings(
+            **settings, width=width, height=height, forcing=forcing, geometry=geometry, method=how
+        )
         check_early(model, vae, chosen, job_name, words("Long Video"))
-        prompts = prompts_of(positive, script, chosen)
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
+        images.check(chosen.loop, chosen.method)
+        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
+        prompts = prompts_of(positive, script, chosen, known=known)
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
 
@@ -141,7 +148,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     """A video that goes on."""
 
     @classmethod
-    @shown_first("size", "new_frames", "seed", "steps", "cfg")
+    @shown_first("size", "new_frames", "seed", "steps", "cfg", "method")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -184,6 +191,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                 *(entry for entry in forcing_inputs() if entry.id != "fps"),
                 *quality_inputs(),
                 *job_inputs(),
+                method_input(),
             ],
             outputs=video_outputs(),
         )
@@ -202,19 +210,22 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         negative: Any = None,
         script: Any = None,
         end_image: Any = None,
+        method: dict[str, Any] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        geometry = model_geometry(model.model)
+        geometry, how = model_geometry(model.model), chosen_method(method)
         total = extended_frames(settings["overlap_history"], new_frames, geometry)
-        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry)
+        chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry, method=how)
         check_early(model, vae, chosen, job_name, words("Extend Video"))
         source = read_source(video, settings["overlap_history"], geometry)
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames
         chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)
-        prompts = prompts_of(positive, script, chosen, float(source.rate))
         images = GivenImages(source.tail, end_image)
+        images.check(chosen.loop, chosen.method)
+        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
+        prompts = prompts_of(positive, script, chosen, float(source.rate), known)
         inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images, source)
         return finish(inputs, chosen, job_name, keep_gb, cls.hidden)

@@ -40,6 +40,7 @@ from .inputs import (
     size_input,
     steps_and_shift,
 )
+from .method import chosen_method, method_input
 
 MOST_PROMPTS = 50
 
@@ -146,7 +147,7 @@ class SkyReelsV2Plan(io.ComfyNode):
     """What a long video will be made of, before an hour is spent on it."""
 
     @classmethod
-    @shown_first(*(entry.id for entry in length_inputs()), "steps")
+    @shown_first(*(entry.id for entry in length_inputs()), "steps", "method")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()
@@ -178,6 +179,7 @@ class SkyReelsV2Plan(io.ComfyNode):
                 loop_input(),
                 *later,
                 *image_inputs(),
+                method_input(),
             ],
             outputs=[
                 io.String.Output("plan", display_name="plan", tooltip="Segments, rows and model calls, as a table."),
@@ -194,6 +196,7 @@ class SkyReelsV2Plan(io.ComfyNode):
         start_image: Any = None,
         end_image: Any = None,
         key_images: Any = None,
+        method: dict[str, Any] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the plan."""
@@ -204,7 +207,9 @@ class SkyReelsV2Plan(io.ComfyNode):
             settings["total_frames"] = extended_frames(settings["overlap_history"], new_frames)
             start_image = stand_in_for_a_video(settings["overlap_history"])
         images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
-        chosen = LongVideoSettings(**settings, width=width, height=height, forcing=forcing)
+        chosen = LongVideoSettings(
+            **settings, width=width, height=height, forcing=forcing, method=chosen_method(method)
+        )
         table, picture = show_plan(chosen, images)
         return io.NodeOutput(say(table), picture)
 

@@ -13,38 +13,9 @@ from ..wan_core.sampling.sigmas import parse_timesteps, warped_sigmas
 from ..wan_core.sampling.solvers import SOLVERS
 from .aliases import ALIASES
 from .inputs import SOLVER_TOOLTIP, negative_input, seed_and_cfg, shown_first, timesteps_input
+from .method import TIMESTEPS, chunk_inputs, shift_input
 
 FIRST = ("seed", "timesteps", "shift", "cfg", "chunk_frames", "window_frames", "sink_frames")
-
-
-def window_inputs() -> list[Any]:
-    """Return the inputs of chunk, window and sink."""
-    return [
-        io.Int.Input(
-            "chunk_frames",
-            default=3,
-            min=1,
-            max=256,
-            tooltip="Latent frames (4 video frames each) that are made together: 3 for chunk-wise models, 1 for "
-            "frame-wise ones. As the model was trained.",
-        ),
-        io.Int.Input(
-            "window_frames",
-            default=21,
-            min=1,
-            max=4096,
-            tooltip="Latent frames that a chunk sees, itself and the sink included (local_attn_size): 21 for Self "
-            "Forcing, 12 for LongLive. Time and memory of a chunk depend on it, not on the length of the video.",
-        ),
-        io.Int.Input(
-            "sink_frames",
-            default=0,
-            min=0,
-            max=4096,
-            tooltip="Latent frames at the beginning of the video that stay in the window for ever (sink_size): 3 for "
-            "LongLive, 0 for others.",
-        ),
-    ]
 
 
 class SkyReelsV2RollingSampler(io.ComfyNode):
@@ -73,20 +44,8 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
                     "sigmas", optional=True, tooltip="A noise schedule of its own, in place of timesteps and shift."
                 ),
                 seed,
-                timesteps_input(
-                    "1000, 750, 500, 250",
-                    "The timesteps that the model was distilled with, before the shift; one step for each. CausVid: "
-                    "1000, 757, 522 with shift 1.",
-                ),
-                io.Float.Input(
-                    "shift",
-                    default=5.0,
-                    min=0.1,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Shift of the timesteps towards high noise: 5 for Self Forcing, Causal Forcing and "
-                    "LongLive; 1 takes them as they are.",
-                ),
+                timesteps_input("1000, 750, 500, 250", TIMESTEPS),
+                shift_input(),
                 io.Float.Input(
                     "cfg",
                     default=1.0,
@@ -97,7 +56,7 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
                     tooltip="Guidance towards the prompt. 1 (off) for distilled models; others need about 4 to 6, "
                     "which takes twice the time and a second cache.",
                 ),
-                *window_inputs(),
+                *chunk_inputs(),
                 io.Combo.Input("solver", options=list(SOLVERS), default="lcm", tooltip=SOLVER_TOOLTIP),
                 io.Int.Input(
                     "fps",

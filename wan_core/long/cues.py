@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from ..errors import InputError
 from .script_lines import SHOWN, Line
-from .segments import Plan
 
 
 @dataclass(frozen=True)
@@ -119,14 +118,17 @@ def check_cues(cues: list[Cue], total_frames: int, fps: float) -> None:
         )
 
 
-def best_cues(plan: Plan, cues: Sequence[Cue]) -> tuple[int, ...]:
-    """Return for every segment the number of the cue that holds most of its new frames, the earlier of two equal ones.
+def best_cues(places: Sequence[tuple[int, int]], cues: Sequence[Cue]) -> tuple[int, ...]:
+    """Return for every place the number of the cue that holds most of its video frames, the earlier of two equal ones.
 
-    Both are in the order of time, so each cue is looked at in the segments that it touches, and in no other.
+    Both are in the order of time, so each cue is looked at in the places that it touches, and in no other.
+
+    Args:
+        places: video frames (first, end) of every part of the video that has one prompt.
+        cues: the prompts with their times.
     """
     found, begin = [], 0
-    for segment in plan.segments:
-        first, end = segment.frames
+    for first, end in places:
         while begin + 1 < len(cues) and (cues[begin].end or end) <= first:
             begin += 1
         shares, at = [], begin

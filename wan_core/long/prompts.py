@@ -32,8 +32,8 @@ class Prompts:
 
     Attributes:
         positives: one CONDITIONING for each prompt.
-        conditions: number of the prompt of every segment; empty = the first for all.
-        seeds: of every segment; empty = the seed of the settings for all.
+        conditions: number of the prompt of every place (`Plan.places`); empty = the first for all.
+        seeds: of every place; empty = the seed of the settings for all.
         blend: latent frames over which a new prompt takes over; 0 = at once.
     """
 

@@ -67,6 +67,10 @@ class Window:
         """Return the first frame, the sink aside, that is seen by a block that ends before frame `end`."""
         return max(end - (self.frames - self.sink_frames), 0)
 
+    def carried(self, end: int, block: int) -> int:
+        """Return how many latent frames before frame `end`, the sink included, a block that begins there sees."""
+        return min(end, self.frames - block)
+
 
 @dataclass(frozen=True)
 class RollingRow:
@@ -144,7 +148,8 @@ class RollingCalls(CachedCalls):
         cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device))
         if row.keep and cache.end == row.end:  # kept already, by a call that failed for another key
             return torch.zeros_like(x)
-        if cache.end != row.first:
+        unseen = row.seen_from >= row.first > cache.end  # what lies between is not looked at
+        if cache.end != row.first and not unseen:
             raise InputError(
                 "The cache holds {seen} latent frames, but {finished} are finished. Remove nodes that skip model "
                 "calls, such as EasyCache, or that change the guidance on the way.",
@@ -191,6 +196,7 @@ def roll_out(
     solver: str = "lcm",
     known: Sequence[Tensor] = (),
     callback: Callable[[RollingRow, Tensor], None] | None = None,
+    jump: tuple[int, int] = (0, 0),
 ) -> Iterator[Tensor]:
     """Make a video block by block.
 
@@ -203,6 +209,8 @@ def roll_out(
         solver: one of `solvers.SOLVERS`; "lcm" is what distilled models are run with.
         known: clean latents [B, C, f, H, W] at the beginning of the video, block by block.
         callback: `(row, x0)` after each step.
+        jump: where a video is gone on with: how many of the known blocks are of the sink, and the position of the first
+            frame after these; what lay between is seen no more.
 
     Yields:
         Clean latents [B, C, f, H, W] of one block after the other, those of `known` not among them.
@@ -211,22 +219,23 @@ def roll_out(
         ScheduleError: the window cannot hold a block.
     """
     steps, first, number = len(sigmas) - 1, 0, 0
+    sink_blocks, position = jump
     run: Run | None = None  # all blocks are of one size
     waiting = list(known)  # finished, but not in the cache yet: the last block of a video never has to be
 
-    def keep(block: Tensor) -> None:
-        end = first + block.shape[2]
-        row = RollingRow(first, end, window.start(end), True, number, steps)
-        denoise(block, block.new_zeros(block.shape[2]), row)
+    def row_of(size: int, kept: bool) -> RollingRow:
+        window.check(size)
+        begin = max(first, position) if number >= sink_blocks else first
+        seen = max(window.start(begin + size), position if number >= sink_blocks else 0)
+        return RollingRow(begin, begin + size, seen, kept, number, steps if kept else 0)
 
     for drawn in noise:
         for block in waiting:
-            window.check(block.shape[2])
-            keep(block)
-            first, number = first + block.shape[2], number + 1
+            row = row_of(block.shape[2], True)
+            denoise(block, block.new_zeros(block.shape[2]), row)
+            first, number = row.end, number + 1
         size = drawn.start.shape[2]
-        window.check(size)
-        place = RollingRow(first, first + size, window.start(first + size), False, number, 0)
+        place = row_of(size, False)
         if run is None or run.num_frames != size:
             run = plan_run(ForcingOptions(solver), sigmas, size)
         made = denoised_block(denoise, drawn, run, place, callback)

@@ -1,8 +1,6 @@
-"""The loop over the segments of a long video: what each one is given, and what it hands on to the next.
+"""A long video in segments that overlap: what each one is given, and what it hands on to the next.
 
 It samples nothing itself: the caller's `sample_segment` turns a task (noise, known frames, which prompt) into latents.
-Memory does not grow with the length, since only a segment's carry-over lives on, and any finished segment's carry-over
-is enough to go on from there.
 
 Source: the long-video loop of SkyReels-V2 (Chen et al. 2025), with latents carried over as diffusers' pipeline does it.
 Drift control matches the mean and deviation of every latent channel (Huang and Belongie 2017, AdaIN).
@@ -10,20 +8,19 @@ Drift control matches the mean and deviation of every latent channel (Huang and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from ..errors import InputError
-from ..finite import check_finite
 from ..sampling.known import KnownFrames
 from ..sampling.noise import seeded_noise
 from ..sampling.sigmas import TRAIN_STEPS
-from ..words import Words, counted, words
-from .journal import Journal
+from ..words import counted, words
 from .prompt_blend import prompt_weights
 from .segments import Plan, Segment
+from .sources import Finished, State, check_made, check_state
 
 CARRIED = ("tail", "head", "mean", "deviation")  # names under which a Carry is stored
 SMALLEST_DEVIATION = 1e-6  # of a channel; below it a channel is constant and only its mean is matched
@@ -59,14 +56,12 @@ class Carry:
     """What a finished segment hands on; the same for every later segment but the tail.
 
     Attributes:
-        index: number of the finished segment.
         tail: the last latents of the video so far [B, C, overlap, H, W], which the next segment begins with.
         head: the video's latents behind its first [B, C, closing, H, W], a loop's end; closing is 0 without one.
         mean: of every channel of the first segment [B, C], for drift control.
         deviation: the same of the standard deviation.
     """
 
-    index: int
     tail: torch.Tensor
     head: torch.Tensor
     mean: torch.Tensor
@@ -75,31 +70,6 @@ class Carry:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all that has to be stored, by name."""
         return {name: getattr(self, name) for name in CARRIED}
-
-    @classmethod
-    def from_tensors(cls, index: int, tensors: Mapping[str, torch.Tensor]) -> Carry:
-        """Make it again from what `tensors` gave; other names are left alone."""
-        return cls(index, *(tensors[name] for name in CARRIED))
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished segment.
-
-    Attributes:
-        segment: which.
-        window: its carried and new latents [B, C, overlap + new, H, W] on the CPU.
-        carry: what the next segment needs.
-    """
-
-    segment: Segment
-    window: torch.Tensor
-    carry: Carry
-
-    @property
-    def latents(self) -> torch.Tensor:
-        """The new latents [B, C, new, H, W]: all segments' together are the video."""
-        return self.window[:, :, self.segment.overlap :]
 
 
 def seeded(seeds: tuple[int, ...]) -> NoiseSource:
@@ -154,7 +124,7 @@ class Rollout:
     blend: int = 0
 
     def __post_init__(self) -> None:
-        segments, frames = len(self.plan.segments), self.plan.latent_frames
+        segments = len(self.plan.segments)
         if self.conditions and len(self.conditions) != segments:
             raise InputError(
                 "There are prompts for {given}, but the video has {segments}: give one for each.",
@@ -166,25 +136,30 @@ class Rollout:
             raise InputError(
                 "The blend of prompts is {blend} latent frames, but has to be 0 or more.", blend=self.blend
             )
-        batch, channels, height, width = self.shape
-        for index, latent in self.known.items():
-            if not 0 <= index < frames:
-                raise InputError(
-                    "Latent frame {index} is given, but the video has {frames}: use 0 to {last}, that is video "
-                    "frames 0 to {last_frame}.",
-                    index=index,
-                    frames=frames,
-                    last=frames - 1,
-                    last_frame=self.plan.total_frames - 1,
-                )
-            if tuple(latent.shape) != (batch, channels, 1, height, width):
-                raise InputError(
-                    "The given latent frame {index} has shape {shape}, but the video needs {wanted}: encode it at "
-                    "the size of the video.",
-                    index=index,
-                    shape=list(latent.shape),
-                    wanted=[batch, channels, 1, height, width],
-                )
+        check_known(self.known, self.plan, self.shape)
+
+
+def check_known(known: Mapping[int, torch.Tensor], plan: Plan, shape: tuple[int, int, int, int]) -> None:
+    """Refuse given latent frames that a video of this plan and shape [B, C, H, W] cannot have; `Raises: InputError`."""
+    batch, channels, height, width = shape
+    for index, latent in known.items():
+        if not 0 <= index < plan.latent_frames:
+            raise InputError(
+                "Latent frame {index} is given, but the video has {frames}: use 0 to {last}, that is video "
+                "frames 0 to {last_frame}.",
+                index=index,
+                frames=plan.latent_frames,
+                last=plan.latent_frames - 1,
+                last_frame=plan.total_frames - 1,
+            )
+        if tuple(latent.shape) != (batch, channels, 1, height, width):
+            raise InputError(
+                "The given latent frame {index} has shape {shape}, but the video needs {wanted}: encode it at "
+                "the size of the video.",
+                index=index,
+                shape=list(latent.shape),
+                wanted=[batch, channels, 1, height, width],
+            )
 
 
 def known_clip(start: int, latents: torch.Tensor) -> dict[int, torch.Tensor]:
@@ -198,101 +173,46 @@ def known_clip(start: int, latents: torch.Tensor) -> dict[int, torch.Tensor]:
     return {start + at: frame for at, frame in enumerate(latents.split(1, dim=2))}
 
 
-def roll_out(
-    rollout: Rollout, sample_segment: SampleSegment, carry: Carry | None = None, reencode: ReEncode | None = None
-) -> Iterator[Finished]:
-    """Make a long video segment by segment.
+@dataclass(frozen=True)
+class Segments:
+    """The source of a video in segments; see `sources.Source`.
 
-    Args:
+    Attributes:
         rollout: the video.
-        sample_segment: turns a task into latents [B, C, F, H, W] on any device.
-        carry: of the last finished segment, to go on behind it; None begins at the start.
-        reencode: see `make_segment`.
-
-    Yields:
-        Every finished segment; what is not kept of it is freed.
-    """
-    for segment in rollout.plan.segments[0 if carry is None else carry.index + 1 :]:
-        finished = make_segment(rollout, segment, carry, sample_segment, reencode)
-        carry = finished.carry
-        yield finished
-        del finished  # or it would live on while the next one is made
-
-
-def continue_job(
-    rollout: Rollout, sample_segment: SampleSegment, journal: Journal, reencode: ReEncode | None = None
-) -> Iterator[Finished]:
-    """Make the segments that a journal lacks, whichever they are.
-
-    The consumer has to `journal.commit(segment.index, carry.tensors(), parts)` each before it asks for the next one; it
-    may store tensors of its own among them.
-
-    Args:
-        rollout: the video; the journal is opened with its settings and its number of segments.
-        sample_segment: see `roll_out`.
-        journal: the open journal of this job.
-        reencode: see `make_segment`.
-
-    Yields:
-        Every segment that was not finished.
-
-    Raises:
-        RuntimeError: the segment before was not committed.
-    """
-    last = None
-    while (index := journal.next_segment()) is not None:
-        if index == last:
-            raise RuntimeError(f"segment {index} was not committed to the journal")
-        carry = Carry.from_tensors(index - 1, journal.load(index - 1, *CARRIED)) if index else None
-        yield make_segment(rollout, rollout.plan.segments[index], carry, sample_segment, reencode)
-        last = index
-
-
-def make_segment(
-    rollout: Rollout,
-    segment: Segment,
-    carry: Carry | None,
-    sample_segment: SampleSegment,
-    reencode: ReEncode | None = None,
-) -> Finished:
-    """Make one segment.
-
-    Args:
-        rollout: the video.
-        segment: which segment of its plan.
-        carry: of the segment before; None for the first.
-        sample_segment: see `roll_out`. It is not called where all latents are given.
+        sample: turns a task into latents [B, C, F, H, W] on any device; not called where all latents are given.
         reencode: `(window [B, C, overlap + new, H, W], frames) -> [B, C, overlap, H, W]` decodes a window and encodes
             its last `frames` video frames as a clip of their own: the reference's way to carry over. None carries the
             latents themselves.
-
-    Returns:
-        The finished segment.
-
-    Raises:
-        InputError: latents of another shape than was asked for.
-        NotFiniteError: they hold NaN or infinity.
     """
-    if (carry is None) != (segment.index == 0) or (carry is not None and carry.index != segment.index - 1):
-        raise InputError(
-            "Segment {segment} needs the carry-over of the segment before it, but was given {given}: resume after the "
-            "last finished one.",
-            segment=segment.index + 1,
-            given=words("none") if carry is None else words("that of segment {number}", number=carry.index + 1),
-        )
-    task = make_task(rollout, segment, carry)
-    window = segment.overlap + segment.new
-    if task.known is not None and bool(task.known.mask[:window].all()):
-        latents = task.known.latents
-    else:
-        latents = check_made(
-            sample_segment(task), tuple(task.noise.shape), words("Segment {number}", number=segment.index + 1)
-        ).cpu()
-    latents = latents[:, :, :window]
-    if carry is not None and rollout.drift_control > 0:
-        made = torch.tensor([not known for known in segment.known(rollout.known)[:window]])
-        latents = match_statistics(latents, made, segment.overlap, carry, rollout.drift_control)
-    return Finished(segment, latents, next_carry(rollout.plan, segment, carry, latents, reencode))
+
+    rollout: Rollout
+    sample: SampleSegment
+    reencode: ReEncode | None = None
+    state_names = CARRIED
+
+    @property
+    def plan(self) -> Plan:
+        """What the video is made of."""
+        return self.rollout.plan
+
+    def make(self, segment: Segment, state: State | None) -> Finished:
+        """Make one segment; see `Source.make`."""
+        check_state(segment, state)
+        rollout = self.rollout
+        carry = None if state is None else Carry(*(state[name] for name in CARRIED))
+        task = make_task(rollout, segment, carry)
+        window = segment.overlap + segment.new
+        if task.known is not None and bool(task.known.mask[:window].all()):
+            latents = task.known.latents
+        else:
+            latents = check_made(
+                self.sample(task), tuple(task.noise.shape), words("Segment {number}", number=segment.index + 1)
+            ).cpu()
+        latents = latents[:, :, :window]
+        if carry is not None and rollout.drift_control > 0:
+            made = torch.tensor([not known for known in segment.known(rollout.known)[:window]])
+            latents = match_statistics(latents, made, segment.overlap, carry, rollout.drift_control)
+        return Finished(segment, latents, next_carry(rollout.plan, segment, carry, latents, self.reencode).tensors())
 
 
 def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
@@ -301,7 +221,12 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
     shape = (batch, channels, segment.length, height, width)
     noise = check_made(rollout.noise(segment, "noise", shape), shape, words("The noise"))
     condition = rollout.conditions[segment.index] if rollout.conditions else 0
-    weights = prompt_weights(rollout.plan, rollout.conditions, segment, rollout.blend) if rollout.conditions else {}
+    weights: Mapping[int, torch.Tensor] = {}
+    if rollout.conditions:
+        first, end = segment.latents
+        frames = torch.arange(segment.start, segment.start + segment.length).clamp(first, end - 1)  # known ones: any
+        starts = [first for first, _ in rollout.plan.places]
+        weights = prompt_weights(starts, rollout.conditions, frames, rollout.blend)
     weights = weights if len(weights) > 1 else {}
     mask = torch.tensor(segment.known(rollout.known))
     if not mask.any():
@@ -333,9 +258,9 @@ def next_carry(
         tail = check_made(again, tuple(tail.shape), words("The re-encoded overlap"))
     tail = tail.detach().cpu().clone()
     if carry is not None:
-        return Carry(segment.index, tail, carry.head, carry.mean, carry.deviation)
+        return Carry(tail, carry.head, carry.mean, carry.deviation)
     head = window[:, :, 1 : 1 + plan.segments[-1].closing].clone()
-    return Carry(segment.index, tail, head, window.mean(dim=(2, 3, 4)), spread(window))
+    return Carry(tail, head, window.mean(dim=(2, 3, 4)), spread(window))
 
 
 def match_statistics(
@@ -369,15 +294,3 @@ def match_statistics(
 def spread(latents: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of every channel of [B, C, F, H, W], as [B, C]."""
     return latents.std(dim=(2, 3, 4), unbiased=False)
-
-
-def check_made(latents: torch.Tensor, shape: tuple[int, ...], what: Words) -> torch.Tensor:
-    """Return latents that have the shape wanted and are finite; `Raises: InputError, NotFiniteError`."""
-    if tuple(latents.shape) != shape:
-        raise InputError(
-            "{what} has shape {shape}, expected {wanted}: check the nodes that made it.",
-            what=what,
-            shape=list(latents.shape),
-            wanted=list(shape),
-        )
-    return check_finite(latents, what, words("check the nodes that made it"))

@@ -11,8 +11,10 @@ from itertools import accumulate
 
 import torch
 
+from ..sampling.known import leading_known
+from ..sampling.schedule import staircase
 from ..sampling.sigmas import flow_sigmas, noise_levels
-from .segments import Plan, Segment, busy_rows, leading_blocks
+from .segments import MOVING_WINDOW, SEGMENTS, Plan, Segment, busy_rows, leading_blocks
 
 STOPS = (
     (0.267, 0.005, 0.329),
@@ -41,6 +43,8 @@ def schedule_picture(plan: Plan, shift: float, known: tuple[int, ...] = ()) -> t
         [H, W, 3] in 0..1, neither side above LONGEST_SIDE; a cell of pixels for each row and latent frame, or a pixel
         for several of them, and a white line between two segments.
     """
+    if plan.method != SEGMENTS:
+        return without_seams(plan, shift, known)
     columns = max(segment.start + segment.length for segment in plan.segments)
     tops = list(accumulate((segment.rows + 1 for segment in plan.segments), initial=0))  # with a line after each
     rows = tops[-1] - 1
@@ -63,6 +67,40 @@ def schedule_picture(plan: Plan, shift: float, known: tuple[int, ...] = ()) -> t
         )
     edges = torch.isin(down, torch.tensor(tops[1:-1], dtype=torch.int64) - 1)
     picture[edges] = torch.tensor(EDGE)
+    return picture.repeat_interleave(cell, dim=0).repeat_interleave(cell, dim=1)
+
+
+def without_seams(plan: Plan, shift: float, known: tuple[int, ...]) -> torch.Tensor:
+    """Draw a plan of a moving window or of rolling; the arguments and the answer are those of `schedule_picture`.
+
+    A chunk of a rolling video has a row for each of its steps; the calls that keep its keys and values have none.
+    """
+    size, prefix = plan.causal_block_size, plan.prefix
+    blocks = -(-(plan.latent_frames - prefix) // size)
+    columns, rows = prefix + blocks * size, blocks * plan.steps
+    mask = torch.zeros(columns, dtype=torch.bool)
+    mask[[at for at in known if at < columns]] = True
+    stairs = staircase(columns, plan.steps, plan.ar_step, size, leading_known(mask), plan.window)
+    if plan.method == MOVING_WINDOW:
+        rows = stairs.num_rows
+    cell = max(1, min(LARGEST_CELL, LONGEST_SIDE // max(rows, columns)))
+    across, down = samples(columns), samples(rows)
+    if plan.method == MOVING_WINDOW:
+        block = across // size
+        seen = torch.tensor([stairs.seen(row) for row in down.tolist()])
+        step = (down[:, None] + 1 - (block - stairs.ready) * stairs.lag).clamp(0, plan.steps + 1)
+        step[:, block < stairs.ready] = plan.steps + 1
+        shown = (block >= seen[:, :1]) & (block < seen[:, 1:])
+    else:
+        first = prefix + down[:, None] // plan.steps * size  # of the chunk in work
+        step = torch.where(across < first, plan.steps + 1, down[:, None] % plan.steps + 1)
+        shown = (across < first + size) & (across >= first + size - plan.window)
+    shades = colour_of(noise_levels(flow_sigmas(plan.steps, shift)))
+    picture = shades[step]
+    padding = across >= plan.latent_frames
+    picture[:, padding] = 0.5 * picture[:, padding] + 0.5 * torch.tensor(PADDING)
+    picture[:, mask[across]] = torch.tensor(KNOWN)
+    picture[~shown] = torch.tensor(UNSEEN)
     return picture.repeat_interleave(cell, dim=0).repeat_interleave(cell, dim=1)
 
 

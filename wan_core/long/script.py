@@ -7,7 +7,8 @@ Either one prompt per line, one line per segment (a single line is for all), or 
         and looks out into the rain
     1m10s-: it jumps down
 
-A line without a time goes on with the prompt above it. Each segment gets the prompt that holds most of its new frames.
+A line without a time goes on with the prompt above it. Each segment gets the prompt that holds most of its new frames;
+where a video is made without seams, each block or chunk of latent frames does.
 A single time, `4s: ...`, is where its prompt begins; it lasts until the next one. How times are written is in `times`,
 what else a line may hold in `script_lines`. A prompt may begin with the seed of its segments, `4s-: [seed 7] it wakes
 up`, and hold choices, `a {red|blue} ball` (see `choices`).
@@ -15,16 +16,17 @@ up`, and hold choices, `a {red|blue} ball` (see `choices`).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..words import counted
+from ..words import Words, counted, words
 from .choices import choose
 from .cues import best_cues, check_cues, read_cues
 from .inner_times import refuse_inner_times
 from .script_lines import SHOWN, Line, read_line, unclear_number
-from .segments import Plan
+from .segments import MOVING_WINDOW, ROLLING, SEGMENTS, Plan
 from .time_words import LETTERS, SPACES, fold
 from .times import skip_spaces
 
@@ -42,7 +44,7 @@ class Script:
 
     Attributes:
         prompts: in the order of the text.
-        conditions: for every segment the number of its prompt, as `Rollout.conditions` wants it.
+        conditions: for every place (`Plan.places`) the number of its prompt.
         seeds: of every prompt, None where the script names none.
     """
 
@@ -50,14 +52,14 @@ class Script:
     conditions: tuple[int, ...]
     seeds: tuple[int | None, ...]
 
-    def segment_seeds(self, seed: int) -> tuple[int, ...]:
-        """Return the seed of every segment; `seed`: for prompts that name none."""
+    def place_seeds(self, seed: int) -> tuple[int, ...]:
+        """Return the seed of every place; `seed`: for prompts that name none."""
         own = [self.seeds[number] for number in self.conditions]
         return tuple(seed if one is None else one for one in own)
 
 
 def parse_script(text: str, plan: Plan, fps: float, seed: int = 0) -> Script:
-    """Read a script and give every segment of a plan its prompt.
+    """Read a script and give every place of a plan its prompt.
 
     Args:
         text: the script, see above.
@@ -66,7 +68,7 @@ def parse_script(text: str, plan: Plan, fps: float, seed: int = 0) -> Script:
         seed: for the choices in it.
 
     Returns:
-        The prompts and their segments.
+        The prompts and their places.
 
     Raises:
         InputError: no prompt, as many prompts as do not fit the segments, or times that can't be read, overlap, leave a
@@ -74,18 +76,21 @@ def parse_script(text: str, plan: Plan, fps: float, seed: int = 0) -> Script:
     """
     lines = read_lines(text, seed)
     if not any(line.span for line in lines):
-        return one_per_line(lines, len(plan.segments))
+        return one_per_line(lines, plan)
     cues = read_cues(lines, fps)
     check_cues(cues, plan.total_frames, fps)
-    conditions = best_cues(plan, cues)
+    places = plan.place_frames
+    conditions = best_cues(places, cues)
     used = set(conditions)
     unused = next((cue for number, cue in enumerate(cues) if number not in used), None)
     if unused is not None:
         raise InputError(
-            "No segment lies mostly in {range!r}, so its prompt would never be used: make the range longer, "
-            "or the segments shorter (each finishes up to {longest} video frames).",
+            "No {place} lies mostly in {range!r}, so its prompt would never be used: make the range longer, "
+            "or the {places} shorter (each has up to {longest} video frames).",
+            place=place_name(plan, 1),
+            places=place_name(plan, 2),
             range=unused.label,
-            longest=max(s.num_frames for s in plan.segments),
+            longest=max(end - first for first, end in places),
         )
     return with_seeds([cue.prompt for cue in cues], conditions)
 
@@ -124,11 +129,21 @@ def read_lines(text: str, seed: int = 0) -> list[Line]:
     return lines
 
 
-def one_per_line(lines: Sequence[Line], segments: int) -> Script:
+def place_name(plan: Plan, count: int) -> Words:
+    """Return what a part of a video that has one prompt is called, one of them or several."""
+    names = {
+        SEGMENTS: (words("segment"), words("segments")),
+        MOVING_WINDOW: (words("block"), words("blocks")),
+        ROLLING: (words("chunk"), words("chunks")),
+    }
+    return names[plan.method][count > 1]
+
+
+def one_per_line(lines: Sequence[Line], plan: Plan) -> Script:
     """Give every segment its line, or all of them the only one; `Raises: InputError`."""
-    texts = without_numbers(lines)
+    texts, segments, places = without_numbers(lines), len(plan.segments), plan.places
     if len(texts) == 1:
-        return with_seeds(texts, (0,) * segments)
+        return with_seeds(texts, (0,) * len(places))
     if len(texts) != segments:
         raise InputError(
             "There are {count} prompts, one per line, but the video has {segments}: write one for each or "
@@ -136,7 +151,8 @@ def one_per_line(lines: Sequence[Line], segments: int) -> Script:
             count=len(texts),
             segments=counted(segments, "segments"),
         )
-    return with_seeds(texts, tuple(range(segments)))
+    ends = [segment.latents[1] for segment in plan.segments]
+    return with_seeds(texts, tuple(bisect_right(ends, first) for first, _ in places))
 
 
 def without_numbers(lines: Sequence[Line]) -> list[str]:

@@ -21,6 +21,7 @@ from ..words import Joined, Words, counted, lines, words
 
 FLOAT32 = 4  # bytes
 MEGABYTE = 10**6
+SEGMENTS, MOVING_WINDOW, ROLLING = METHODS = ("segments", "moving window", "rolling")
 MOST_SEGMENTS = 50_000  # of a plan
 MOST_LINES = 200  # of its table
 SAMPLER_TENSORS = 9  # latents that a run holds: noise, known, its noise, x, x0, one prediction and the solver's three
@@ -28,7 +29,7 @@ SAMPLER_TENSORS = 9  # latents that a run holds: noise, known, its noise, x, x0,
 
 @dataclass(frozen=True)
 class Segment:
-    """One run of the sampler; its window is `overlap` + `new` + `closing` + `padding` latent frames, in this order.
+    """One run of the sampler; it sees `overlap` + `new` + `closing` + `padding` + `ahead` latent frames.
 
     Attributes:
         index: number of the segment, from 0.
@@ -40,6 +41,7 @@ class Segment:
         padding: latent frames made only to fill the last block.
         rows: calls of the model, twice as many with guidance.
         frames: the video frames (first, behind the last) that it finishes.
+        ahead: latent frames behind them that it begins, for the segment after it to finish.
     """
 
     index: int
@@ -50,11 +52,12 @@ class Segment:
     padding: int
     rows: int
     frames: tuple[int, int]
+    ahead: int = 0
 
     @property
     def length(self) -> int:
         """Latent frames of the window."""
-        return self.overlap + self.new + self.closing + self.padding
+        return self.overlap + self.new + self.closing + self.padding + self.ahead
 
     @property
     def latents(self) -> tuple[int, int]:
@@ -85,6 +88,8 @@ class Plan:
         ar_step: steps that a block lags behind the one before it.
         steps: denoising steps of a frame.
         segments: one or more.
+        method: how the latents are made, one of METHODS.
+        prefix: latent frames that are given at the start, by which the chunks of a rolling video move on.
         geometry: of the model.
     """
 
@@ -96,7 +101,32 @@ class Plan:
     ar_step: int
     steps: int
     segments: tuple[Segment, ...]
+    method: str = SEGMENTS
+    prefix: int = 0
     geometry: Geometry = WAN21
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The latent frames (first, end) of every part of the video that has one prompt, whose change takes effect.
+
+        They are segments, and blocks or chunks where the video is made without seams.
+        """
+        if self.method == SEGMENTS:
+            return [segment.latents for segment in self.segments]
+        begins = [0, *range(self.prefix or self.causal_block_size, self.latent_frames, self.causal_block_size)]
+        return list(zip(begins, [*begins[1:], self.latent_frames], strict=True))
+
+    @property
+    def place_frames(self) -> list[tuple[int, int]]:
+        """The video frames (first, end) of every place."""
+        first_frame = self.geometry.first_frame
+        return [(first_frame(first), min(first_frame(end), self.total_frames)) for first, end in self.places]
+
+    @property
+    def seen(self) -> int:
+        """The most latent frames that the model sees at once."""
+        longest = max(segment.length for segment in self.segments)
+        return longest if self.method == SEGMENTS else min(self.window, longest)
 
     @property
     def rows(self) -> int:
@@ -244,7 +274,7 @@ def plan_segments(
             rows |= {} if inside else {kind: count}
         segments.append(replace(segment, rows=count if inside else rows[kind]))
         done += new
-    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments), geometry)
+    return Plan(wanted, total, window, overlap, block, ar_step, steps, tuple(segments), geometry=geometry)
 
 
 def estimate(plan: Plan, height: int, width: int, batch: int = 1) -> Estimate:
@@ -264,7 +294,7 @@ def estimate(plan: Plan, height: int, width: int, batch: int = 1) -> Estimate:
     carried = plan.overlap + plan.segments[-1].closing  # what every segment leaves for those behind it
     pixels = max(segment.num_frames for segment in plan.segments) * height * width * 3 * FLOAT32
     return Estimate(
-        tokens=batch * longest * (rows // down) * (columns // across),
+        tokens=batch * plan.seen * (rows // down) * (columns // across),
         sampling=SAMPLER_TENSORS * longest * latent,
         pixels=batch * pixels,
         journal=len(plan.segments) * carried * latent,

@@ -22,6 +22,8 @@ def sample(
     known: KnownFrames | None = None,
     callback: Callback | None = None,
     fresh_noise: torch.Tensor | None = None,
+    begun: torch.Tensor | None = None,
+    left: Callable[[torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Denoise a latent video.
 
@@ -32,6 +34,9 @@ def sample(
         known: the frames that the run counts as known.
         callback: `(row, x0, x)` after each row; x0 [B, C, F, H, W] is the newest prediction of every frame.
         fresh_noise: unit normal [steps - 1, B, C, F, H, W] for a solver that adds some between its steps.
+        begun: where the run is a part of a longer one, what the part before it left of the first frames
+            [4, B, C, f, H, W]: their samples and what the solver remembers.
+        left: called at the end with the same of all frames [4, B, C, F, H, W].
 
     Returns:
         The clip [B, C, F, H, W]; known frames are their clean latents.
@@ -54,7 +59,11 @@ def sample(
     levels = run.levels.to(noise.device)
     steps = (run.step_index - 1).clamp(0, run.num_steps - 1).to(noise.device)
     state = SolverState(make_solver(run.options.solver, run.sigmas), noise, fresh_noise)
-    x, clean = noise.clone(), noise.clone()
+    x = noise.clone()
+    if begun is not None:
+        x[:, :, : begun.shape[3]] = begun[0].to(x)
+        state.recall(begun[1:])
+    clean = x.clone()
     if known is not None:
         where = mask.to(noise.device)[:, None, None]
         x = torch.where(where, known.noised(run.options.known_level).to(x), x)  # nothing updates them for the whole run
@@ -67,4 +76,6 @@ def sample(
             clean[:, :, start:end] = made
         if callback is not None:
             callback(row, clean, x)
+    if left is not None:
+        left(torch.stack((x, *state.memory)))
     return x if known is None else torch.where(where, clean, x)

@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 import torch
 
+KNOWN = -1  # the "step" of the noise that the model sees on known frames
+
 
 def seeded_noise(shape: tuple[int, ...], seed: int, stream: str) -> torch.Tensor:
     """Draw unit normal noise.
@@ -33,7 +35,7 @@ def noise_of_frames(shape: tuple[int, ...], seed: int, first_frame: int = 0, ste
         shape: [B, C, F, H, W].
         seed: the user's seed, 0 or more.
         first_frame: number of the first latent frame in the video.
-        step: 0 for the noise to start from, n for what is added after step n.
+        step: 0 for the noise to start from, n for what is added after step n, KNOWN for that of known frames.
 
     Returns:
         float32 [B, C, F, H, W] on the CPU.

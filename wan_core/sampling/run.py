@@ -13,7 +13,7 @@ import torch
 
 from ..errors import InputError
 from .known import leading_known
-from .schedule import forcing_schedule, padded_frames
+from .schedule import Staircase, forcing_schedule, padded_frames, staircase
 from .sigmas import TRAIN_STEPS, noise_levels, row_sigmas
 
 
@@ -57,6 +57,11 @@ class ForcingOptions:
     def known_level(self) -> float:
         """The noise level at which the model sees known frames, 0..1."""
         return self.addnoise_condition / TRAIN_STEPS
+
+    def stairs(self, known: torch.Tensor, steps: int) -> Staircase:
+        """Return the schedule of a clip in whole blocks; `known`: bool [F], the frames that are given."""
+        frames = len(known)
+        return staircase(frames, steps, self.ar_step, self.causal_block_size, leading_known(known), self.window(frames))
 
     def padded(self, frames: int) -> int:
         """Return the latent frames that are computed for a clip of so many."""
@@ -200,7 +205,7 @@ def plan_run(options: ForcingOptions, sigmas: torch.Tensor, frames: int, known: 
     if given:
         nothing = torch.zeros(0, len(known))
         return Run(options, sigmas, known, nothing.long(), nothing, ())
-    index, update, intervals = forcing_schedule(
+    schedule = forcing_schedule(
         len(known),
         steps,
         options.ar_step,
@@ -208,13 +213,46 @@ def plan_run(options: ForcingOptions, sigmas: torch.Tensor, frames: int, known: 
         leading_known(known),
         options.window(frames),
     )
-    update &= ~known
+    return described(options, sigmas, known, *schedule)
+
+
+def plan_rows(options: ForcingOptions, sigmas: torch.Tensor, known: torch.Tensor, rows: range) -> tuple[int, Run]:
+    """Describe some rows of a run of any length, in time and memory of these rows.
+
+    Args:
+        options: the settings.
+        sigmas: the noise schedule [steps + 1], falling to 0.
+        known: bool [F], frames of the whole clip in whole blocks that are given.
+        rows: of the whole run, those in which only known frames would be denoised among them; one or more.
+
+    Returns:
+        The first latent frame that the rows see, and the run of the frames that they see.
+    """
+    stairs = options.stairs(known, len(sigmas) - 1)
+    size, blocks = stairs.block, range(stairs.seen(rows[0])[0], stairs.seen(rows[-1])[1])
+    index, update = (table.repeat_interleave(size, dim=1) for table in stairs.steps_of(rows, blocks))
+    first = blocks.start * size
+    intervals = tuple((start * size - first, end * size - first) for start, end in map(stairs.seen, rows))
+    return first, described(options, sigmas, known[first : blocks.stop * size], index, update, intervals)
+
+
+def described(
+    options: ForcingOptions,
+    sigmas: torch.Tensor,
+    known: torch.Tensor,
+    index: torch.Tensor,
+    update: torch.Tensor,
+    intervals: tuple[tuple[int, int], ...],
+) -> Run:
+    """Return the run of a schedule without the rows that denoise nothing; the last three as of `forcing_schedule`."""
+    update = update & ~known
     busy = update.any(dim=1)  # a row may denoise nothing but known frames: an end frame's, under ar_step
     intervals = tuple(interval for interval, keep in zip(intervals, busy.tolist(), strict=True) if keep)
     index, update = index[busy], update[busy]
     levels = noise_levels(sigmas.float().cpu())[index]
     levels[:, known] = options.known_level
-    rows = make_rows(index, update, intervals, levels, row_sigmas(sigmas, index, known), known, steps)
+    call_sigmas = row_sigmas(sigmas, index, known)
+    rows = make_rows(index, update, intervals, levels, call_sigmas, known, len(sigmas) - 1)
     return Run(options, sigmas, known, index, levels, rows)
 
 

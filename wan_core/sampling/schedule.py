@@ -9,6 +9,7 @@ Source: `generate_timestep_matrix` of SkyReels-V2 (Chen et al. 2025); Chen et al
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -44,17 +45,14 @@ def forcing_schedule(
     check_numbers(num_frames, steps, ar_step, block, prefix)
     if window is not None and window < num_frames:
         check_window(window, steps, ar_step, block)
-    block = block if ar_step > 0 else 1
-    blocks = num_frames // block
-    ready = prefix // block
-    index = block_steps(blocks, steps, ar_step, ready)
-    previous = torch.cat((start_row(blocks, steps, ready), index[:-1]))
-    update = (index != previous) & (index != steps + 1)
-    intervals = visible(update, blocks if window is None else min(window // block, blocks), ready)
+    stairs = staircase(num_frames, steps, ar_step, block, prefix, window)
+    rows, blocks = range(stairs.num_rows), range(stairs.blocks)
+    index, update = stairs.steps_of(rows, blocks)
+    size = stairs.block
     return (
-        index.repeat_interleave(block, dim=1),
-        update.repeat_interleave(block, dim=1),
-        tuple((start * block, end * block) for start, end in intervals),
+        index.repeat_interleave(size, dim=1),
+        update.repeat_interleave(size, dim=1),
+        tuple((start * size, end * size) for start, end in map(stairs.seen, rows)),
     )
 
 
@@ -113,37 +111,67 @@ def least_ar_step(window: int, steps: int, block: int) -> int:
     return math.ceil(steps / (window // block))
 
 
-def start_row(blocks: int, steps: int, prefix_blocks: int) -> torch.Tensor:
-    """Return the state before the first row, [1, blocks]: known blocks finished, the others not begun."""
-    row = torch.zeros(1, blocks, dtype=torch.int64)
-    row[:, :prefix_blocks] = steps + 1
-    return row
+@dataclass(frozen=True)
+class Staircase:
+    """Which block is at which step in which row, in closed form: any part of a schedule, however long the clip is.
 
+    Block n begins when block n - 1 has done `lag` steps; from then on it makes one step a row.
 
-def block_steps(blocks: int, steps: int, ar_step: int, prefix_blocks: int) -> torch.Tensor:
-    """Return the step index of every row and block, [R, blocks].
-
-    Block n begins when block n - 1 has done ar_step steps, or is finished, whichever comes first; from then on it makes
-    one step a row. So all follows from the first row of each block.
+    Attributes:
+        blocks: of the clip.
+        block: latent frames of one.
+        steps: denoising steps of a block.
+        lag: rows that a block begins after the one before it; 0 = all together.
+        ready: blocks known at the start.
+        window: blocks that a row sees.
     """
-    lag = min(ar_step, steps)
-    number = torch.arange(blocks)
-    begins = (number - prefix_blocks) * lag
-    rows = steps + max(blocks - prefix_blocks - 1, 0) * lag
-    index = torch.arange(1, rows + 1)[:, None] - begins[None, :]
-    index[:, :prefix_blocks] = steps + 1
-    return index.clamp(0, steps + 1)
+
+    blocks: int
+    block: int
+    steps: int
+    lag: int
+    ready: int
+    window: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the whole schedule."""
+        return self.begins(max(self.blocks - 1, self.ready)) + self.steps
+
+    def begins(self, block: int) -> int:
+        """Return the row in which a block makes its first step; below 0 for one that is known."""
+        return (block - self.ready) * self.lag
+
+    def ends(self, block: int) -> int:
+        """Return one past the row in which a block makes its last step; at most 0 for one that is known."""
+        return self.begins(block) + self.steps if block >= self.ready else 0
+
+    def seen(self, row: int) -> tuple[int, int]:
+        """Return the blocks (start, end) that a row sees: the window moves on by one when the block behind it begins.
+
+        With more known blocks than the window holds it starts at their end; the release starts at the beginning there,
+        never gets to the blocks that it has to make, and returns them as noise.
+        """
+        begun = self.ready + row // self.lag + 1 if self.lag else self.blocks
+        end = min(max(self.window, self.ready, begun), self.blocks)
+        return max(end - self.window, 0), end
+
+    def steps_of(self, rows: range, blocks: range) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the step of some blocks in some rows, int64 [R, N], and which of them the row makes, bool [R, N].
+
+        The step is 0 before the block begins, i in the row of step i, and steps + 1 when it is finished or known.
+        """
+        begins = (torch.tensor(blocks, dtype=torch.int64) - self.ready) * self.lag
+        index = torch.tensor(rows, dtype=torch.int64)[:, None] + 1 - begins[None, :]
+        index[:, : max(self.ready - blocks.start, 0)] = self.steps + 1
+        return index.clamp(0, self.steps + 1), (index > 0) & (index <= self.steps)
 
 
-def visible(update: torch.Tensor, window: int, ready: int) -> list[tuple[int, int]]:
-    """Return the interval of blocks that each row sees: it moves on by one when the block behind it begins.
-
-    With more known blocks than the window holds it starts at their end; the release starts at the beginning there,
-    never gets to the blocks that it has to make, and returns them as noise.
-    """
-    intervals, end, blocks = [], max(window, ready), update.shape[1]
-    for row in update:
-        if end < blocks and row[end]:
-            end += 1
-        intervals.append((max(end - window, 0), end))
-    return intervals
+def staircase(
+    num_frames: int, steps: int, ar_step: int = 0, block: int = 1, prefix: int = 0, window: int | None = None
+) -> Staircase:
+    """Return the schedule of a clip in closed form; the arguments are those of `forcing_schedule`, checked."""
+    block = block if ar_step > 0 else 1
+    blocks = num_frames // block
+    seen = blocks if window is None else min(window // block, blocks)
+    return Staircase(blocks, block, steps, min(ar_step, steps), prefix // block, seen)

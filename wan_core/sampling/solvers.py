@@ -213,6 +213,16 @@ class SolverState:
         self.x0_1 = torch.zeros_like(like)  # the prediction of the step before
         self.x0_2 = torch.zeros_like(like)  # and of the one before that
 
+    @property
+    def memory(self) -> tuple[torch.Tensor, ...]:
+        """What is remembered of every frame, three tensors [B, C, F, H, W]."""
+        return self.last_sample, self.x0_1, self.x0_2
+
+    def recall(self, memory: torch.Tensor) -> None:
+        """Go on from what was remembered of the first frames [3, B, C, f, H, W]."""
+        for mine, given in zip(self.memory, memory, strict=True):
+            mine[:, :, : given.shape[2]] = given.to(mine)
+
     def step(self, sample: torch.Tensor, x0: torch.Tensor, index: torch.Tensor, frames: slice) -> None:
         """Move frames one step on, in place.
 

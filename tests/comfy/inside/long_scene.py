@@ -50,11 +50,11 @@ class Stopped(Exception):
 
 
 def stop_in_segment(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch, index: int) -> None:
-    sample = bridge.LongVideoRun.sample
+    sample = bridge.JobSampling.segment
 
     def stopping(self: Any, task: Any) -> torch.Tensor:
         if task.segment.index == index:
             raise Stopped
         return sample(self, task)
 
-    monkeypatch.setattr(bridge.LongVideoRun, "sample", stopping)
+    monkeypatch.setattr(bridge.JobSampling, "segment", stopping)

@@ -70,7 +70,7 @@ def test_a_second_run_of_a_job_is_refused_while_the_first_one_works(
     bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = []
-    sample = bridge.LongVideoRun.sample
+    sample = bridge.JobSampling.segment
 
     def meddling(self: Any, task: Any) -> torch.Tensor:
         if not refused:
@@ -79,7 +79,7 @@ def test_a_second_run_of_a_job_is_refused_while_the_first_one_works(
             refused.append(refusal)
         return sample(self, task)
 
-    monkeypatch.setattr(bridge.LongVideoRun, "sample", meddling)
+    monkeypatch.setattr(bridge.JobSampling, "segment", meddling)
     made = make(bridge, inputs(bridge, model, vae), settings(bridge))
     assert refused and len(frames_of(made.path)) == 46
 

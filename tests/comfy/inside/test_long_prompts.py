@@ -58,7 +58,7 @@ def test_a_blend_mixes_both_predictions_frame_by_frame(
     made = prompts(texts, conditions=(0, 1, 1), blend=2)
     job = rollout.Rollout(plan, (1, 16, 4, 4), rollout.seeded((1, 1, 1)), {}, made.conditions, blend=made.blend)
     carry = rollout.Carry(
-        0, torch.zeros(1, 16, plan.overlap, 4, 4), torch.zeros(1, 16, 0, 4, 4), *[torch.zeros(1, 16)] * 2
+        torch.zeros(1, 16, plan.overlap, 4, 4), torch.zeros(1, 16, 0, 4, 4), *[torch.zeros(1, 16)] * 2
     )
     task = rollout.make_task(job, plan.segments[1], carry)
     assert task.noise.shape[2] == 6 and sorted(task.weights) == [0, 1]

@@ -64,9 +64,9 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_frames(
         with pytest.raises(Stopped):
             make(bridge, inputs(bridge, model, vae), chosen)
     sampled = []
-    sample = bridge.LongVideoRun.sample
+    sample = bridge.JobSampling.segment
     monkeypatch.setattr(
-        bridge.LongVideoRun, "sample", lambda self, task: sampled.append(task.segment.index) or sample(self, task)
+        bridge.JobSampling, "segment", lambda self, task: sampled.append(task.segment.index) or sample(self, task)
     )
     made = make(bridge, inputs(bridge, model, vae), chosen)
     assert sampled == list(range(stop, 3))
@@ -84,9 +84,9 @@ def test_a_segment_that_does_not_fit_leaves_the_finished_ones(
     expected = frames_of(make(bridge, inputs(bridge, model, vae), chosen, "undisturbed").path)
     feed_forward = model.model.diffusion_model.blocks[0].ffn
     segments = []
-    sample = bridge.LongVideoRun.sample
+    sample = bridge.JobSampling.segment
     monkeypatch.setattr(
-        bridge.LongVideoRun, "sample", lambda self, task: segments.append(task.segment.index) or sample(self, task)
+        bridge.JobSampling, "segment", lambda self, task: segments.append(task.segment.index) or sample(self, task)
     )
 
     def full(*_: Any) -> None:
@@ -94,7 +94,7 @@ def test_a_segment_that_does_not_fit_leaves_the_finished_ones(
             raise torch.cuda.OutOfMemoryError("no memory")
 
     hook = feed_forward.register_forward_pre_hook(full)
-    with pytest.raises(bridge.OutOfMemory, match=r"fp8_e4m3fn.* The first 2 of 3 segments are kept"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"fp8_e4m3fn.* The first 2 of 3 segments are kept"):
         make(bridge, inputs(bridge, model, vae), chosen)
     hook.remove()
     segments.clear()

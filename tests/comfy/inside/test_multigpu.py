@@ -215,13 +215,13 @@ def test_long_video_is_the_same_and_goes_on_where_one_device_left_it(
     bridge: ModuleType, checkpoint: Path, vae: Any, split: Patch, output_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segments: list[torch.Tensor] = []
-    by_task = bridge.LongVideoRun.sample
+    by_task = bridge.JobSampling.segment
 
     def kept(self: Any, task: Any) -> torch.Tensor:
         segments.append(by_task(self, task))
         return segments[-1].clone()
 
-    monkeypatch.setattr(bridge.LongVideoRun, "sample", kept)
+    monkeypatch.setattr(bridge.JobSampling, "segment", kept)
     make(bridge, inputs(bridge, loaded(checkpoint), vae), settings(bridge), "one")
     make(bridge, inputs(bridge, split(loaded(checkpoint)), vae), settings(bridge), "two")
     half = len(segments) // 2

@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from wan_core.long.journal import Journal
-from wan_core.long.rollout import Rollout, Task, continue_job, seeded
+from wan_core.long.rollout import Rollout, Segments, Task, seeded
 from wan_core.long.segments import plan_segments
+from wan_core.long.sources import continue_job
 from wan_core.sampling.loop import sample
 from wan_core.sampling.run import ForcingOptions, plan_run
 from wan_core.sampling.sigmas import flow_sigmas
@@ -49,11 +50,11 @@ def run_job(root: Path, seed: int) -> None:
         return sample_segment(task)
 
     with Journal(root, "video", {"seed": seed}, len(PLAN.segments)) as journal:
-        for finished in continue_job(rollout, begun, journal):
+        for finished in continue_job(Segments(rollout, begun), journal):
             index = finished.segment.index
             part = journal.part_path(index, ".mp4")
             write_video(part, picture(finished.latents), 24)
-            journal.commit(index, {**finished.carry.tensors(), "latents": finished.latents}, [part])
+            journal.commit(index, {**finished.state, "latents": finished.latents}, [part])
             os.write(log, f"finished {index}\n".encode())
         join_videos(journal.folder / "video.mp4", journal.parts())
         journal.finish()

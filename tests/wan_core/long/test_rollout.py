@@ -13,7 +13,8 @@ from diffusers import SkyReelsV2DiffusionForcingPipeline, SkyReelsV2Transformer3
 
 from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError
-from wan_core.long.rollout import Carry, Rollout, Task, known_clip, roll_out, seeded
+from wan_core.long import sources
+from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
 from wan_core.long.segments import Plan, plan_segments
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
@@ -97,6 +98,10 @@ def sampler(model, plan: Plan, sigmas, cfg=6.0):
     return torch.no_grad()(sample_segment)
 
 
+def roll_out(rollout: Rollout, sample, after=-1, state=None, reencode=None):
+    return sources.roll_out(Segments(rollout, sample, reencode), after, state)
+
+
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
@@ -168,8 +173,8 @@ def test_any_finished_segment_is_enough_to_go_on_to_the_same_video():
     rollout = small_rollout(117, drift_control=0.5, conditions=(0, 0, 1, 1, 2))
     whole = list(roll_out(rollout, fake_sampler))
     for finished in whole[:-1]:
-        carry = Carry.from_tensors(finished.segment.index, {**finished.carry.tensors(), "other": torch.zeros(1)})
-        again = list(roll_out(rollout, fake_sampler, carry))
+        state = {**finished.state, "other": torch.zeros(1)}
+        again = list(roll_out(rollout, fake_sampler, finished.segment.index, state))
         assert [f.segment.index for f in again] == list(range(finished.segment.index + 1, 5))
         for before, after in zip(whole[finished.segment.index + 1 :], again, strict=True):
             assert torch.equal(before.window, after.window)
@@ -186,7 +191,7 @@ def test_memory_does_not_grow_with_the_length():
     for finished in roll_out(small_rollout(157), sample_segment):
         alive.append(weakref.ref(finished))
         window = finished.window.untyped_storage().data_ptr()
-        assert all(t.untyped_storage().data_ptr() != window for t in finished.carry.tensors().values())
+        assert all(t.untyped_storage().data_ptr() != window for t in finished.state.values())
         del finished
     assert len(alive) == 7
 
@@ -269,7 +274,7 @@ def test_re_encoding_gives_the_next_segment_what_it_returns():
     first, second, third = roll_out(small_rollout(), fake_sampler, reencode=reencode)
     assert asked == [(10, 17), (10, 17)]  # never for the last
     assert torch.equal(second.window[:, :, :5], first.latents[:, :, -5:] * 0.5)
-    assert third.carry.tail.shape[2] == 5
+    assert third.state["tail"].shape[2] == 5
 
 
 def drifting(task: Task) -> torch.Tensor:

@@ -107,11 +107,11 @@ def test_a_minute_follows_its_script():
 def test_a_prompt_may_begin_with_the_seed_of_its_segments(text):
     script = parse_script(text, PLAN, 24)
     assert script.prompts == ("a cat", "a dog", "a bird") and script.seeds == (None, 7, None)
-    assert script.segment_seeds(3) == (3, 7, 3)
+    assert script.place_seeds(3) == (3, 7, 3)
 
 
 def test_a_seed_of_zero_or_for_all_segments_counts_and_brackets_are_no_seed():
-    assert parse_script("[seed 0] a cat", PLAN, 24).segment_seeds(3) == (0, 0, 0)
+    assert parse_script("[seed 0] a cat", PLAN, 24).place_seeds(3) == (0, 0, 0)
     assert parse_script(f"[seed {2**64 - 1}] a cat", PLAN, 24).seeds == (2**64 - 1,)
     assert parse_script("a [seedling] in [soft light]", PLAN, 24).seeds == (None,)
 

@@ -41,9 +41,9 @@ class JobProgress:
         self.done = rows_done
         self.tell(segment)
 
-        def report(step: int, x0: torch.Tensor, _x: torch.Tensor, _total: int) -> None:
+        def report(step: int, x0: torch.Tensor, _x: torch.Tensor, total: int) -> None:
             image = self.preview("JPEG", x0) if self.preview else None
-            self.done = rows_done + step + 1
+            self.done = rows_done + round((step + 1) / total * segment.rows)  # not every call is reported
             self.show(self.done, self.plan.rows, image)
             self.tell(segment)
 

@@ -13,23 +13,20 @@ from pathlib import Path
 import folder_paths
 import torch
 
-from ...finite import VAE_ADVICE, check_all_finite, check_finite
+from ...finite import check_all_finite
 from ...long.jobs import make_room
 from ...long.journal import Journal
-from ...long.rollout import Finished, Rollout, Task, continue_job, seeded
 from ...long.segments import Plan
-from ...sampling.sigmas import flow_sigmas
+from ...long.sources import Finished, Source, continue_job
 from ...video.codecs import find_codec
 from ...video.reader import join_videos, texts_of
 from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
 from ..node_text import tell
-from ..sampling.guided import Guidance
-from ..sampling.memory_ladder import OutOfMemory
-from ..sampling.sampler import DiffusionForcingSampler
 from ..vae.stream import StreamingDecoder
 from .job_progress import JobProgress
+from .job_sampling import JobSampling
 from .settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
 
 JOBS_FOLDER = "skyreels_v2_jobs"
@@ -95,7 +92,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     check_all_finite(inputs.tensors(), words("What is connected"), words("check the node that made it"))
     decoder = StreamingDecoder(inputs.vae)
     clips = inputs.images.placed(settings.check().total_frames, settings.geometry)
-    plan = settings.plan(known_frames(clips, settings.geometry))
+    plan = inputs.plan(settings, known_frames(clips, settings.geometry))
     about = settings.by_name() | inputs.identity()
     limited = job.keep_gb > 0
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
@@ -109,7 +106,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
-            LongVideoRun(inputs, settings, plan, journal, decoder, known, progress, job.metadata).make()
+            latents_from = JobSampling(inputs, settings, plan, known, progress).source()
+            LongVideoRun(inputs, settings, latents_from, journal, decoder, job.metadata).make()
         unwanted = writes_no_texts() and before is None and journal.has(path) and bool(texts_of(path))
         if before is not None or unwanted or not journal.has(path):
             with journal.writing():
@@ -156,56 +154,50 @@ def report(
 
 
 class LongVideoRun:
-    """One run of a job: from the first segment that is missing to the last."""
+    """One run of a job: from the first segment that is missing to the last.
+
+    Args:
+        inputs: what comes from other nodes.
+        settings: what a person chose.
+        source: makes the latents.
+        journal: the open job.
+        decoder: new.
+        metadata: texts that go into pictures, by name.
+    """
 
     def __init__(
         self,
         inputs: Inputs,
         settings: LongVideoSettings,
-        plan: Plan,
+        source: Source,
         journal: Journal,
         decoder: StreamingDecoder,
-        known: dict[int, torch.Tensor],
-        progress: JobProgress,
         metadata: Mapping[str, str] | None = None,
     ):
-        self.inputs, self.settings, self.plan, self.progress = inputs, settings, plan, progress
+        self.inputs, self.settings, self.source, self.plan = inputs, settings, source, source.plan
         self.journal, self.decoder, self.metadata = journal, decoder, metadata
-        self.sigmas = flow_sigmas(settings.steps, settings.shift)
-        self.seeds = inputs.prompts.seeds or (settings.seed,) * len(plan.segments)
-        channels, _, rows, columns = plan.geometry.latent_shape(1, settings.height, settings.width)
-        self.rollout = Rollout(
-            plan,
-            (1, channels, rows, columns),
-            seeded(self.seeds),
-            known,
-            inputs.prompts.conditions,
-            settings.forcing.addnoise_condition,
-            settings.drift_control,
-            inputs.prompts.blend,
-        )
         self.pushed = 0  # latent frames that the decoder was given in all
 
     def make(self) -> None:
         """Make every segment that the journal lacks; one that was torn makes only itself again."""
-        reencode = self.reencode if self.settings.carry_over == "frames" else None
-        for finished in continue_job(self.rollout, self.sample, self.journal, reencode):
+        for finished in continue_job(self.source, self.journal):
             self.take_up(finished.segment.index)
             parts = self.write(finished)
-            tensors = finished.carry.tensors() | {"history": self.decoder.history, "pushed": torch.tensor(self.pushed)}
+            own = {"history": self.decoder.history, "pushed": torch.tensor(self.pushed)}
             if finished.segment.index == len(self.plan.segments) - 1:
-                tensors["window"] = finished.window
-            self.journal.commit(finished.segment.index, tensors, parts)
+                own["window"] = finished.window
+            self.journal.commit(finished.segment.index, {**finished.state, **own}, parts)
 
     def write(self, finished: Finished) -> list[Path]:
         """Write the video frames that can be shown now, and return the files; none where there are no new frames."""
         index, settings, source = finished.segment.index, self.settings, self.inputs.source
-        frames, parts, codec = self.decode(finished), [], find_codec(settings.codec, settings.crf)
+        known = len(source.tail) if source else 0  # frames that are not shown again: those of the video before it
+        hidden = max(known - self.decoded, 0)
+        frames, parts, codec = self.decode(finished)[hidden:], [], find_codec(settings.codec, settings.crf)
         rate = float(source.rate) if source else settings.forcing.fps
         clips: list[tuple[str, Callable[[], Iterable[torch.Tensor]]]] = []
-        if source and index == 0:  # the video that is extended goes first, and its tail is not shown again
+        if source and index == 0:
             clips.append(("-source", lambda: source.scaled(settings.width, settings.height)))
-            frames = frames[len(source.tail) :]
         if len(frames):
             clips.append(("", lambda: frames))
         shown = len(self.journal.parts(SEQUENCE_SUFFIX, before=index))
@@ -217,6 +209,12 @@ class LongVideoRun:
                     parts += write_sequence(self.journal.frames_folder, clip(), shown, self.metadata)
                 shown += count
         return parts
+
+    @property
+    def decoded(self) -> int:
+        """Video frames that were decoded so far."""
+        waiting = 0 if self.decoder.waiting is None else self.decoder.waiting.shape[2]
+        return self.plan.geometry.video_frames(self.pushed - waiting) if self.pushed > waiting else 0
 
     def take_up(self, index: int) -> None:
         """Bring the decoder to where the segments before this one left it, if this run did not make them itself."""
@@ -239,34 +237,3 @@ class LongVideoRun:
         if last and self.plan.trimmed_frames:
             frames = frames[: -self.plan.trimmed_frames]
         return frames
-
-    def sample(self, task: Task) -> torch.Tensor:
-        """Return the latents [1, 16, F, h, w] of a segment, through the host's guider.
-
-        Raises:
-            OutOfMemory: the segment does not fit in any way; says what is kept of the others.
-            NotFiniteError: the model's answer is NaN or infinite; says from which step on.
-        """
-        inputs, index = self.inputs, task.segment.index
-        guidance = Guidance(inputs.model, inputs.prompts.positive(task), inputs.negative, self.settings.cfg)
-        part = words("segment {number} of {count}", number=index + 1, count=len(self.plan.segments))
-        sampler = DiffusionForcingSampler(self.settings.forcing, task.known, task.segment.start, part)
-        callback = self.progress.begin(task.segment)
-        try:
-            return guidance.run(sampler, task.noise, self.sigmas, self.seeds[index], callback=callback)
-        except OutOfMemory as error:
-            if not index:
-                raise
-            raise OutOfMemory(
-                "{error} The first {finished} of {segments} segments are kept: free memory and queue the same settings "
-                "again to resume after them; other settings start a new job.",
-                error=error,
-                finished=index,
-                segments=len(self.plan.segments),
-            ) from None
-
-    def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:
-        """Return the last video frames of a window, decoded and encoded as a clip of their own: the authors' way."""
-        pixels = self.inputs.vae.decode(window)
-        latents = self.inputs.vae.encode(pixels.flatten(0, 1)[-frames:]).float().cpu()
-        return check_finite(latents, words("The re-encoded overlap"), VAE_ADVICE)

@@ -11,21 +11,25 @@ import torch
 from ...errors import InputError
 from ...finite import check_number
 from ...long.key_frames import check_counts, placed, read_frames
+from ...long.methods import Method
 from ...long.prompts import Prompts, PromptScript
+from ...long.rolling_video import cuts_of
 from ...long.rollout import check_amounts, known_clip
 from ...long.schedule_picture import schedule_picture
 from ...long.script import parse_script
-from ...long.segments import Plan, estimate, plan_segments
+from ...long.segments import ROLLING, Plan, estimate
 from ...model.geometry import WAN21, Geometry
 from ...sampling.run import ForcingOptions
-from ...sampling.sigmas import flow_sigmas
 from ...sampling.solvers import check_solver
 from ...video.codecs import find_codec
 from ...video.writer import check_rate
-from ...words import Joined, counted, lines, words
-from ..model.checks import check_long_model
+from ...words import Joined, Words, counted, lines, words
+from ..model.checks import check_long_model, check_rolling_model
+from ..model.origin import check_forcing
 from ..model.text import encode_prompt
 from ..sampling.conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches
+from ..sampling.guided import Guidance
+from ..sampling.rolling import check_guidance
 from ..vae.frames import check_not_empty, encode_images
 from .identity import conditioning_settings, conditioning_tensors, model_identity, vae_identity
 from .source_video import SourceVideo
@@ -47,6 +51,7 @@ class LongVideoSettings:
         shift: shift of the noise schedule.
         carry_over: "latents", or "frames" to decode and encode the overlap as the authors' program does.
         drift_control: 0 to 1, how far a segment is matched to the statistics of the first.
+        method: how the latents are made.
         loop: whether the end leads back to the start; `total_frames` then counts the first frame at either end.
         codec: of the file, one of `codecs.available_codecs()`.
         crf: quality of the file, 0 (best) to 51 (worst).
@@ -65,6 +70,7 @@ class LongVideoSettings:
     shift: float = 8.0
     carry_over: str = "latents"
     drift_control: float = 0.0
+    method: Method = field(default_factory=Method)
     loop: bool = False
     codec: str = "h264"
     crf: int = 18
@@ -74,21 +80,26 @@ class LongVideoSettings:
     def __post_init__(self) -> None:
         self.geometry.check_size(self.width, self.height)
 
-    def plan(self, known: tuple[int, ...] = ()) -> Plan:
-        """Return the plan; `known`: given latent frames. `Raises: ScheduleError` for what cannot be planned."""
-        options = self.forcing
-        return plan_segments(
-            self.total_frames,
-            self.base_num_frames,
-            self.overlap_history,
-            options.causal_block_size,
-            options.ar_step,
-            self.steps,
-            options.causal_attention,
-            known,
-            self.loop,
-            self.geometry,
-        )
+    def plan(self, known: tuple[int, ...] = (), cuts: tuple[int, ...] = ()) -> Plan:
+        """Return the plan.
+
+        Args:
+            known: given latent frames.
+            cuts: latent frames at which a segment of a rolling video begins.
+
+        Raises:
+            ScheduleError: settings that cannot be planned.
+            InputError: a method that there is not.
+        """
+        return self.method.plan(
+            self.total_frames, self.base_num_frames, self.overlap_history, self.steps, self.forcing, known, self.loop,
+            cuts, self.geometry,
+        )  # fmt: skip
+
+    @property
+    def sigmas(self) -> torch.Tensor:
+        """The noise schedule [steps + 1]."""
+        return self.method.sigmas(self.steps, self.shift)
 
     def check(self) -> Plan:
         """Refuse what no model, prompt or image could mend.
@@ -103,7 +114,11 @@ class LongVideoSettings:
         plan = self.plan()
         check_number(self.shift, "shift")
         check_number(self.cfg, "cfg")
-        flow_sigmas(self.steps, self.shift)
+        check_number(self.method.timesteps_shift, "timesteps_shift")
+        self.method.sigmas(self.steps, self.shift)
+        self.method.refuse(
+            loop=self.loop, drift_control=self.drift_control > 0, carry_over=self.carry_over != "latents"
+        )
         check_solver(self.forcing.solver)
         check_amounts(self.forcing.addnoise_condition, self.drift_control)
         check_rate(self.forcing.fps)
@@ -122,7 +137,8 @@ class LongVideoSettings:
 
     def by_name(self) -> dict[str, Any]:
         """Return every setting by its name, the diffusion-forcing ones among them: what tells one job from another."""
-        plain = {key: value for key, value in asdict(self).items() if key not in ("forcing", "geometry")}
+        plain = {key: value for key, value in asdict(self).items() if key not in ("forcing", "geometry", "method")}
+        plain |= self.method.identity()
         if self.loop:
             plain["loop"] = "to the second latent frame"  # jobs of a version that led to the first one are others
         forcing = asdict(self.forcing)
@@ -146,8 +162,10 @@ class GivenImages:
     keys: torch.Tensor | None = None
     key_frames: tuple[int, ...] = ()
 
-    def check(self, loop: bool) -> None:
-        """Refuse images that do not go together with a loop; `Raises: InputError`."""
+    def check(self, loop: bool, method: Method | None = None) -> None:
+        """Refuse images that do not go together with a loop, or that a method cannot reach; `Raises: InputError`."""
+        if method is not None:
+            method.refuse(end_image=self.end is not None, key_images=self.keys is not None)
         if loop and self.end is not None:
             raise InputError(
                 "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
@@ -196,8 +214,9 @@ class Inputs:
 
     def check(self, settings: LongVideoSettings) -> None:
         """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
-        self.images.check(settings.loop)
-        check_long_model(self.model.model, settings.forcing.causal_attention)
+        self.images.check(settings.loop, settings.method)
+        for positive in self.prompts.positives if settings.method.name == ROLLING else ():
+            check_guidance(Guidance(self.model, positive, self.negative, settings.cfg))
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")
@@ -205,6 +224,13 @@ class Inputs:
         given = {"positive": [*chain(*self.prompts.positives)], "negative": self.negative}
         refuse_beside_the_clip({name: [held for _, held in each] for name, each in given.items()}, in_segments)
         refuse_block_patches(self.model.model_options.get("transformer_options", {}), in_segments)
+
+    def plan(self, settings: LongVideoSettings, known: tuple[int, ...]) -> Plan:
+        """Return the plan; `known`: given latent frames. `Raises: SkyReelsError` for what cannot be planned."""
+        plan, prompts = settings.plan(known), self.prompts
+        if plan.method == ROLLING and prompts.conditions:
+            plan = settings.plan(known, cuts_of(plan, prompts.conditions, prompts.seeds, prompts.blend))
+        return plan
 
     def identity(self) -> dict[str, Any]:
         """Return what decides about the result beside settings and tensors."""
@@ -227,6 +253,22 @@ class Inputs:
             found |= conditioning_tensors(f"positive {number}", positive)
         images = {"start_image": self.images.start, "end_image": self.images.end, "key_images": self.images.keys}
         return found | {name: image for name, image in images.items() if image is not None}
+
+
+def check_model(model: Any, settings: LongVideoSettings, need: Words) -> None:
+    """Refuse a MODEL that cannot make a long video by its method, before prompts are read; `Raises: SkyReelsError`.
+
+    Args:
+        model: a MODEL.
+        settings: what a person chose.
+        need: what is asked of it, such as the node.
+    """
+    if settings.method.name == ROLLING:
+        check_rolling_model(model.model)
+        check_forcing(model, words("the method rolling"), causal_too=True)
+    else:
+        check_long_model(model.model, settings.forcing.causal_attention)
+        check_forcing(model, need)
 
 
 def known_frames(clips: dict[int, torch.Tensor], geometry: Geometry = WAN21) -> tuple[int, ...]:
@@ -262,7 +304,11 @@ def frames_at(text: str, images: torch.Tensor | None, fps: float) -> tuple[int, 
 
 
 def prompts_of(
-    positive: list[Any] | None, script: PromptScript | None, settings: LongVideoSettings, rate: float | None = None
+    positive: list[Any] | None,
+    script: PromptScript | None,
+    settings: LongVideoSettings,
+    rate: float | None = None,
+    known: tuple[int, ...] = (),
 ) -> Prompts:
     """Return the prompts of a long video, encoded.
 
@@ -271,6 +317,7 @@ def prompts_of(
         script: what a script node gave, or None.
         settings: they give the segments, the frame rate and the seed.
         rate: frames per second of the file where that is not what the model is told, as of a video that is extended.
+        known: given latent frames: the chunks of a rolling video follow those at its start.
 
     Raises:
         InputError: neither or both are given, or the script does not fit the video.
@@ -283,8 +330,8 @@ def prompts_of(
     if script is None:
         return Prompts([positive])
     script, fps = PromptScript(*script), rate or settings.forcing.fps
-    parsed = parse_script(script.text, settings.plan(), fps, settings.seed)
-    seeds = parsed.segment_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
+    parsed = parse_script(script.text, settings.plan(known), fps, settings.seed)
+    seeds = parsed.place_seeds(settings.seed) if any(seed is not None for seed in parsed.seeds) else ()
     frames = script.blend * fps / settings.geometry.temporal
     blend = max(1, round(frames)) if frames > 0 and len(parsed.prompts) > 1 else 0
     return Prompts([encode_prompt(script.clip, prompt) for prompt in parsed.prompts], parsed.conditions, seeds, blend)
@@ -292,7 +339,7 @@ def prompts_of(
 
 def show_plan(settings: LongVideoSettings, images: GivenImages) -> tuple[Joined, torch.Tensor]:
     """Return the plan as a table and as a picture [1, H, W, 3]; `Raises: SkyReelsError` for what cannot be planned."""
-    images.check(settings.loop)
+    images.check(settings.loop, settings.method)
     known = known_frames(images.placed(settings.plan().total_frames, settings.geometry), settings.geometry)
     plan = settings.plan(known)
     return describe(plan, settings), schedule_picture(plan, settings.shift, known)[None]
@@ -310,7 +357,8 @@ def stand_in_for_a_video(overlap_history: int, geometry: Geometry = WAN21) -> to
 
 def describe(plan: Plan, settings: LongVideoSettings) -> Joined:
     """Return a plan and what it needs as text for a person."""
-    return lines(plan.table(settings.guided), estimate(plan, settings.height, settings.width).text())
+    needs = estimate(plan, settings.height, settings.width).text()
+    return lines(plan.table(settings.guided), *settings.method.about(plan, settings.cfg), needs)
 
 
 def summary(

@@ -100,7 +100,7 @@ class GuidedCalls:
         self.options["sample_sigmas"] = call_sigmas
         self.ladder = MemoryLadder(guider, extra_args["model_options"], cache, latents)
         self.watch = FiniteWatch(len(call_sigmas) - 1, part)
-        self.made = 0
+        self.made, self.conds = 0, guider.conds
 
     def __call__(
         self, x: torch.Tensor, frame_sigmas: torch.Tensor, row: Any, sigma: float, where: Words
@@ -128,6 +128,7 @@ class GuidedCalls:
 
     def finish(self) -> None:
         """Look at the answers that were not looked at yet; `Raises: NotFiniteError`."""
+        self.guider.conds = self.conds  # a call may have been shown a part of them
         self.watch.check()
 
 

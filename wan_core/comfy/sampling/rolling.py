@@ -7,8 +7,9 @@ memory of a block are the same for the first and the thousandth once the window 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import comfy.patcher_extension
@@ -30,10 +31,11 @@ from ...long.rolling import (
     roll_out,
     split_known,
 )
+from ...long.rolling_video import RollingTask
 from ...sampling.known import known_mask, leading_known
 from ...sampling.run import check_sigmas
 from ...sampling.sigmas import exact_timesteps
-from ...words import words
+from ...words import Words, words
 from ..harmless import Harmless
 from ..host_flags import handed_on
 from ..model.checks import check_latent, check_rolling_model, model_geometry
@@ -44,6 +46,7 @@ from .frame_noise import WRAPPER_KEY, add_frame_noise
 from .guided import Guidance, GuidedCalls, in_use, set_fps
 from .host_calls import HostCachedCalls
 from .memory_estimate import Preparation, need_with_cache
+from .prompt_frames import Conds, instead, of_frames, of_prompts
 
 WINDOW = Window(21)  # what most of these models were trained with: 81 video frames
 
@@ -68,23 +71,40 @@ class RollingOptions:
 
 
 class RollingSampler(comfy.samplers.Sampler):
-    """Makes a video of any length when a guider asks for one block.
+    """Makes a video of any length, or a segment of one, when a guider asks for one block.
 
     Args:
         options: the settings.
-        num_frames: latent frames of the video, the known ones included.
+        num_frames: latent frames, the known ones included.
         known: latents [B, C, k, H, W] that it begins with, not in model space yet; None where there are none.
+        task: the segment; None for a whole video.
+        part: names it for a person, such as "segment 2 of 5".
     """
 
-    def __init__(self, options: RollingOptions, num_frames: int, known: torch.Tensor | None = None):
+    def __init__(
+        self,
+        options: RollingOptions,
+        num_frames: int,
+        known: torch.Tensor | None = None,
+        task: RollingTask | None = None,
+        part: Words | None = None,
+    ):
         self.options = options
         self.num_frames = num_frames
         self.known = known
+        self.task, self.part = task, part
+
+    @property
+    def sink_blocks(self) -> list[int]:
+        """Sizes of the blocks that the frames of the sink go in, where what comes after it in the video is not seen."""
+        return split_known(self.task.sink, self.options.chunk_frames) if self.task else []
 
     @property
     def known_blocks(self) -> list[int]:
         """Sizes of the blocks that the known frames go in."""
-        return [] if self.known is None else split_known(self.known.shape[2], self.options.chunk_frames)
+        sink = self.sink_blocks
+        later = 0 if self.known is None else self.known.shape[2] - sum(sink)
+        return [*sink, *split_known(later, self.options.chunk_frames)]
 
     @property
     def new_blocks(self) -> int:
@@ -142,10 +162,12 @@ class RollingSampler(comfy.samplers.Sampler):
         cache = self.cache(guider, noise)
         levels, every = options.sigmas.tolist(), len(blocks) + self.new_blocks
         call_sigmas = torch.tensor([*all_call_sigmas(levels, len(blocks), self.new_blocks), 0.0])
-        calls = GuidedCalls(guider, extra_args, call_sigmas.to(options.sigmas), noise, cache)
+        calls = GuidedCalls(guider, extra_args, call_sigmas.to(options.sigmas), noise, cache, self.part)
+        prompts = None if self.task is None else ChunkPrompts(guider.conds, self.task, self.known_blocks)
 
         def drawn() -> Iterator[BlockNoise]:
-            for at in range(first, first + self.new_blocks * options.chunk_frames, options.chunk_frames):
+            begin = first if self.task is None else self.task.first
+            for at in range(begin, begin + self.new_blocks * options.chunk_frames, options.chunk_frames):
                 made = block_noise(tuple(noise.shape), seed, steps, at, options.solver)
                 yield BlockNoise(made.start.to(noise), None if made.fresh is None else made.fresh.to(noise))
 
@@ -153,6 +175,8 @@ class RollingSampler(comfy.samplers.Sampler):
             where = words(
                 "step {step} of chunk {chunk} of {chunks}", step=row.step + 1, chunk=row.block + 1, chunks=every
             )
+            if prompts is not None:
+                guider.conds = prompts.of(row, x)
             return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
 
         show = None if callback is None else Harmless(callback)
@@ -163,7 +187,8 @@ class RollingSampler(comfy.samplers.Sampler):
                 if show is not None:
                     show((row.block - len(blocks)) * steps + row.step, x0, None, total)
 
-            for block in roll_out(denoise, drawn(), sigmas, options.window, options.solver, blocks, report):
+            jump = (0, 0) if self.task is None else (len(self.sink_blocks), self.task.position)
+            for block in roll_out(denoise, drawn(), sigmas, options.window, options.solver, blocks, report, jump):
                 end = min(first + block.shape[2], self.num_frames)
                 video[:, :, first:end] = block[:, :, : end - first]
                 first = end
@@ -184,6 +209,40 @@ class RollingSampler(comfy.samplers.Sampler):
         transformer = guider.inner_model.diffusion_model
         window, device = self.options.window, kept_on(place, block)
         return HostCachedCalls(RollingCalls(transformer.predict, len(transformer.blocks), window, device), needed=True)
+
+
+class ChunkPrompts:
+    """The conditions of each model call of a segment: what its chunk is made from.
+
+    Args:
+        conds: a guider's conditions, processed.
+        task: the segment.
+        known_blocks: sizes of the blocks of its known frames.
+    """
+
+    def __init__(self, conds: Conds, task: RollingTask, known_blocks: list[int]):
+        self.conds, self.task = conds, task
+        ends = list(accumulate(known_blocks))
+        self.made_from = [task.made_from[end - 1] for end in ends]  # of every known block
+        self.first = task.position + sum(known_blocks) - task.sink  # position of the first new frame
+
+    def of(self, row: RollingRow, like: torch.Tensor) -> Conds:
+        """Return the conditions of one call: every prompt of the segment, since no cache may miss one.
+
+        Args:
+            row: the call.
+            like: what is sampled [B, C, f, H, W].
+        """
+        weights = self.task.weights
+        if row.block < len(self.made_from):
+            number = self.made_from[row.block]
+            numbers = list(weights)
+            own = of_prompts(self.conds, numbers)
+            return own if number < 0 or numbers == [number] else instead(self.conds, numbers, number)
+        begin = row.first - self.first
+        last = next(iter(weights.values())).new_tensor([1.0])
+        padded = {n: torch.cat((weight, last.expand(like.shape[2]) * weight[-1])) for n, weight in weights.items()}
+        return of_frames(self.conds, padded, slice(begin, begin + like.shape[2]), slice(None), like)
 
 
 def known_prefix(latent: dict[str, Any]) -> int:
@@ -229,17 +288,32 @@ def roll(guidance: Guidance, latent: dict[str, Any], seed: int, options: Rolling
     if prefix == frames:
         return out
 
-    block = torch.zeros(*samples.shape[:2], options.chunk_frames, *samples.shape[3:])
     sampler = RollingSampler(options, frames, samples[:, :, :prefix] if prefix else None)
+    callback = latent_preview.prepare_callback(model, sampler.new_blocks * (len(options.sigmas) - 1))
+    made = run_rolling(replace(guidance, negative=conditions.get("negative")), sampler, samples.shape, seed, callback)
+    out["samples"] = handed_on(made)
+    return out
+
+
+def run_rolling(
+    guidance: Guidance, sampler: RollingSampler, shape: Sequence[int], seed: int, callback: Any
+) -> torch.Tensor:
+    """Return what a rolling sampler makes, known frames included, with what it needs reserved.
+
+    Args:
+        guidance: checked.
+        sampler: what makes it.
+        shape: [B, C, any, H, W] of the latents.
+        seed: of all noise.
+        callback: core's.
+    """
+    options, model = sampler.options, guidance.model
+    block = torch.zeros(*shape[:2], options.chunk_frames, *shape[3:])
+    conditions = {"positive": guidance.positive, "negative": guidance.negative or []}
     need = need_with_cache(model, conditions, block.shape, options.chunk_frames, sampler.kept_frames)
     patched = model.clone()
     patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, WRAPPER_KEY, Preparation(need))
-    total = sampler.new_blocks * (len(options.sigmas) - 1)
-    made = Guidance(patched, guidance.positive, conditions.get("negative"), guidance.cfg).run(
-        sampler, block, options.sigmas, seed, block, callback=latent_preview.prepare_callback(model, total)
-    )
-    out["samples"] = handed_on(made)
-    return out
+    return replace(guidance, model=patched).run(sampler, block, options.sigmas, seed, block, callback=callback)
 
 
 def check_guidance(guidance: Guidance) -> dict[str, list[Any]]:

@@ -6,6 +6,8 @@ preview, noise mask, padding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.samplers
@@ -28,8 +30,26 @@ from .causal_cache import causal_cache
 from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
 from .frame_noise import add_frame_noise
 from .guided import GuidedCalls, in_use, set_fps
+from .prompt_frames import of_frames
 
 PLANNED_RUN = "skyreels_planned_run"  # key in a run's model_options: who plans it first leaves it there
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a longer run.
+
+    Attributes:
+        run: its rows, and all latent frames that these see.
+        weights: number of the prompt -> how much it counts in every frame [F]; see `prompt_frames`.
+        fresh: what the solver adds between its steps [steps - 1, B, C, F, H, W], or None.
+        begun: what the part before left of the first f frames [4, B, C, f, H, W], in the model's space, or None.
+    """
+
+    run: Run
+    weights: Mapping[int, torch.Tensor]
+    fresh: torch.Tensor | None = None
+    begun: torch.Tensor | None = None
 
 
 class DiffusionForcingSampler(comfy.samplers.Sampler):
@@ -40,6 +60,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         known: known frames as the VAE gives them, in place of the host's mask and latent; None reads these.
         first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
         part: names that part for a person, such as "segment 2 of 5".
+        stretch: what the run is a part of, where it does not begin with noise and end with finished frames.
+
+    Attributes:
+        left: after a stretch, what is left of its frames for the next one [4, B, C, F, H, W], on the CPU.
     """
 
     def __init__(
@@ -48,7 +72,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         known: KnownFrames | None = None,
         first_frame: int = 0,
         part: Words | None = None,
+        stretch: Stretch | None = None,
     ):
+        self.stretch, self.left = stretch, torch.zeros(0)
         self.options = options
         self.known = known
         self.first_frame = first_frame
@@ -63,6 +89,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             InputError: the mask splits a frame, the sigmas do not end at 0.
             ScheduleError: steps, frames, block size and window that do not go together.
         """
+        if self.stretch is not None:
+            return self.stretch.run
         known = known_mask(denoise_mask, frames) if self.known is None else self.known.mask
         planned: Run | None = model_options.get(PLANNED_RUN)
         if planned is None or not planned.describes(self.options, sigmas, known):
@@ -114,7 +142,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         noise = pad_noise(noise, run.num_frames, seed)
         latents = pad_frames(latents, run.num_frames)
         pad_conditions(guider.conds, frames, run.num_frames)
-        if run.moves:
+        if run.moves or self.stretch is not None:
             check_movable(guider.conds, frames, run.num_frames)
         set_fps(guider.conds, options.fps)
         add_frame_noise(model_options)
@@ -123,8 +151,13 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         if options.causal_attention:
             calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
 
+        conds, stretch = guider.conds, self.stretch
+
         def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
             calls.options[FORCING_ROW] = row
+            if stretch is not None:
+                shown, work = slice(row.start, row.end), slice(row.runs[0][0], row.busy_end)
+                guider.conds = of_frames(conds, stretch.weights, shown, work, x)
             where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
             return calls(x, frame_sigmas, row, row.sigma, where)
 
@@ -137,12 +170,19 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
                     show(row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
 
             start = first_latents(noise, latents, sigmas)
-            fresh = None
-            if adds_noise(options.solver):
+            fresh = begun = None
+            if stretch is not None:
+                fresh, begun = stretch.fresh, stretch.begun
+            elif adds_noise(options.solver):
                 fresh = fresh_noise(tuple(noise.shape), seed, run.num_steps, self.first_frame)
-            made = sample(denoise, start, run, self.known_frames(run, latents, noise, seed), report, fresh)
+            known = self.known_frames(run, latents, noise, seed)
+            made = sample(denoise, start, run, known, report, fresh, begun, self.keep if stretch else None)
             calls.finish()
         return made[:, :, :frames]
+
+    def keep(self, left: torch.Tensor) -> None:
+        """Keep what is left of a stretch."""
+        self.left = left.float().cpu()
 
     def given(self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None) -> torch.Tensor:
         """Return the latents that the run is given, in model space [B, C, F, H, W]."""

@@ -1,0 +1,186 @@
+"""How a long video is made: the choice of a method with its own settings, and the plan that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..model.geometry import WAN21, Geometry
+from ..sampling.run import ForcingOptions
+from ..sampling.sigmas import flow_sigmas, parse_timesteps, warped_sigmas
+from ..words import Words, joined, words
+from .moving_window import plan_moving_window
+from .rolling import Window
+from .rolling_video import CHANGES, RECACHE, plan_rolling
+from .segments import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS, Plan, plan_segments
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method and, but for its name, the settings of rolling.
+
+    Attributes:
+        name: one of METHODS.
+        chunk_frames: latent frames that are made together.
+        window_frames: latent frames that a chunk sees, itself and the sink included.
+        sink_frames: latent frames at the beginning that stay in the window.
+        timesteps: what a few-step model was distilled with, before its shift; "" = steps, shift and solver as for
+            other models.
+        timesteps_shift: their shift towards high noise.
+        at_prompt_change: one of `rolling_video.CHANGES`.
+    """
+
+    name: str = SEGMENTS
+    chunk_frames: int = 3
+    window_frames: int = 21
+    sink_frames: int = 0
+    timesteps: str = "1000, 750, 500, 250"
+    timesteps_shift: float = 5.0
+    at_prompt_change: str = RECACHE
+
+    @property
+    def window(self) -> Window:
+        """What a chunk sees."""
+        return Window(self.window_frames, self.sink_frames)
+
+    @property
+    def few_steps(self) -> bool:
+        """Whether a few-step model is run with its own timesteps."""
+        return self.name == ROLLING and bool(self.timesteps.strip())
+
+    def check(self) -> None:
+        """Refuse a name that no method has, and a choice that no change of prompt has; `Raises: InputError`."""
+        for what, given, known in (
+            ("method", self.name, METHODS),
+            ("at_prompt_change", self.at_prompt_change, CHANGES),
+        ):
+            if given not in known:
+                raise InputError(
+                    '{what} is "{given}", but it has to be one of {known}: choose one of them.',
+                    what=what,
+                    given=given,
+                    known=", ".join(known),
+                )
+
+    def refuse(self, **asked: bool) -> None:
+        """Refuse what the method cannot do; `Raises: InputError`.
+
+        Args:
+            asked: whether it is asked for, by name: loop, drift_control, carry_over, end_image, key_images.
+        """
+        cannot = {
+            SEGMENTS: (),
+            MOVING_WINDOW: ("loop", "drift_control", "carry_over"),
+            ROLLING: ("loop", "drift_control", "carry_over", "end_image", "key_images"),
+        }
+        names = [name for name in cannot[self.name] if asked.get(name)]
+        if names:
+            able = MOVING_WINDOW if set(names) <= {"end_image", "key_images"} else SEGMENTS
+            raise InputError(
+                'The method "{method}" has no {names}: set it back to its default or disconnect it, or choose the '
+                'method "{able}".',
+                method=self.name,
+                names=joined(names, " and no "),
+                able=able,
+            )
+
+    def sigmas(self, steps: int, shift: float) -> torch.Tensor:
+        """Return the noise schedule [steps + 1]; the arguments are of models that are not distilled."""
+        if self.few_steps:
+            return warped_sigmas(parse_timesteps(self.timesteps), self.timesteps_shift)
+        return flow_sigmas(steps, shift)
+
+    def solver(self, chosen: str) -> str:
+        """Return the solver; `chosen`: for models that are not distilled."""
+        return "lcm" if self.few_steps else chosen
+
+    def plan(
+        self,
+        total_frames: int,
+        base_num_frames: int,
+        overlap_history: int,
+        steps: int,
+        forcing: ForcingOptions,
+        known: Sequence[int] = (),
+        loop: bool = False,
+        cuts: Sequence[int] = (),
+        geometry: Geometry = WAN21,
+    ) -> Plan:
+        """Return the plan of a video.
+
+        Args:
+            total_frames: video frames.
+            base_num_frames: video frames of the model's window.
+            overlap_history: video frames that a segment carries over.
+            steps: denoising steps of a frame.
+            forcing: the diffusion-forcing settings.
+            known: given latent frames.
+            loop: whether the end leads back to the start.
+            cuts: see `plan_rolling`.
+            geometry: of the model.
+
+        Raises:
+            ScheduleError: settings that no plan can have.
+            InputError: no such method.
+        """
+        self.check()
+        if self.name == ROLLING:
+            prefix = next((number for number, at in enumerate(sorted(known)) if at != number), len(known))
+            count = len(self.sigmas(steps, 1.0)) - 1
+            return plan_rolling(total_frames, self.window, self.chunk_frames, count, prefix, cuts, geometry)
+        block, lag = forcing.causal_block_size, forcing.ar_step
+        if self.name == MOVING_WINDOW:
+            return plan_moving_window(total_frames, base_num_frames, block, lag, steps, frozenset(known), geometry)
+        return plan_segments(
+            total_frames,
+            base_num_frames,
+            overlap_history,
+            block,
+            lag,
+            steps,
+            forcing.causal_attention,
+            known,
+            loop,
+            geometry,
+        )  # fmt: skip
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells a job of this method from others; nothing for segments, as in older jobs."""
+        if self.name == SEGMENTS:
+            return {}
+        own = asdict(self) if self.name == ROLLING else {"name": self.name}
+        return {"method": own.pop("name"), **own}
+
+    def about(self, plan: Plan, cfg: float) -> list[Words]:
+        """Return what a person should know of the plan beside its numbers."""
+        if self.name == MOVING_WINDOW:
+            return [
+                words(
+                    "Moving window: blocks of {block} latent frames lag {lag} steps behind each other; a new prompt "
+                    "begins with the first block whose frames lie in its time, while earlier ones keep theirs.",
+                    block=plan.causal_block_size,
+                    lag=plan.ar_step,
+                )
+            ]
+        if self.name == ROLLING:
+            shown = [
+                words(
+                    "Rolling: chunks of {chunk} latent frames; base_num_frames, overlap_history, ar_step and "
+                    "causal_block_size are not read.",
+                    chunk=plan.causal_block_size,
+                )
+            ]
+            if self.few_steps and cfg != 1:
+                shown.append(words("cfg is {cfg:g}, but models distilled to a few steps need cfg 1.", cfg=cfg))
+            return shown
+        return []
+
+
+def method_of(values: dict[str, Any]) -> Method:
+    """Return the method with those of its settings that are among some values, by name."""
+    names = {field.name for field in fields(Method)}
+    return Method(**{name: value for name, value in values.items() if name in names})
