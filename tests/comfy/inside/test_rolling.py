@@ -16,8 +16,9 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
+from measures import relative_error
 from safetensors.torch import save_file
-from sampling_scene import module, relative_error
+from sampling_scene import module
 
 REPO = Path(__file__).resolve().parents[3]
 TIMESTEPS, SHIFT, SEED = "1000, 750, 500, 250", 5.0, 3

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import SkyReelsV2Transformer3DModel
 
+from tests.measures import relative_error
 from wan_core.checkpoint.reader import normalize_state_dict
 from wan_core.errors import InputError
 from wan_core.model.config import WanConfig
@@ -44,10 +45,6 @@ def ours(theirs: SkyReelsV2Transformer3DModel, config: WanConfig) -> WanModel:
     model = WanModel(config).eval()
     model.load_state_dict(normalize_state_dict(dict(theirs.state_dict())))
     return model
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
