@@ -56,7 +56,7 @@ def test_a_plan_is_the_same_by_the_released_names_and_by_todays(host: Host) -> N
 def test_a_size_that_is_none_is_refused(host: Host, size: dict[str, str]) -> None:
     scene = Scene()
     scene.dump("latent", scene.add("SkyReelsV2EmptyLatent", **size, frames=9, batch_size=1))
-    assert f"to one of {PRESET}, " in refusal(host, scene, "SkyReelsV2EmptyLatent").message
+    assert f"one of {PRESET}, " in refusal(host, scene, "SkyReelsV2EmptyLatent").message
 
 
 def test_a_custom_size_needs_its_sides(host: Host) -> None:
