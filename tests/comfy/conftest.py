@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ HOSTS: list[HostInstall | None] = [*find_hosts()] or [None]
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks, and say why there is no host."""
     config.addinivalue_line("markers", "newest_host: says the same on every host, so the newest one suffices")
+    config.addinivalue_line("markers", "two_front_ends: the pinned one with classic nodes, the newest with Nodes 2.0")
     config.addinivalue_line("markers", "whole_matrix: only with SKYREELS_WHOLE_MATRIX (tools/compatibility.py)")
     if HOSTS == [None]:
         config.stash[NOTES].append(f"The host tests were skipped: {why_no_host()}.")
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what says nothing new, so that a run ends in time, and keep together what shares a server.
 
     SKYREELS_WHOLE_MATRIX keeps all. Left out on older hosts: tests marked `newest_host`, and front ends that their
-    users don't have. Left out everywhere: tests marked `whole_matrix`.
+    users don't have. Left out everywhere: tests marked `whole_matrix`, and those marked `two_front_ends` in others.
     """
     numbers = {host.version: version_numbers(host.version) for host in HOSTS if host is not None}
     kept, left_out = [], []
@@ -48,9 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if host is not None:  # a server or a run inside it for each version; one process has both only one by one
             kind = "inside" if item.path.stem == "test_inside" else "server"
             item.add_marker(pytest.mark.xdist_group(f"{kind} {host.version}"))
+        marks = {mark.name for mark in item.iter_markers()}
         older = host is not None and numbers[host.version] < max(numbers.values())
-        surplus = older and (bool(front_end and front_end.newest) or item.get_closest_marker("newest_host") is not None)
-        surplus = surplus or item.get_closest_marker("whole_matrix") is not None
+        surplus = "whole_matrix" in marks or (older and "newest_host" in marks)
+        if front_end is not None:
+            surplus |= older and front_end.newest
+            surplus |= "two_front_ends" in marks and front_end.newest != front_end.nodes2
         (left_out if surplus and not os.environ.get("SKYREELS_WHOLE_MATRIX") else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -113,14 +118,16 @@ def front_end(request: pytest.FixtureRequest) -> FrontEnd:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(host: Host, front_end: FrontEnd) -> Iterator[Any]:
-    """The front end of a running host, ready for a workflow."""
-    with front_end.opened(host) as page:
+    """The front end of a running host, ready for a workflow; with what the test before left in it."""
+    with ExitStack() as stack:
+        with shipped_files(host):  # for the lists of files that it reads once
+            page = stack.enter_context(front_end.opened(host))
         yield page
 
 
-@pytest.fixture(scope="module")
+@contextmanager
 def shipped_files(host: Host) -> Iterator[None]:
     """Empty files under the names that the workflows ship with: a missing file is red, and rightly so."""
     models = {

@@ -49,8 +49,11 @@ app.registerExtension({
         const stop = () => (timer = clearInterval(timer) ?? null)
         node.size[0] = Math.max(node.size[0], WIDTH)
         fit(node)
-        after(node, "onConfigure", () => fit(node)) // its height may be that of the other style of nodes
+        after(node, "onConfigure", () => fit(node)) // it may have been saved with the height of the other style
         after(node, "onAdded", start)
         after(node, "onRemoved", stop)
+    },
+    loadedGraphNode(node) {
+        if (NODES.includes(node.comfyClass)) fit(node) // the front end has made it as high as all inputs need
     },
 })
