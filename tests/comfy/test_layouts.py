@@ -37,6 +37,8 @@ def shaped(prompt: dict[str, Any], width: int, height: int) -> dict[str, Any]:
     for node in small.values():
         if node["class_type"] in ("SkyReelsV2EmptyLatent", "SkyReelsV2LongVideo", "WanImageToVideo"):
             node["inputs"].update({name: value for name, value in sides.items() if name in node["inputs"]})
+        if node["class_type"] == "SkyReelsV2ExtendVideo":  # its own size is that of the video
+            node["inputs"].update({"size": "custom", "size.width": width, "size.height": height})
     return small
 
 
