@@ -5,8 +5,8 @@ usage: python -m tools.compatibility [pytest's arguments]
 
 It runs the tests of the front ends and counts what passed; no number comes from anywhere else. `python dev.py test`
 once before it, so that the hosts and the newest front end are there; SKYREELS_HOSTS and SKYREELS_FRONTEND_ROOT name
-others. The second form counts JUnit reports of runs made one after another (SKYREELS_WHOLE_MATRIX=1, --junitxml); a test
-counts as the last of them says.
+others. The second form counts JUnit reports of runs made one after another (SKYREELS_WHOLE_MATRIX=1, --junitxml); a
+test counts as the last of them says.
 """
 
 from __future__ import annotations

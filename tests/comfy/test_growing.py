@@ -1,4 +1,4 @@
-"""A long video in ComfyUI's front ends while it is made: its node plays what is finished, and says what a stop leaves."""
+"""A long video in the front ends while it is made: its node plays what is finished, and says what a stop leaves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def wait_for(page: Any, condition: str, timeout: float = 180_000) -> Any:
     ).json_value()
 
 
-@pytest.mark.parametrize("method", ["segments", "moving window"])
+@pytest.mark.two_front_ends
+@pytest.mark.parametrize("method", ["segments", pytest.param("moving window", marks=pytest.mark.newest_host)])
 def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
     host: Host, page: Any, tmp_path: Path, request: Any, method: str
 ) -> None:
