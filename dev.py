@@ -66,7 +66,7 @@ def command_line() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, add_help=False, allow_abbrev=False)
 
-    command("test", "run the tests, with every ComfyUI found; arguments go to pytest")
+    command("test", "run the tests, with every ComfyUI found; arguments go to pytest (-n0: in one process)")
     command("lint", "run ruff, mypy and the import rules")
     demo = command("demo", "make a small video with no ComfyUI; `demo --help` lists the flags")
     demo.add_argument("--comfyui", type=Path, help="a ComfyUI in which an example workflow runs instead")
@@ -102,7 +102,10 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
         return lint(python)
     if known.command == "test":
         hosts = host_variables()
-        return run([python, "-m", "pytest", *rest], hosts | front_end_variable() if hosts else hosts)
+        variables = hosts | (front_end_variable() if hosts else {})
+        # a thread for each process: the tensors of the tests are tiny, and slower on more
+        variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+        return run([python, "-m", "pytest", *side_by_side(), *rest], variables)
     if known.command == "fuzz":
         limit = f"timeout={known.minutes * 60 + 600:.0f}"
         return run([python, "-m", "pytest", "tests/fuzz", "-s", "-o", limit, *rest], {MINUTES: str(known.minutes)})
@@ -114,6 +117,11 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
         return run([python, "-m", "demo.score_long" if known.long else "demo.score", *rest])
     module = next((module for flag, module in BENCHMARKS.items() if getattr(known, flag)), "benchmarks.run")
     return run([python, "-m", module, *rest], host_variables())
+
+
+def side_by_side() -> list[str]:
+    """Return pytest's arguments that share the tests among processes: one for each processor, four at most."""
+    return ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadgroup", "--no-loadscope-reorder"]
 
 
 def run(command: Sequence[str | Path], variables: dict[str, str] | None = None, cwd: Path = ROOT) -> int:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
+from ..wan_core.comfy.loading.own_transformer import on_own_transformer
 from ..wan_core.comfy.long.long_video import Job, make_long_video
 from ..wan_core.comfy.long.made_video import MadeVideo
 from ..wan_core.comfy.long.settings import (
@@ -26,6 +27,8 @@ from ..wan_core.comfy.model.checks import check_vae, model_geometry
 from ..wan_core.comfy.node_text import node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
+from ..wan_core.long.methods import Method
+from ..wan_core.long.segments import ROLLING
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
@@ -68,6 +71,11 @@ def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str
     settings.check()
     check_vae(vae, settings.geometry, streamed=True)
     check_model(model, settings, need)
+
+
+def for_method(model: Any, method: Method) -> Any:
+    """Return a MODEL that can do what the method asks for: rolling needs the cache of our transformer."""
+    return on_own_transformer(model) if method.name == ROLLING else model
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
@@ -131,7 +139,9 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         """Make the video, or go on with it."""
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
-        geometry, how = model_geometry(model.model), chosen_method(method)
+        how = chosen_method(method)
+        model = for_method(model, how)
+        geometry = model_geometry(model.model)
         chosen = LongVideoSettings(
             **settings, width=width, height=height, forcing=forcing, geometry=geometry, method=how
         )
@@ -215,7 +225,9 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        geometry, how = model_geometry(model.model), chosen_method(method)
+        how = chosen_method(method)
+        model = for_method(model, how)
+        geometry = model_geometry(model.model)
         total = extended_frames(settings["overlap_history"], new_frames, geometry)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry, method=how)
         check_early(model, vae, chosen, job_name, words("Extend Video"))

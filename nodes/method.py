@@ -68,9 +68,9 @@ def method_input() -> Any:
             "at_prompt_change",
             options=list(CHANGES),
             default=RECACHE,
-            tooltip="What a new prompt of a script finds of the video before it. recache: all that is in the window, "
-            "read anew with the new prompt. keep: all of it, as it was. flush: the sink and the last chunk. cut: "
-            "nothing, a new scene.",
+            tooltip="What a new prompt of a script sees of the video so far. recache: everything in the window, "
+            "re-encoded with the new prompt. keep: everything, as it was. flush: only the sink and the last chunk. "
+            "cut: nothing, a new scene.",
         ),
     ]
     for entry in rolling:
@@ -83,9 +83,9 @@ def method_input() -> Any:
             io.DynamicCombo.Option(MOVING_WINDOW, []),
             io.DynamicCombo.Option(ROLLING, rolling),
         ],
-        tooltip="How the video is made. segments: one after the other, each with an overlap. moving window: without "
-        "seams and with fewer model calls; needs a DF model and causal_block_size 5 or so. rolling: chunk after chunk, "
-        "for causal few-step models such as Self Forcing, with cfg 1.",
+        tooltip="How the video is made. segments: one after another, each overlapping the last. moving window: no "
+        "seams and fewer model calls; for DF models, with causal_block_size 5. rolling: chunk by chunk, for causal "
+        "few-step models such as Self Forcing, with cfg 1.",
     )
 
 
