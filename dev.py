@@ -51,6 +51,7 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
 MINUTES = "SKYREELS_FUZZ_MINUTES"  # of each fuzz test; see tests/fuzz/budget.py
+SCORES = {"long": "demo.score_long", "methods": "demo.methods"}  # by flag
 BENCHMARKS = {"step_cache": "benchmarks.step_cache", "count_memory": "benchmarks.gpu_memory"}
 
 
@@ -70,8 +71,9 @@ def command_line() -> argparse.ArgumentParser:
     command("lint", "run ruff, mypy and the import rules")
     demo = command("demo", "make a small video with no ComfyUI; `demo --help` lists the flags")
     demo.add_argument("--comfyui", type=Path, help="a ComfyUI in which an example workflow runs instead")
-    score = command("score", "score the embedded models on pixels; --long: over a minute of video")
+    score = command("score", "score the embedded models on pixels; --long: over a minute; --methods: by method")
     score.add_argument("--long", action="store_true")
+    score.add_argument("--methods", action="store_true")
     bench = command("bench", "measure speed and memory side by side; --step-cache, --count-memory: those two alone")
     bench.add_argument("--step-cache", action="store_true")
     bench.add_argument("--count-memory", action="store_true")
@@ -114,7 +116,8 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
             return run([python, "-m", "demo.run", *rest])
         return run([python, "-m", "tools.host_demo", *rest], one_host(known.comfyui))
     if known.command == "score":
-        return run([python, "-m", "demo.score_long" if known.long else "demo.score", *rest])
+        module = next((module for flag, module in SCORES.items() if getattr(known, flag)), "demo.score")
+        return run([python, "-m", module, *rest])
     module = next((module for flag, module in BENCHMARKS.items() if getattr(known, flag)), "benchmarks.run")
     return run([python, "-m", module, *rest], host_variables())
 

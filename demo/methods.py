@@ -1,4 +1,4 @@
-"""The three ways to a long video with the embedded models, and `python dev.py score --methods`: how well prompts are heard.
+"""The ways to a long video with the embedded models, and `python dev.py score --methods`: how prompts are heard.
 
 A minute has four prompts that change the direction of one shape. For each change it is measured on pixels whether the
 new direction is seen in the second after it, after how many video frames, and how far the shape jumps.
@@ -25,7 +25,7 @@ from demo.sheet import contact_sheet
 from demo.vae import latent_scale
 from wan_core.errors import SkyReelsError
 from wan_core.long.moving_window import MovingWindow, WindowTask, plan_moving_window
-from wan_core.long.rolling import RollingCalls, Window, block_noise, roll_out, split_known
+from wan_core.long.rolling import RollingCalls, RollingRow, Window, block_noise, roll_out, split_known
 from wan_core.long.rolling_video import CHANGES, RollingTask, RollingVideo, cuts_of, plan_rolling
 from wan_core.long.rollout import Rollout, Segments, Task, seeded
 from wan_core.long.segments import Plan, plan_segments
@@ -138,7 +138,7 @@ def rolling(at_change: str) -> Callable[[Models, list[str], int, int, Settings],
             froms = [task.made_from[end - 1] for end in torch.tensor(sizes, dtype=torch.int64).cumsum(0).tolist()]
             with RollingCalls(models.dit, len(models.dit.blocks), SIGHT) as calls:
 
-                def velocity(x: Tensor, t: Tensor, _context: Tensor, row: object) -> Tensor:
+                def velocity(x: Tensor, t: Tensor, _context: Tensor, row: RollingRow) -> Tensor:
                     own = froms[row.block] if row.block < len(froms) and froms[row.block] >= 0 else number
                     asked, plain = x.chunk(2)
                     return torch.cat(
