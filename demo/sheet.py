@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wan_core.errors import InputError
-from wan_core.video.writer import to_uint8
+from wan_core.video.writer import all_of_one_size, to_uint8
 
 
 def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2) -> Tensor:
