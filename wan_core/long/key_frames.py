@@ -153,3 +153,15 @@ def placed(
             clip = clip.expand(geometry.temporal + 1, *clip.shape[1:])
         found.append((at - geometry.latent_frames(len(clip)) + 1, clip))
     return found
+
+
+def trimmed(frames: torch.Tensor, count: int, ends_on_image: bool) -> torch.Tensor:
+    """Return the last frames of a video without those that only fill up its last latent frame.
+
+    Args:
+        frames: video frames [n, H, W, 3].
+        count: how many are too many.
+        ends_on_image: whether they show an end image, which the very last shows best: the ones before it go.
+    """
+    best = len(frames) - 1 if ends_on_image and count else len(frames)
+    return torch.cat((frames[: best - count], frames[best:]))

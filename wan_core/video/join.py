@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 
@@ -95,7 +96,8 @@ def remove_texts(path: str | os.PathLike[str]) -> None:
     ):
         streams = {each.index: container.add_stream_from_template(each, opaque=True) for each in source.streams}
         for each in source.streams.video:
-            streams[each.index].codec_context.framerate = each.average_rate
+            if each.average_rate:
+                cast(av.VideoStream, streams[each.index]).codec_context.framerate = each.average_rate
         for packet in source.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]

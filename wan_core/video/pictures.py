@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import av
 import av.error
@@ -74,7 +75,8 @@ def shown(frame: av.VideoFrame, stream: av.VideoStream) -> np.ndarray:
 
 def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Turn and mirror a picture by the display matrix of its file, by quarter turns as players do."""
-    data = next((entry for entry in frame.side_data if entry.type.name == DISPLAY_MATRIX), None)
+    entries: Any = frame.side_data  # a row of them, though PyAV's types say it is a mapping alone
+    data = next((entry for entry in entries if entry.type.name == DISPLAY_MATRIX), None)
     if data is None:
         return picture
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y

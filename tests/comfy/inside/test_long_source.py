@@ -23,7 +23,7 @@ def source_with_sound(path: Path, frames: int = 50) -> None:
         picture, sound = container.add_stream("libx264", rate=20), container.add_stream("aac", rate=48000)
         picture.width, picture.height, picture.pix_fmt, sound.layout = 32, 32, "yuv420p", "mono"
         for number in range(frames):
-            pixels = np.full((32, 32, 3), 5 * number, np.uint8)
+            pixels = np.full((32, 32, 3), 5 * number % 256, np.uint8)
             container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(picture.encode(None))
         wave = np.sin(np.arange(48000 * frames // 20) / 20)[None].astype(np.float32)

@@ -103,7 +103,7 @@ def read_source(video: Any, overlap: int, geometry: Geometry = WAN21) -> SourceV
     timed = timing(when, describe_video(data).rate, len(tail))
     digest = source_digest(data) if cut == WHOLE else f"{source_digest(data)} {cut.begin} to {cut.end}"
     return SourceVideo(
-        lambda: counted(data, len(when), cut),
+        lambda: all_frames(data, len(when), cut),
         len(when),
         tail,
         timed.rate,
@@ -114,7 +114,7 @@ def read_source(video: Any, overlap: int, geometry: Geometry = WAN21) -> SourceV
     )
 
 
-def counted(data: str | bytes, count: int, cut: Cut) -> Iterator[np.ndarray]:
+def all_frames(data: str | bytes, count: int, cut: Cut) -> Iterator[np.ndarray]:
     """Yield the frames of a video; `Raises: InputError` if they are not as many as the file said before."""
     number = 0
     for frame in read_frames(data, cut=cut):
