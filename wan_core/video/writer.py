@@ -25,7 +25,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..finite import check_finite
 from ..words import words
-from .codecs import DEEP_WHITE, Codec, find_codec
+from .codecs import CONTAINERS, DEEP_WHITE, INDEXED, Codec, find_codec
 
 BT709, RGB = 1, 0  # RGB: as a matrix
 SEQUENCE_SUFFIX = ".png"
@@ -34,7 +34,6 @@ PNG_HEADER = 8 + 25  # bytes: the signature, and the chunk that every file begin
 # x265 measures its delay at the third frame: in a shorter clip it gives whatever lay in memory as decoding times, which
 # the mp4 writer refused now and then ("not yet implemented in FFmpeg")
 FEWEST_REORDERED = 3
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def check_rate(fps: float) -> None:
@@ -81,7 +80,9 @@ def write_video(
         open(unfinished, "rb+") as file,  # of ours: FFmpeg leaves its own open where the disk is full
         av.open(file, "w", format=CONTAINERS[how.suffix]) as container,
     ):
-        if how.suffix != ".mkv":  # the index goes to the front, so that a browser can play before it has the whole file
+        if (
+            CONTAINERS[how.suffix] in INDEXED
+        ):  # the index goes to the front, so that a browser can play before it has the whole file
             container.options["movflags"] = "faststart"
         rate = Fraction(fps).limit_denominator(1001)
         stream = _stream_of(container, how, rate, crf, first)
