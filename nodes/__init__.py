@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..wan_core.comfy.doors import with_doors
-from . import language, live_plan, moved_inputs
+from . import job_board, language, live_plan, moved_inputs
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
@@ -50,8 +50,9 @@ class SkyReelsV2Extension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return all nodes, and let the server answer about plans, take older prompts and learn each language."""
+        """Return all nodes; the server answers about plans and jobs, takes older prompts and learns each language."""
         live_plan.register()
+        job_board.register()
         moved_inputs.register()
         language.register()
         return NODES

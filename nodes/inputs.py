@@ -69,7 +69,9 @@ def pixels_of(size: dict[str, Any] | None) -> tuple[int, int]:
     if size is None:
         names = ", ".join([*SIZES, CUSTOM])
         raise InputError(
-            "The size is missing, linked or unknown: set it on the node itself, to one of {names}.", names=names
+            "The size is missing, linked or unknown: choose one of {names} on the node itself; custom takes a linked "
+            "width and height.",
+            names=names,
         )
     return SIZES[size["size"]] if size["size"] in SIZES else (size["width"], size["height"])
 
@@ -161,7 +163,7 @@ def quality_inputs() -> list[Any]:
             default="h264",
             tooltip="h264: plays everywhere. hevc and av1: smaller, av1 in 10 bits. prores: for editing, in 10 bits "
             "(mov, which SaveVideo cannot copy: take the file from the job's folder). ffv1: lossless (mkv). png: every "
-            "frame as a lossless picture, with an h264 video to look at.",
+            "frame as a lossless picture in 8 or 16 bits, with an h264 video to look at.",
         ),
         io.Int.Input(
             "crf",

@@ -24,7 +24,7 @@ from ..wan_core.comfy.long.settings import (
 )
 from ..wan_core.comfy.long.source_video import read_source
 from ..wan_core.comfy.model.checks import check_vae, model_geometry
-from ..wan_core.comfy.node_text import node_text
+from ..wan_core.comfy.node_text import node_event, node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
 from ..wan_core.long.methods import Method
@@ -56,12 +56,13 @@ from .inputs import (
 from .method import chosen_method, method_input
 
 AS_THE_VIDEO = "as the video"
+GROWING = "skyreels_v2.growing"  # the event that web/js/growing.js waits for
 
 
 def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: float, hidden: Any) -> io.NodeOutput:
     """Make the video, or go on with it, and hand it out."""
     texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
-    made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments")))
+    made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments"), node_event(GROWING)))
     return io.NodeOutput(MadeVideo(made.path, made.noted), {"samples": handed_on(made.latents)}, say(made.text))
 
 

@@ -98,14 +98,14 @@ def test_frames_are_kept_as_pictures_beside_a_video_that_plays(host: Host) -> No
 def test_the_workflow_is_in_the_job_s_own_file_and_in_the_saved_one(host: Host) -> None:
     scene = Scene()
     copy = saved(host, scene, long_video(scene, job_name="metadata"))
-    (own,) = (host.base / "output" / "skyreels_v2_jobs").glob("metadata-*/video.mp4")
+    (own,) = (host.base / "output" / "skyreels_v2_jobs").glob("metadata-*/metadata-*.mp4")
     for path in (own, copy):
         with av.open(str(path)) as container:
             assert "SkyReelsV2LongVideo" in container.metadata["prompt"], path
 
 
 def test_an_interrupted_video_goes_on_behind_its_last_finished_segment(host: Host) -> None:
-    slow = {"total_frames": 77, "steps": 20, "job_name": "interrupted"}
+    slow = {"total_frames": 77, "steps": 12, "job_name": "interrupted"}
     whole = Scene()
     expected = pixels(saved(host, whole, long_video(whole, **{**slow, "job_name": "whole"})))
     scene = Scene()

@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
@@ -61,9 +62,10 @@ def test_any_numbers_make_a_plan_or_are_refused() -> None:
 def test_images_are_placed_apart_or_refused() -> None:
     def check_images(drawn: tuple[int, int | None, bool, list[int]]) -> None:
         total, start, end, frames = drawn
-        keys = [[0]] * len(frames)
+        picture = torch.zeros(1, 1, 1, 3)
+        given = None if start is None else picture.expand(start, 1, 1, 3)
         try:
-            clips = placed(total, None if start is None else [0] * start, [0] if end else None, keys, frames)
+            clips = placed(total, given, picture if end else None, picture.expand(len(frames), 1, 1, 3), frames)
         except SkyReelsError as error:
             assert "\n" not in str(error)
             return

@@ -5,6 +5,7 @@
         segment-0000.safetensors    what the next segment needs
         segment-0000.json           written last: the segment is finished; sizes and checksums of its files
         part-0000.mp4               whatever else belongs to the segment
+        <name>-<fingerprint>.mp4    what the parts were made into; they go once it is checked and noted
         frames/                     pictures that belong to segments
         lock, holder                held while a process works on the job, and which process that is
 
@@ -42,7 +43,7 @@ from .job_files import (
     sync_folder,
     write_whole,
 )
-from .job_records import canonical, digest_of, is_noted, read_job, read_segment, tensor_digest, write_record
+from .job_records import canonical, digest_of, is_noted, is_place, read_job, read_segment, tensor_digest, write_record
 from .jobs import JOB_FILE, LOCK_FILE, SHORT, changes, check_name
 
 FRAMES = "frames"
@@ -112,11 +113,15 @@ class Journal:
             for path in self.folder.glob(pattern):
                 with suppress(OSError):
                     path.unlink()
+        about = read_job(self.folder / JOB_FILE)
+        results = (about or {}).get("result") if (about or {}).get("joined") is True else None
+        named = list(results) if isinstance(results, dict) else []
+        self._joined = bool(named) and all(is_place(name) and self.has(self.folder / name) for name in named)
         for index in range(self.segments):
             record = self._whole_record(index)
             if record is not None:
                 self._records[index] = record
-        about = read_job(self.folder / JOB_FILE)
+        self._drop_joined()
         # what the limit may do with a job was settled when it was begun
         self._kept = {"removable": True} if removable or (about or {}).get("removable") is True else {}
         if about is None or (about["complete"] and self.next_segment() is not None):
@@ -129,12 +134,26 @@ class Journal:
         if record is None or record["job"] != self.fingerprint:
             return None
         for name, noted in record["files"].items():
+            if self._joined and self._is_spare(name):
+                continue
             try:
                 if size_and_digest(self.folder / name) != noted:
                     return None
             except (OSError, JournalError):
                 return None
         return record
+
+    def _is_spare(self, name: str) -> bool:
+        """Whether a finished job needs a file of a segment no longer: not pictures, nor the last segment's tensors."""
+        return not name.startswith(f"{FRAMES}/") and name != self._tensor_path(self.segments - 1).name
+
+    def _drop_joined(self) -> None:
+        """Remove what was made into the result, which is noted and on the disk."""
+        if self._joined:
+            for record in self._records.values():
+                for name in filter(self._is_spare, record["files"]):
+                    with suppress(OSError):
+                        (self.folder / name).unlink()
 
     def __enter__(self) -> Journal:
         return self
@@ -186,6 +205,12 @@ class Journal:
             raise JournalError("{file} lacks {names}: {advice}.", file=path, names=joined(lost), advice=again)
         check_all_finite(tensors, words("{file}", file=path), again)
         return tensors
+
+    @property
+    def finished(self) -> list[int]:
+        """The segments that are finished, as far as each was made from what the one before it holds now."""
+        end = self.next_segment()
+        return list(range(self.segments if end is None else end))
 
     @property
     def frames_folder(self) -> Path:
@@ -241,15 +266,23 @@ class Journal:
         """Note that the job is done.
 
         Args:
-            result: the file that the parts were made into, in the job's folder; it is on the disk before it is noted.
+            result: the file that the parts were made into, in the job's folder; it is on the disk before it is noted,
+                and noted before what it was made from goes.
         """
         with self.writing():
             noted = {}
             if result is not None:
                 sync_file(result)
                 sync_folder(self.folder)
-                noted = {"result": {result.name: size_and_digest(result)}}
+                noted = {"result": {result.name: size_and_digest(result)}, "joined": True}
+                self._joined = True
             write_record(self.folder / JOB_FILE, {**self._about, **self._kept, "complete": True, **noted})
+        self._drop_joined()
+
+    def result_path(self, suffix: str) -> Path:
+        """Return where the finished file belongs. It is called as no other job's is; an older job's keeps its name."""
+        older = self.folder / f"video{suffix}"
+        return older if self.noted(older) else self.folder / f"{self.folder.name}{suffix}"
 
     def has(self, result: Path) -> bool:
         """Say whether a file is there as `finish` noted it, and not torn or changed since."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from ..errors import InputError
 from ..model.geometry import WAN21, Geometry
 from ..words import Words, words
@@ -99,6 +101,10 @@ def placed(
 ) -> list[tuple[int, Any]]:
     """Return images as clips, each with the latent frame that it begins at.
 
+    Four video frames share a latent frame, and a still image fills the last of the four best. So an image for one of
+    the others is held: it fills the latent frame before its own as well, where no other image lies, as a clip of five
+    equal frames. All four then show it.
+
     Args:
         total: video frames of the video.
         start: its first images [n, H, W, 3], or None; n is cut to 4k + 1.
@@ -111,14 +117,14 @@ def placed(
         InputError: a frame outside the video, two images for one latent frame, or more start images than frames.
     """
     last = geometry.latent_of_frame(total - 1)
-    clips: list[tuple[Words, int, Any]] = []
+    clips: list[tuple[Words, int, Any]] = []  # each with the video frame of its last image
     if start is not None:
-        clips.append((words("the start"), 0, start[: geometry.whole_frames(len(start))]))
+        whole = geometry.whole_frames(len(start))
+        clips.append((words("the start"), whole - 1, start[:whole]))
     for number, frame in enumerate(frames):
-        at = geometry.latent_of_frame(frame_within(frame, total))
-        clips.append((words("frame {frame}", frame=frame), at, keys[number : number + 1]))
+        clips.append((words("frame {frame}", frame=frame), frame_within(frame, total), keys[number : number + 1]))
     if end is not None:
-        clips.append((words("the end"), last, end[:1]))
+        clips.append((words("the end"), total - 1, end[:1]))
     if start is not None and geometry.latent_frames(len(start)) > last + 1:
         raise InputError(
             "There are {given} start images, but the video has only {frames} frames: give fewer, or make it longer.",
@@ -126,16 +132,36 @@ def placed(
             frames=total,
         )
     taken: dict[int, Words] = {}
-    for what, at, clip in clips:
-        places = range(at, at + geometry.latent_frames(len(clip)))
-        other = next((taken[place] for place in places if place in taken), None)
-        if other is not None:
-            raise InputError(
-                "Two images are given for one place, {other} and {what}: {count} video frames share a latent frame, "
-                "so move them {count} frames apart or more.",
-                other=other,
-                what=what,
-                count=geometry.temporal,
-            )
-        taken.update(dict.fromkeys(places, what))
-    return [(at, clip) for _what, at, clip in clips]
+    for what, frame, clip in clips:
+        at = geometry.latent_of_frame(frame)
+        for place in range(at - geometry.latent_frames(len(clip)) + 1, at + 1):
+            if place in taken:
+                raise InputError(
+                    "Two images are given for one place, {other} and {what}: {count} video frames share a latent "
+                    "frame, so move them {count} frames apart or more.",
+                    other=taken[place],
+                    what=what,
+                    count=geometry.temporal,
+                )
+            taken[place] = what
+    found = []
+    for what, frame, clip in clips:
+        at = geometry.latent_of_frame(frame)
+        free = at - 1 not in taken and len(taken) < last  # something has to be left to make
+        if frame % geometry.temporal and len(clip) == 1 and free:
+            taken[at - 1] = what
+            clip = clip.expand(geometry.temporal + 1, *clip.shape[1:])
+        found.append((at - geometry.latent_frames(len(clip)) + 1, clip))
+    return found
+
+
+def trimmed(frames: torch.Tensor, count: int, ends_on_image: bool) -> torch.Tensor:
+    """Return the last frames of a video without those that only fill up its last latent frame.
+
+    Args:
+        frames: video frames [n, H, W, 3].
+        count: how many are too many.
+        ends_on_image: whether they show an end image, which the very last shows best: the ones before it go.
+    """
+    best = len(frames) - 1 if ends_on_image and count else len(frames)
+    return torch.cat((frames[: best - count], frames[best:]))

@@ -13,6 +13,8 @@ import av
 
 from ..errors import InputError
 
+DEEP_WHITE = 255 * 256  # what FFmpeg's scaler takes for white in 16 bits a colour; 65535 would be too bright
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -25,7 +27,8 @@ class Codec:
         most_crf: the worst quality that the encoder knows, 0 where it has no such setting.
         options: fixed settings of the encoder.
         tag: four letters by which players of other makers know the stream, or "".
-        sequence: whether every frame is kept as a PNG file as well, and the video is there to look at.
+        sequence: bits of a colour in the PNG file that is kept of every frame as well, while the video is there to look
+            at; 0 = no files.
     """
 
     encoder: str
@@ -34,7 +37,7 @@ class Codec:
     most_crf: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
     tag: str = ""
-    sequence: bool = False
+    sequence: int = 0
 
     @property
     def is_rgb(self) -> bool:
@@ -63,7 +66,8 @@ CODECS: dict[str, Codec] = {
     "av1": Codec("libsvtav1", ".mp4", "yuv420p10le", 63, {"preset": "6"}),
     "prores": Codec("prores_ks", ".mov", "yuv422p10le", 0, {"profile": "hq", "vendor": "apl0"}),
     "ffv1": Codec("ffv1", ".mkv", "bgr0", 0, {"level": "3"}),
-    "png": replace(H264, sequence=True),
+    "png": replace(H264, sequence=8),
+    "png 16 bit": replace(H264, sequence=16),
 }
 
 

@@ -1,13 +1,12 @@
-"""Finished video files: reading one frame by frame, and joining parts without encoding them again."""
+"""Video files of others, read frame by frame as players show them: which frames, when, and the last ones of many."""
 
 from __future__ import annotations
 
-import heapq
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -17,20 +16,20 @@ from typing import cast
 import av
 import numpy as np
 import torch
-from av.video.reformatter import Colorspace
 
 from ..errors import InputError
 from ..words import Words, words
-from .writer import CONTAINERS, replacing
+from .pictures import progressive, shown, square_pixels
 
-HDR = {16: "PQ", 18: "HLG"}  # how a file codes brightness, by the numbers of ITU-T H.273, as those below
-BT2020, UNTAGGED = 9, 2  # of primaries, of a matrix
-HD_LINES = 720  # from here on players take what says nothing for BT.709
 WHOLE_SHARE = 0.95  # of the promised frames; edit lists hide a few in files that are whole
-OWN_TEXTS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))  # that a container writes
+USUAL_RATE = Fraction(24)  # of a file that says none, as one of a single frame
+MOST_OFF = Fraction(1, 2)  # of a frame's duration, that a frame may be shown early or late
+FILM = Fraction(1001, 1000)  # by which rates of television are slower than whole ones
+LEAD = 2  # frames before the wanted ones, which a deinterlacer looks at
+HIDES_FRAMES = ("vp8",)  # codecs some of whose packets are never shown
 
 Source = str | os.PathLike[str] | bytes
-Sound = Callable[[av.container.OutputContainer], Iterator[av.Packet]]  # adds its stream before its first packet
+Times = list[Fraction | None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class VideoStream:
     """What a video file says about its pictures.
 
     Attributes:
-        width: pixels.
+        width: pixels, as they lie in the file; a player may turn the picture.
         height: pixels.
         rate: frames per second.
     """
@@ -48,23 +47,51 @@ class VideoStream:
     rate: Fraction
 
 
+@dataclass(frozen=True)
+class Timing:
+    """When the frames of a video are shown.
+
+    Attributes:
+        rate: frames per second; of frames at uneven times that of the last ones.
+        times: of each frame, in seconds from the first on; () = at this rate.
+        seconds: how long all are shown.
+    """
+
+    rate: Fraction
+    times: tuple[Fraction, ...]
+    seconds: Fraction
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The part of a video that is used.
+
+    Attributes:
+        begin: seconds of the file's clock; frames before it are left out.
+        end: the same; frames from there on are left out. None = to the end.
+    """
+
+    begin: Fraction | None = None
+    end: Fraction | None = None
+
+    def holds(self, time: Fraction | None) -> bool:
+        """Whether a frame shown at a time is in it; one that doesn't say when is."""
+        if time is None:
+            return True
+        return (self.begin is None or time >= self.begin) and (self.end is None or time < self.end)
+
+
+WHOLE = Cut()
+
+
 def describe_video(source: Source) -> VideoStream:
     """Return size and rate of a video, from a file or its bytes; `Raises: InputError` for what is no video."""
     with opened(source) as container:
         stream = pictures_of(container)
-        if not stream.average_rate or not stream.width:
-            raise InputError(
-                "{source} does not say its size and frame rate: convert it to mp4 first.", source=_name(source)
-            )
-        context = stream.codec_context
-        if context.color_trc in HDR or context.color_primaries == BT2020:
-            raise InputError(
-                "{source} is HDR or wide-gamut ({kind}), but the result has the colours of ordinary video (BT.709): "
-                "convert it to SDR first.",
-                source=_name(source),
-                kind=HDR.get(context.color_trc, "BT.2020"),
-            )
-        return VideoStream(*square_pixels(stream, stream.width, stream.height), stream.average_rate)
+        if not stream.width:
+            raise InputError("{source} does not say its size: convert it to mp4 first.", source=name_of(source))
+        size = square_pixels(stream, stream.width, stream.height)
+        return VideoStream(*size, stream.average_rate or stream.guessed_rate or USUAL_RATE)
 
 
 def pictures_of(container: av.container.InputContainer) -> av.VideoStream:
@@ -72,190 +99,141 @@ def pictures_of(container: av.container.InputContainer) -> av.VideoStream:
     return cast(av.VideoStream, container.streams.best("video") or container.streams.video[0])
 
 
-def square_pixels(stream: av.VideoStream, width: int, height: int) -> tuple[int, int]:
-    """Return the size of a stream's pictures as they are shown, with pixels as wide as they are high."""
-    shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    if not shape or shape == 1:
-        return width, height
-    return (round(width * shape), height) if shape > 1 else (width, round(height / shape))
-
-
-def read_frames(source: Source, times: list[Fraction | None] | None = None) -> Iterator[np.ndarray]:
+def read_frames(source: Source, times: Times | None = None, cut: Cut = WHOLE) -> Iterator[np.ndarray]:
     """Yield the frames of a video one after the other, uint8 [H, W, 3], as players show them.
 
     Args:
         source: a file or its bytes.
         times: takes up when each frame is shown, in seconds of the file's clock; None for a frame that doesn't say.
+        cut: the part that is wanted.
 
     Raises:
         InputError: what is no video, is broken, or ends long before the number of frames it promises.
     """
     with opened(source) as container:
         stream, count = pictures_of(container), 0
-        stream.thread_type = "AUTO"
-        try:
-            for frame in container.decode(stream):
-                width, height = square_pixels(stream, frame.width, frame.height)
-                untagged = frame.colorspace == UNTAGGED and frame.height >= HD_LINES and not frame.format.is_rgb
-                if untagged or (width, height) != (frame.width, frame.height):
-                    space = Colorspace.ITU709 if untagged else None
-                    frame = frame.reformat(width, height, "rgb24", src_colorspace=space)
-                yield frame.to_ndarray(format="rgb24")
-                count += 1
+        if cut.begin:
+            _seek(container, stream, cut.begin)
+        for frame, time in _decoded(container, stream, source):
+            count += 1
+            if cut.end is not None and time is not None and time >= cut.end:
+                return
+            if cut.holds(time):
                 if times is not None:
-                    times.append(None if frame.pts is None else frame.pts * Fraction(frame.time_base or 1))
-        except av.FFmpegError as error:
-            raise InputError(
-                "{source} is broken ({error}): make or download it again.", source=_name(source), error=error.strerror
-            ) from error
-        if count < WHOLE_SHARE * stream.frames:
+                    times.append(time)
+                yield shown(frame, stream)
+        if not cut.begin and count < WHOLE_SHARE * stream.frames:
             raise InputError(
                 "{source} is broken: it ends after {count} of {frames} frames; make it again.",
-                source=_name(source),
+                source=name_of(source),
                 count=count,
                 frames=stream.frames,
             )
 
 
-def read_tail(source: Source, most: int) -> tuple[torch.Tensor, list[Fraction | None]]:
+def _seek(container: av.container.InputContainer, stream: av.VideoStream, time: Fraction) -> None:
+    """Go to where decoding has to begin for a frame; where a file cannot do that it stands at its beginning."""
+    with suppress(av.FFmpegError):
+        container.seek(int(time / Fraction(stream.time_base or 1)), stream=stream)
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, source: Source
+) -> Iterator[tuple[av.VideoFrame, Fraction | None]]:
+    """Yield the frames from where a container stands, each with its time; `Raises: InputError` for broken ones."""
+    stream.thread_type = "AUTO"
+    try:
+        for frame in progressive(container.decode(stream), stream):
+            yield frame, None if frame.pts is None else frame.pts * Fraction(frame.time_base or 1)
+    except av.FFmpegError as error:
+        raise InputError(
+            "{source} is broken ({error}): make or download it again.", source=name_of(source), error=error.strerror
+        ) from error
+
+
+def read_tail(source: Source, most: int, cut: Cut = WHOLE) -> tuple[torch.Tensor, Times]:
     """Return the last frames of a video of any length, in the memory of these frames.
+
+    Only they are decoded where the file says when its frames are shown; else all are.
 
     Args:
         source: a file or its bytes.
         most: how many frames at most.
+        cut: the part that is wanted.
 
     Returns:
-        float32 [n, H, W, 3] in 0..1, and when each frame of the whole video is shown, as for `read_frames`.
+        float32 [n, H, W, 3] in 0..1, and when each frame of the part is shown, as for `read_frames`.
 
     Raises:
         InputError: what is no video, or one without frames.
     """
-    times: list[Fraction | None] = []
-    tail = deque(read_frames(source, times), maxlen=most)
+    times: Times = [time for time in _packet_times(source) if cut.holds(time)]
+    tail = _sought(source, [time for time in times[-most - LEAD :] if time is not None], most)
+    if tail is None:
+        times = []
+        tail = deque(read_frames(source, times, cut), maxlen=most)
     if not tail:
-        raise InputError("{source} has no frames: choose another video.", source=_name(source))
+        raise InputError("{source} has no frames: choose another video.", source=name_of(source))
     return torch.from_numpy(np.stack(tail)).float() / 255, times
 
 
-def uneven_times(times: Sequence[Fraction | None], rate: Fraction) -> tuple[Fraction, ...]:
-    """Return when each frame is shown, from 0 on, where that isn't at a constant rate; () where it is or isn't said.
+def _packet_times(source: Source) -> list[Fraction]:
+    """Return when each frame is shown, in order and without decoding; [] where the file does not tell it reliably."""
+    with opened(source) as container:
+        stream = pictures_of(container)
+        if stream.codec_context.name in HIDES_FRAMES:
+            return []
+        base, times, count = Fraction(stream.time_base or 1), [], 0
+        for packet in container.demux(stream):
+            if packet.size:
+                count += 1
+                if packet.pts is None or packet.is_corrupt:
+                    return []
+                if not packet.is_discard:
+                    times.append(packet.pts * base)
+    times.sort()
+    if not times or count < stream.frames or any(later <= time for time, later in pairwise(times)):
+        return []
+    with opened(source) as container:  # frames before the first that can be decoded are never shown
+        first = next(container.decode(pictures_of(container)), None)
+    return times if first is not None and first.pts is not None and first.pts * base == times[0] else []
+
+
+def _sought(source: Source, times: Sequence[Fraction], most: int) -> deque[np.ndarray] | None:
+    """Return the last frames, of which `times` says when they are shown, or None where others are found there."""
+    if not times:
+        return None
+    tail: deque[np.ndarray] = deque(maxlen=most)
+    found: deque[Fraction | None] = deque(maxlen=most)
+    with opened(source) as container:
+        stream = pictures_of(container)
+        _seek(container, stream, times[0])
+        for frame, time in _decoded(container, stream, source):
+            if time is not None and times[0] <= time <= times[-1]:
+                tail.append(shown(frame, stream))
+                found.append(time)
+    return tail if list(found) == list(times[-most:]) else None
+
+
+def timing(times: Sequence[Fraction | None], said: Fraction, last: int) -> Timing:
+    """Return when frames are shown.
 
     Args:
-        times: of every frame, in seconds.
-        rate: frames per second on average; a frame more or less is none of it, since containers round.
+        times: of every frame, in seconds; None for one that doesn't say.
+        said: frames per second, as the file says.
+        last: how many of the last frames new ones go on from: as fast as these.
     """
     known = [time for time in times if time is not None]
     if len(known) < max(len(times), 2) or any(later <= time for time, later in pairwise(known)):
-        return ()
-    shown = tuple(time - known[0] for time in known)
-    even = all(abs(time * rate - number) <= 1 for number, time in enumerate(shown))
-    return () if even else shown
-
-
-def join_videos(
-    path: str | os.PathLike[str],
-    parts: Sequence[str | os.PathLike[str]],
-    metadata: Mapping[str, str] | None = None,
-    sound: Sound | None = None,
-    times: Sequence[Fraction] = (),
-) -> int:
-    """Put video files of one kind behind one another, without encoding them again.
-
-    Args:
-        path: the file to write, with the parts' suffix; its folder is made, an older file is replaced.
-        parts: files that `write_video` wrote with the same settings, in order.
-        metadata: texts to keep in the file, by name.
-        sound: what is heard from the first frame on; None = nothing.
-        times: when the first frames are shown, from 0 on; those after them, or all, follow at the parts' rate.
-
-    Returns:
-        The number of frames written.
-
-    Raises:
-        InputError: no part, or parts of different sizes or rates.
-    """
-    if not parts:
-        raise InputError("There are no parts to join, but a video needs at least one.")
-    kinds = [describe_video(part) for part in parts]
-    for part, kind in zip(parts, kinds, strict=True):
-        if kind != kinds[0]:
-            raise InputError(
-                "{part} is {kind}, but {first} is {first_kind}: remove it and make it again.",
-                part=part,
-                kind=kind,
-                first=parts[0],
-                first_kind=kinds[0],
-            )
-    rate = kinds[0].rate
-
-    def clock(number: int) -> Fraction:
-        """Return when a frame is shown, in seconds; below 0 at the parts' rate as well."""
-        if not times or number < 0:
-            return number / rate
-        return times[number] if number < len(times) else times[-1] + (number - len(times) + 1) / rate
-
-    delay = max(_reorder_delay(part, rate) for part in parts)
-    count = 0
-    with replacing(Path(path)) as unfinished, _writable(unfinished, Path(path).suffix) as container:
-        container.metadata.update(metadata or {})
-        with av.open(str(parts[0])) as source:
-            target = container.add_stream_from_template(source.streams.video[0], opaque=True)
-        pictures = _packets_behind_one_another(parts, target, rate, delay, clock)
-        heard = sound(container) if sound else iter(())
-        # in the order of time: or the container would hold one of the two in memory
-        for packet in heapq.merge(pictures, heard, key=_decoding_time):
-            count += packet.stream is target
-            container.mux(packet)
-    return count
-
-
-def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the texts in a file that `join_videos` was given, by name in lower case; not the container's own."""
-    with av.open(str(path)) as container:
-        found = {name.lower(): text for name, text in container.metadata.items()}
-    return {name: text for name, text in found.items() if name not in OWN_TEXTS}
-
-
-def _packets_behind_one_another(
-    parts: Sequence[str | os.PathLike[str]],
-    target: av.VideoStream,
-    rate: Fraction,
-    delay: int,
-    clock: Callable[[int], Fraction],
-) -> Iterator[av.Packet]:
-    """Yield the packets of all parts for one stream.
-
-    Args:
-        parts: files.
-        target: the stream.
-        rate: frames per second of the parts.
-        delay: frames that are decoded before the first is shown.
-        clock: when a frame is shown, in seconds, by its number.
-    """
-    count = 0
-    for part in parts:
-        begins = count
-        with av.open(str(part)) as source:
-            base = Fraction(source.streams.video[0].time_base or 1)
-            for packet, number in _packets(source, rate):
-                # decoding times run on over all parts, each of which would begin before the one before it ends
-                packet.pts, packet.dts = (round(clock(at) / base) for at in (begins + number, count - delay))
-                packet.stream = target
-                count += 1
-                yield packet
-
-
-def _decoding_time(packet: av.Packet) -> Fraction:
-    return (packet.dts or 0) * Fraction(packet.time_base or 1)
-
-
-@contextmanager
-def _writable(path: Path, suffix: str) -> Iterator[av.container.OutputContainer]:
-    """Lend a file for writing, its kind by the suffix it will have."""
-    options = {} if suffix == ".mkv" else {"movflags": "faststart+use_metadata_tags"}  # or unknown names are dropped
-    # a file of ours: where the disk is full FFmpeg leaves its own open, which takes up space until the host ends
-    with open(path, "rb+") as file, av.open(file, "w", format=CONTAINERS[suffix], options=options) as container:
-        yield container
+        return Timing(said, (), len(times) / said)
+    measured = (len(known) - 1) / (known[-1] - known[0])
+    usual = () if said.denominator in (1, 1001) else (round(said * FILM) / FILM, Fraction(round(said)))
+    for rate in (*usual, said, measured.limit_denominator(1001)):
+        if rate and all(abs((time - known[0]) * rate - number) <= MOST_OFF for number, time in enumerate(known)):
+            return Timing(rate, (), len(known) / rate)
+    seen = known[-max(last, 2) :]
+    rate = ((len(seen) - 1) / (seen[-1] - seen[0])).limit_denominator(1001)
+    return Timing(rate, tuple(time - known[0] for time in known), known[-1] - known[0] + 1 / rate)
 
 
 def opened(source: Source) -> av.container.InputContainer:
@@ -264,30 +242,18 @@ def opened(source: Source) -> av.container.InputContainer:
         container = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            "{source} cannot be read as a video ({error}): choose another.", source=_name(source), error=error.strerror
+            "{source} cannot be read as a video ({error}): choose another.",
+            source=name_of(source),
+            error=error.strerror,
         ) from error
     if not container.streams.video:
         container.close()
-        raise InputError("{source} has no pictures, only sound or text: choose a video.", source=_name(source))
+        raise InputError("{source} has no pictures, only sound or text: choose a video.", source=name_of(source))
     return container
 
 
-def _name(source: Source) -> Words:
+def name_of(source: Source) -> Words:
+    """Return what messages call a source."""
     if isinstance(source, bytes):
         return words("The video")
     return words("The video {name}", name=Path(source).name)
-
-
-def _packets(source: av.container.InputContainer, rate: Fraction) -> Iterator[tuple[av.Packet, int]]:
-    """Yield the packets of a file's frames in decoding order, and as which frame of the file each is shown."""
-    stream = source.streams.video[0]
-    base = Fraction(stream.time_base or 1)
-    for packet in source.demux(stream):
-        if packet.pts is not None:
-            yield packet, round(packet.pts * base * rate)
-
-
-def _reorder_delay(path: str | os.PathLike[str], rate: Fraction) -> int:
-    """Return how many frames have to be decoded before the first one can be shown."""
-    with av.open(str(path)) as container:
-        return max(at - number for at, (_, number) in enumerate(_packets(container, rate)))

@@ -5,7 +5,7 @@ It is taken over as it is where the new container can hold it, and encoded once 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, cast
 
@@ -15,7 +15,9 @@ import torch
 
 from ..finite import check_finite
 from ..words import words
-from .reader import Sound, Source, opened, pictures_of
+from .reader import Source, opened, pictures_of
+
+Sound = Callable[[av.container.OutputContainer], Iterator[av.Packet]]  # adds its stream before its first packet
 
 COPIED = {  # what players expect of each container; the rest becomes AAC, which all of them hold
     "mp4": ("aac", "mp3", "ac3", "alac", "opus"),
@@ -27,21 +29,22 @@ RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)  # of samples, as every
 LEAD = Fraction(1, 5)  # seconds before the first picture: packets there only set the decoder going
 
 
-def sound_of_file(source: Source, seconds: Fraction) -> Sound | None:
-    """Return the sound of a video, or None where it has none.
+def sound_of_file(source: Source, seconds: Fraction, first: Fraction | None = None) -> Sound | None:
+    """Return the sound of a video, or None where it has none that can be read.
 
     Args:
         source: a file or its bytes; it is read again each time the sound is asked for.
         seconds: how long the pictures are; what would be heard later is left out.
+        first: when the first picture is shown, in seconds of the file's clock; None = when the file says.
     """
     with opened(source) as container:
-        if not container.streams.audio:
+        if _heard(container) is None:
             return None
 
     def packets(target: av.container.OutputContainer) -> Iterator[av.Packet]:
         with opened(source) as container:
-            stream = container.streams.audio[0]
-            begin = _first_picture(container)
+            stream = cast(av.AudioStream, _heard(container))
+            begin = _first_picture(container) if first is None else first
             if stream.codec_context.codec.canonical_name in COPIED.get(target.format.name, ()):
                 copy = target.add_stream_from_template(stream)
                 # matroska knows no time before 0 and would show the pictures later instead
@@ -73,6 +76,13 @@ def sound_of_wave(wave: np.ndarray, rate: int, seconds: Fraction) -> Sound:
         yield from _encoded(_frames(wave, rate), _encoder(target, rate, len(wave)), Fraction(0), seconds)
 
     return packets
+
+
+def _heard(container: av.container.InputContainer) -> av.AudioStream | None:
+    """Return the stream that players play; of what FFmpeg has no decoder for, as phones add it, there is no context."""
+    best = cast("av.AudioStream | None", container.streams.best("audio"))
+    readable = (stream for stream in container.streams.audio if stream.codec_context is not None)
+    return best if best is not None and best.codec_context is not None else next(readable, None)
 
 
 def _frames(wave: np.ndarray, rate: int) -> Iterator[av.AudioFrame]:

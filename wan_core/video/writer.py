@@ -25,11 +25,11 @@ from torch import Tensor
 from ..errors import InputError
 from ..finite import check_finite
 from ..words import words
-from .codecs import Codec, find_codec
+from .codecs import DEEP_WHITE, Codec, find_codec
 
-BT709 = 1
+BT709, RGB = 1, 0  # RGB: as a matrix
 SEQUENCE_SUFFIX = ".png"
-DEEP_WHITE = 255 * 256  # what FFmpeg's scaler takes for white in 16 bits a colour; 65535 would be too bright
+PNG_WHITE = 65_535  # of 16 bits
 PNG_HEADER = 8 + 25  # bytes: the signature, and the chunk that every file begins with
 # x265 measures its delay at the third frame: in a shorter clip it gives whatever lay in memory as decoding times, which
 # the mp4 writer refused now and then ("not yet implemented in FFmpeg")
@@ -91,9 +91,9 @@ def write_video(
         context = stream.codec_context
         if how.tag:
             context.codec_tag = how.tag
-        if not how.is_rgb:
-            context.colorspace = context.color_primaries = context.color_trc = BT709
-            context.color_range = ColorRange.MPEG
+        context.color_primaries = context.color_trc = BT709
+        context.colorspace = RGB if how.is_rgb else BT709
+        context.color_range = ColorRange.JPEG if how.is_rgb else ColorRange.MPEG
         count = 0
         for picture in _all_of_one_size(first, pictures):
             frame = _video_frame(picture, how)
@@ -108,25 +108,34 @@ def write_video(
     return count
 
 
-def save_png(path: str | os.PathLike[str], image: Tensor, texts: Mapping[str, str] | None = None) -> None:
+def save_png(
+    path: str | os.PathLike[str], image: Tensor, texts: Mapping[str, str] | None = None, bits: int = 8
+) -> None:
     """Write one picture as a PNG file.
 
     Args:
         path: the file to write; its folder is made, an older file is replaced.
         image: [H, W, 3], float 0..1 or uint8.
         texts: what is written into it, by name; Latin letters, as JSON can be.
+        bits: of a colour, 8 or 16.
 
     Raises:
         InputError: the tensor is no RGB picture.
     """
-    picture = to_uint8(image)
+    png = encoded_png(image, texts, bits)
+    with replacing(Path(path)) as unfinished:
+        unfinished.write_bytes(png)
+
+
+def encoded_png(image: Tensor, texts: Mapping[str, str] | None = None, bits: int = 8) -> bytes:
+    """Return one picture as a PNG file's bytes; see `save_png`."""
+    picture, layout = (to_uint8(image), "rgb24") if bits == 8 else (to_uint16(image, PNG_WHITE), "rgb48be")
     encoder = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = picture.shape[:2]
-    encoder.pix_fmt = "rgb24"
+    encoder.pix_fmt = layout
     encoder.time_base = Fraction(1)
-    packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *encoder.encode(None)]
-    with replacing(Path(path)) as unfinished:
-        unfinished.write_bytes(_with_texts(b"".join(bytes(packet) for packet in packets), texts or {}))
+    packets = [*encoder.encode(av.VideoFrame.from_ndarray(picture, format=layout)), *encoder.encode(None)]
+    return _with_texts(b"".join(bytes(packet) for packet in packets), texts or {})
 
 
 def _with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:
@@ -146,26 +155,27 @@ def write_sequence(
     frames: Iterable[Tensor],
     first: int = 0,
     texts: Mapping[str, str] | None = None,
-) -> list[Path]:
-    """Write every frame as a PNG file, one at a time.
+    bits: int = 8,
+) -> Iterator[tuple[Path, Tensor]]:
+    """Write every frame as a PNG file, one at a time, and hand it on: so frames are made once for a video as well.
 
     Args:
         folder: where; it is made, older files of the same numbers are replaced.
         frames: [H, W, 3] each, float 0..1 or uint8.
         first: number of the first one.
         texts: what is written into the file of frame 0, by name, as for `save_png`.
+        bits: of a colour, 8 or 16.
 
-    Returns:
-        The files: frame_000000.png and so on.
+    Yields:
+        The files frame_000000.png and so on, each with its frame.
 
     Raises:
         InputError: a frame that is no RGB picture.
     """
-    files = []
     for number, frame in enumerate(frames, first):
-        files.append(Path(folder) / f"frame_{number:06}{SEQUENCE_SUFFIX}")
-        save_png(files[-1], frame, None if number else texts)
-    return files
+        file = Path(folder) / f"frame_{number:06}{SEQUENCE_SUFFIX}"
+        save_png(file, frame, None if number else texts, bits)
+        yield file, frame
 
 
 def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2) -> Tensor:
@@ -218,10 +228,10 @@ def to_uint8(frame: Tensor) -> np.ndarray:
     return np.ascontiguousarray(frame.cpu().numpy())
 
 
-def to_uint16(frame: Tensor) -> np.ndarray:
-    """Return one picture in 16 bits, [H, W, 3] from 0 to DEEP_WHITE: `to_uint8` for codecs that store more than 8."""
+def to_uint16(frame: Tensor, white: int = DEEP_WHITE) -> np.ndarray:
+    """Return one picture in 16 bits, [H, W, 3] from 0 to `white`: `to_uint8` for files that store more than 8."""
     frame = _checked(frame)
-    whole = _scaled(frame, DEEP_WHITE) if frame.is_floating_point() else frame.int() * (DEEP_WHITE // 255)
+    whole = _scaled(frame, white) if frame.is_floating_point() else frame.int() * (white // 255)
     return np.ascontiguousarray(whole.cpu().numpy().astype(np.uint16))
 
 
@@ -266,12 +276,15 @@ def _video_frame(picture: np.ndarray, how: Codec) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(even, format="rgb48le" if how.is_deep else "rgb24")
     if how.is_rgb:
         return frame.reformat(format=how.pixel_format)
-    return frame.reformat(
+    frame = frame.reformat(
         format=how.pixel_format,
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
     )
+    with suppress(AttributeError):  # prores writes them into each frame; PyAV before 16 leaves them unsaid there
+        frame.color_primaries = frame.color_trc = BT709
+    return frame
 
 
 @contextmanager

@@ -7,8 +7,8 @@ const TEXT = "var(--fg-color, #ddd)"
 // mixed with the theme's own text colour, so that it can be read on a dark and on a light theme
 const REFUSAL = `color-mix(in srgb, #e5484d 55%, ${TEXT})`
 
-/** Add a panel to a node; `height` is that of its text box in pixels. Returns what shows a text in it. */
-export function addPanel(node, name, height) {
+/** Add a box to a node; `height` is its own in pixels. Returns its element. */
+export function addBox(node, name, height) {
     const element = document.createElement("div")
     element.className = `skyreels-v2-${name.replaceAll("_", "-")}`
     element.tabIndex = -1 // a click gives it the focus, and then the wheel scrolls it
@@ -24,12 +24,25 @@ export function addPanel(node, name, height) {
         getMinHeight: () => outer, getMaxHeight: () => outer,
     })
     widget.serialize = false // neither into the prompt nor into the saved workflow
+    return element
+}
+
+/** Add a panel to a node; `height` is that of its text box in pixels. Returns what shows a text in it. */
+export function addPanel(node, name, height) {
+    const element = addBox(node, name, height)
     return (text, refused = false) => {
         element.textContent = text
         element.style.color = refused ? REFUSAL : TEXT
         element.style.borderColor = refused ? REFUSAL : "transparent"
         element.dataset.ok = !refused
     }
+}
+
+/** Make a node as large as its widgets need. In Nodes 2.0 the front end does it, which folds advanced inputs away. */
+export function fit(node) {
+    const [width, height] = node.computeSize()
+    const high = LiteGraph.vueNodesMode ? 0 : Math.max(height, node.size[1])
+    node.setSize([Math.max(width, node.size[0]), high])
 }
 
 /** Run `action` after a node's method, which may not be there yet. */

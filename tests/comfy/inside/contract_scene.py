@@ -24,8 +24,9 @@ NAN = math.nan
 SMALL = {"size": "custom", "width": 32, "height": 32}
 SHORT = {
     "total_frames": 9, "new_frames": 4, "base_num_frames": 9, "overlap_history": 5, "frames": 9, "steps": 2,
-    "window_frames": 3, "size": SMALL, "method": {"method": "segments"}, "timesteps": "1000, 500", "key_times": "",
-    "script": "a cat", "prompt": "a cat", "prompts": {"prompt_1": "a cat", "prompt_2": "a dog"}, "key_frames": "",
+    "size": SMALL, "method": {"method": "segments"}, "script": "a cat", "prompt": "a cat",
+    "prompts": {"prompt_1": "a cat", "prompt_2": "a dog"},
+    "key_frames": "", "timesteps": "1000, 500", "window_frames": 3, "key_times": "",
     "model_name": "tiny_df.safetensors", "lora_name": "tiny_lora.safetensors",
 }  # fmt: skip
 # what a node needs beside that

@@ -97,3 +97,55 @@ def test_a_batch_of_no_images_is_refused_by_its_name(images: ModuleType, vae: An
     given: dict[str, Any] = {"start_images": None, "end_image": None, name: torch.zeros(0, 32, 32, 3)}
     with pytest.raises(ValueError, match=f"{name} holds 0 images"):
         images.pin_frames(vae, empty(), given["start_images"], given["end_image"], None, [])
+
+
+@pytest.fixture(scope="module")
+def demo_vae(pack: ModuleType) -> Any:
+    files = importlib.import_module(f"{pack.__name__}.demo.files")
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(files.WEIGHTS / files.VAE_FILE)))
+
+
+@pytest.fixture(scope="module")
+def moving(pack: ModuleType) -> torch.Tensor:
+    """A clip of the demo's shapes, 61 frames [n, 64, 64, 3]."""
+    shapes = importlib.import_module(f"{pack.__name__}.demo.shapes")
+    return shapes.render(shapes.draw_clips(1, 7), 61)[0].float()
+
+
+def error_db(made: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float(-10 * (made - wanted).square().mean().log10())
+
+
+def test_an_end_image_is_the_last_shown_frame_at_every_length(
+    images: ModuleType, demo_vae: Any, moving: torch.Tensor
+) -> None:
+    """Only the given frames are of the image; those before are of a clip that moves on. Only the end is decoded."""
+    long_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
+    trimmed = importlib.import_module("skyreels_v2.wan_core.long.key_frames").trimmed
+    with torch.inference_mode():
+        clip = demo_vae.encode(moving)
+        for total in range(33, 61):
+            given = long_video.GivenImages(moving[:1], moving[40:41])
+            chosen = long_video.LongVideoSettings(total_frames=total, width=64, height=64)
+            plan, clips = chosen.plan(), given.placed(total)
+            latents = clip[:, :, : plan.latent_frames].clone()
+            for at, known in long_video.encode_clips(demo_vae, clips, chosen, plan.latent_frames).items():
+                latents[:, :, at] = known[:, :, 0]
+            shown = trimmed(demo_vae.decode(latents[:, :, -4:])[0], plan.trimmed_frames, True)
+            assert len(shown) == 13 - plan.trimmed_frames and plan.latent_frames * 4 - 3 - plan.trimmed_frames == total
+            assert error_db(shown[-1], moving[40]) > 27, total
+        assert error_db(demo_vae.decode(latents[:, :, :1])[0, 0], moving[0]) > 27
+
+
+def test_a_key_image_is_shown_at_the_frame_it_is_asked_for(
+    images: ModuleType, demo_vae: Any, moving: torch.Tensor
+) -> None:
+    with torch.inference_mode():
+        clip = demo_vae.encode(moving[:21])
+        usual = demo_vae.decode(clip)[0]
+        for frame in range(12, 16):
+            made = images.pin_frames(demo_vae, {"samples": clip}, None, None, moving[40:41], (frame,))
+            shown = demo_vae.decode(made["samples"])[0]
+            errors = [error_db(each, moving[40]) for each in shown]
+            assert errors[frame] > error_db(usual[frame], moving[frame]) - 1, (frame, errors[frame - 4 : frame + 5])
+            assert errors[frame] > max(errors) - 3

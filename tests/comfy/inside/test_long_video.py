@@ -115,13 +115,29 @@ def test_the_range_of_cfg_counts_in_a_long_video(
     assert sum(computed) == 3 * (2 + 1)  # three segments of two steps, of which the first is guided
 
 
-def test_a_torn_segment_alone_is_made_again(bridge: ModuleType, model: Any, vae: Any) -> None:
+def test_a_torn_segment_alone_is_made_again(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = settings(bridge)
-    made = make(bridge, inputs(bridge, model, vae), chosen)
-    expected = frames_of(made.path)
-    part = made.path.parent / "part-0001.mp4"
+    expected = make(bridge, inputs(bridge, model, vae), chosen, "whole").path.read_bytes()
+    with monkeypatch.context() as patch:
+        stop_in_segment(bridge, patch, 2)
+        with pytest.raises(Stopped):
+            make(bridge, inputs(bridge, model, vae), chosen)
+    (part,) = bridge.jobs_root().glob("test-*/part-0001.mp4")
     part.write_bytes(part.read_bytes()[:-100])
-    assert (frames_of(make(bridge, inputs(bridge, model, vae), chosen).path) == expected).all()
+    assert make(bridge, inputs(bridge, model, vae), chosen).path.read_bytes() == expected
+
+
+def test_a_finished_job_takes_the_room_of_its_video(bridge: ModuleType, model: Any, vae: Any) -> None:
+    made = make(bridge, inputs(bridge, model, vae), settings(bridge, codec="ffv1"))
+    sizes = {path.name: path.stat().st_size for path in made.path.parent.iterdir()}
+    video, tensors = sizes.pop(made.path.name), sizes.pop("segment-0002.safetensors")
+    assert made.path.name == f"{made.path.parent.name}.mkv" and len(frames_of(made.path)) == 46
+    assert sum(sizes.values()) < 20_000, f"beside {video} and {tensors} bytes: {sizes}"
+    assert "finished by an earlier run" in str(
+        make(bridge, inputs(bridge, model, vae), settings(bridge, codec="ffv1")).text
+    )
 
 
 def test_other_inputs_are_another_job_that_says_what_changed(bridge: ModuleType, model: Any, vae: Any) -> None:
@@ -226,9 +242,9 @@ def test_given_images_are_where_they_belong(bridge: ModuleType, given: ModuleTyp
     made = make(bridge, inputs(bridge, model, vae, images=images), settings(bridge))
     clips = images.placed(46)
     known = given.encode_clips(vae, clips, settings(bridge), 13)
-    assert sorted(known) == [0, 3, 9, 12]
-    torch.testing.assert_close(made.latents[:, :, -1:], known[12], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(made.latents[:, :, -4:-3], known[9], rtol=1e-4, atol=1e-4)
+    assert sorted(known) == [0, 3, 8, 9, 11, 12], "frames 33 and 45 are not the last of their four: held"
+    for at in (12, 11, 9, 8):
+        torch.testing.assert_close(made.latents[:, :, at - 13 : at - 12 or None], known[at], rtol=1e-4, atol=1e-4)
 
 
 def test_every_frame_is_a_png_beside_the_video_and_a_stopped_run_makes_the_same_ones(
@@ -324,7 +340,7 @@ def test_a_finished_video_that_was_changed_is_joined_again_or_refused(bridge: Mo
     assert make(bridge, inputs(bridge, model, vae), chosen).path.read_bytes() == whole
     made.path.rename(made.path.with_name("other"))
     made.path.symlink_to(made.path.with_name("other"))
-    with pytest.raises(ValueError, match=r"video\.mp4 is a link, a pipe or a device"):
+    with pytest.raises(ValueError, match=r"\.mp4 is a link, a pipe or a device"):
         make(bridge, inputs(bridge, model, vae), chosen)
 
 

@@ -18,8 +18,9 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from measures import relative_error
 from safetensors.torch import load_file, save_file
-from sampling_scene import module, relative_error
+from sampling_scene import module
 
 REPO = Path(__file__).resolve().parents[3]
 TIMESTEPS, SHIFT, SEED = "1000, 750, 500, 250", 5.0, 3

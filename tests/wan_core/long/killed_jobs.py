@@ -22,7 +22,7 @@ from wan_core.long.sources import continue_job
 from wan_core.sampling.loop import sample
 from wan_core.sampling.run import ForcingOptions, plan_run
 from wan_core.sampling.sigmas import flow_sigmas
-from wan_core.video.reader import join_videos
+from wan_core.video.join import join_videos
 from wan_core.video.writer import write_video
 
 PLAN = plan_segments(137, 37, 17, steps=4)

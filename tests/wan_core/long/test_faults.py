@@ -19,7 +19,7 @@ from wan_core.long import jobs
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, show_jobs
 from wan_core.long.journal import Journal
-from wan_core.video.reader import join_videos
+from wan_core.video.join import join_videos
 from wan_core.video.writer import write_sequence, write_video
 
 SEGMENTS, FRAMES = 3, 4
@@ -34,14 +34,14 @@ def make(root: Path) -> list[bytes]:
             pictures = torch.rand(FRAMES, 64, 64, 3, generator=torch.Generator().manual_seed(index))
             with job.writing():
                 write_video(part, pictures, 24)
-                files = write_sequence(job.frames_folder, pictures, FRAMES * index)
+                files = [file for file, _ in write_sequence(job.frames_folder, pictures, FRAMES * index)]
             job.commit(index, {"tail": pictures[-1]}, [part, *files])
         result = job.folder / "video.mp4"
         if not job.has(result):
             with job.writing():
                 join_videos(result, job.parts(".mp4"))
             job.finish(result)
-        return [result.read_bytes(), *(part.read_bytes() for part in job.parts())]
+        return [result.read_bytes(), *(part.read_bytes() for part in job.parts(".png"))]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -439,13 +440,72 @@ def test_a_result_that_an_older_version_noted_by_its_size_is_made_again(tmp_path
         make(job)
         result = job.folder / "video.bin"
         result.write_bytes(b"whole")
-        job.finish(result)
+        job.finish()
         about = job_records.read_record(job.folder / "job.json")
         job_records.write_record(job.folder / "job.json", {**about, "result": {"video.bin": 5}})
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
         assert job.next_segment() is None and not job.has(result)
         job.finish(result)
         assert job.has(result)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_made_into_the_result_goes_and_the_job_is_complete(tmp_path, monkeypatch, killed):
+    """Also where the run is killed between the note and the removal; a torn part then harms nothing."""
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        make(job, 3)
+        picture = job.frames_folder / "frame_000000.png"
+        picture.parent.mkdir()
+        picture.write_bytes(b"picture")
+        job.commit(3, {"tail": torch.full((3, 5), 7.0)}, [picture])
+        result = job.result_path(".bin")
+        assert result.name == f"{job.folder.name}.bin", "no other job's file has this name"
+        result.write_bytes(b"whole")
+        with monkeypatch.context() as patch:
+            if killed:
+                patch.setattr(Journal, "_drop_joined", lambda self: None)
+            job.finish(result)
+    if killed:
+        (job.folder / "part-0001.bin").write_bytes(b"torn")
+    size = list_jobs(tmp_path)[0].size
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        assert (
+            job.next_segment() is None
+            and job.has(result)
+            and torch.equal(job.load(3, "tail")["tail"], torch.full((3, 5), 7.0))
+        )
+    left = {path.name for path in job.folder.iterdir() if path.suffix != ".json"}
+    assert left == {"frames", result.name, "segment-0003.safetensors", "lock", "holder"} and picture.is_file()
+    assert list_jobs(tmp_path)[0].size == size or killed
+
+
+@pytest.mark.parametrize("how", ["torn", "removed"])
+def test_a_job_whose_result_is_lost_after_its_parts_are_gone_is_made_again(tmp_path, how):
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        make(job)
+        result = job.result_path(".bin")
+        result.write_bytes(b"whole")
+        job.finish(result)
+    result.write_bytes(b"torn") if how == "torn" else result.unlink()
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        assert job.next_segment() == 0 and not list_jobs(tmp_path)[0].complete
+        assert make(job) == [0, 1, 2, 3]
+        job.finish()
+        assert job.next_segment() is None
+
+
+def test_an_older_job_keeps_its_files_and_the_name_of_its_result(tmp_path):
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        make(job)
+        result = job.folder / "video.bin"
+        result.write_bytes(b"whole")
+        job.finish()
+        about = job_records.read_record(job.folder / "job.json")
+        noted = {"result": {"video.bin": [5, hashlib.sha256(b"whole").hexdigest()]}}
+        job_records.write_record(job.folder / "job.json", {**about, **noted})
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        assert job.next_segment() is None and job.result_path(".bin") == result and job.has(result)
+        assert all(part.is_file() for part in job.parts())
 
 
 def test_a_complete_job_that_lost_a_file_is_no_longer_complete(tmp_path):

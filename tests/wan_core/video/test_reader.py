@@ -13,7 +13,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from wan_core.errors import InputError
 from wan_core.video.codecs import CODECS
-from wan_core.video.reader import describe_video, join_videos, read_frames, read_tail, uneven_times
+from wan_core.video.join import join_videos, remove_texts, texts_of
+from wan_core.video.reader import describe_video, read_frames, read_tail, timing
 from wan_core.video.sound import sound_of_file
 from wan_core.video.writer import to_uint8, write_video
 
@@ -40,6 +41,31 @@ def test_parts_are_joined_to_the_frames_they_hold(tmp_path: Path, codec: str, fp
     assert [frame.time for frame in decoded] == pytest.approx([n / fps for n in range(23)], abs=2e-3)
     apart = [frame for part in parts for frame in read_frames(part)]
     assert all((one.to_ndarray(format="rgb24") == other).all() for one, other in zip(decoded, apart, strict=True))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_frame_of_a_joined_file_lasts_and_a_copy_keeps_them_all(tmp_path: Path, codec: str) -> None:
+    """A copy into another container, packet by packet, as editors and `ffmpeg -c copy` make it."""
+    suffix, rate = CODECS[codec].suffix, Fraction(24_000, 1001)
+    for number in range(2):
+        write_video(tmp_path / f"{number}{suffix}", noise(7), float(rate), codec=codec)
+    whole = tmp_path / f"whole{suffix}"
+    join_videos(whole, [tmp_path / f"{number}{suffix}" for number in range(2)], {"prompt": "{}"})
+    remove_texts(whole)
+    assert texts_of(whole) == {}
+    copied = tmp_path / ("copy.avi" if codec == "ffv1" else "copy.mkv")
+    with av.open(str(whole)) as source, av.open(str(copied), "w") as target:
+        stream = source.streams.video[0]
+        assert stream.average_rate == pytest.approx(rate, rel=1e-4)
+        copy = target.add_stream_from_template(stream, opaque=True)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                assert abs(packet.duration * packet.time_base - 1 / rate) < 1e-3
+                packet.stream = copy
+                target.mux(packet)
+    with av.open(str(copied)) as source:
+        assert len(list(source.decode(video=0))) == 14
+        assert source.duration / av.time_base == pytest.approx(14 / rate, abs=2e-3)
 
 
 def test_parts_of_different_sizes_are_not_joined(tmp_path: Path) -> None:
@@ -114,7 +140,7 @@ def test_uneven_times_are_found_and_kept_by_the_joined_file(tmp_path: Path) -> N
     """A phone's recording that goes from 10 to 60 frames per second stays beside its sound."""
     source = clip(tmp_path / "phone.mp4", UNEVEN, sound=True)
     _tail, times = read_tail(source, 5)
-    found = uneven_times(times, describe_video(source).rate)
+    found = timing(times, describe_video(source).rate, 5).times
     assert [float(time) for time in found] == pytest.approx([float(time) for time in UNEVEN], abs=1e-3)
     parts = []
     for number, count in enumerate((50, 8)):
@@ -131,12 +157,14 @@ def test_uneven_times_are_found_and_kept_by_the_joined_file(tmp_path: Path) -> N
 def test_times_that_a_container_rounds_are_even_and_a_false_rate_is_not_believed(tmp_path: Path) -> None:
     ntsc = [Fraction(number * 1001, 30000) for number in range(60)]
     rounded = clip(tmp_path / "a.mkv", ntsc, rate=Fraction(30000, 1001))
-    for source in (clip(tmp_path / "a.mp4", EVEN), rounded):
-        assert uneven_times(read_tail(source, 5)[1], describe_video(source).rate) == ()
     false = clip(tmp_path / "b.mkv", ntsc)  # its header says 24
-    assert len(uneven_times(read_tail(false, 5)[1], describe_video(false).rate)) == 60
-    assert uneven_times([None, Fraction(1), Fraction(2)], Fraction(1)) == ()
-    assert uneven_times([Fraction(0), Fraction(9), Fraction(2)], Fraction(1)) == ()
+    for source, rate in ((clip(tmp_path / "a.mp4", EVEN), 24), (rounded, ntsc[1] ** -1), (false, ntsc[1] ** -1)):
+        found = timing(read_tail(source, 5)[1], describe_video(source).rate, 5)
+        assert found.times == () and found.rate == pytest.approx(rate, rel=2e-3)
+        shown = [number / found.rate for number in range(60)]
+        assert all(abs(a - b) < found.rate**-1 / 2 for a, b in zip(shown, ntsc if rate != 24 else EVEN, strict=False))
+    assert timing([None, Fraction(1), Fraction(2)], Fraction(1), 2).times == ()
+    assert timing([Fraction(0), Fraction(9), Fraction(2)], Fraction(1), 2).times == ()
 
 
 def test_frames_are_read_as_players_show_them(tmp_path: Path) -> None:
@@ -154,16 +182,6 @@ def test_high_definition_without_tags_is_bt709(tmp_path: Path) -> None:
     with av.open(str(source)) as container:
         assert next(container.decode(video=0)).colorspace == 2, "it has no tags"
     assert np.abs(next(read_frames(source))[8, 8].astype(int) - (200, 60, 30)).max() <= 3
-
-
-@pytest.mark.parametrize(
-    ("tags", "kind"),
-    [({"color_trc": 16}, "PQ"), ({"color_trc": 18}, "HLG"), ({"color_primaries": 9}, "BT.2020")],
-    ids=["pq", "hlg", "wide"],
-)
-def test_hdr_is_refused_by_name(tmp_path: Path, tags: dict[str, int], kind: str) -> None:
-    with pytest.raises(InputError, match=rf"hdr\.mp4 is HDR or wide-gamut \({kind}\).* convert it to SDR"):
-        describe_video(clip(tmp_path / "hdr.mp4", EVEN, **tags))
 
 
 def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from wan_core.video.reader import join_videos, read_frames
+from wan_core.video.join import join_videos
+from wan_core.video.reader import read_frames
 from wan_core.video.sound import sound_of_file, sound_of_wave
 from wan_core.video.writer import write_video
 

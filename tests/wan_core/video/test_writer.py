@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,9 +18,8 @@ from torch import Tensor
 
 from wan_core.errors import InputError
 from wan_core.finite import NotFiniteError
-from wan_core.video.codecs import CODECS
+from wan_core.video.codecs import CODECS, DEEP_WHITE
 from wan_core.video.writer import (
-    DEEP_WHITE,
     _video_frame,
     contact_sheet,
     save_png,
@@ -108,9 +108,53 @@ def test_a_png_holds_the_very_bytes(tmp_path: Path) -> None:
     assert np.array_equal(decoded[0], image.numpy())
 
 
+def sequence(*given: Any, **options: Any) -> list[Path]:
+    return [file for file, _ in write_sequence(*given, **options)]
+
+
+def test_sixteen_bits_of_a_colour_are_kept(tmp_path: Path) -> None:
+    """Read back with Pillow's own bytes: PNG's white is 65535, and shades between those of 8 bits stay."""
+    ramp = torch.linspace(0.25, 0.27, 300).expand(20, 300)
+    frames = torch.stack([torch.stack((ramp, 1 - ramp, ramp.round()), dim=-1)] * 2)
+    files = sequence(tmp_path, frames, bits=16, texts={"prompt": "{}"})
+    for file in files:
+        with av.open(str(file)) as container:
+            (frame,) = container.decode(video=0)
+            assert frame.format.name == "rgb48be"
+            found = frame.to_ndarray().astype(np.float64) / 65_535
+        assert np.abs(found - frames[0].numpy()).max() < 1e-5 and len(np.unique(found[0, :, 0])) == 300
+    with Image.open(files[0]) as image:
+        assert image.text == {"prompt": "{}"}
+    (white,) = sequence(tmp_path / "white", torch.full((1, 8, 8, 3), 255, dtype=torch.uint8), bits=16)
+    with av.open(str(white)) as container:
+        assert (next(container.decode(video=0)).to_ndarray() == 65_535).all()
+
+
+def test_frames_are_asked_for_once_for_pictures_and_video(tmp_path: Path) -> None:
+    frames = iter(torch.rand(5, 32, 48, 3))
+    files: list[Path] = []
+    handed = (files.append(file) or frame for file, frame in write_sequence(tmp_path / "frames", frames))
+    assert write_video(tmp_path / "v.mp4", handed, 24) == 5 == len(files) == len(list((tmp_path / "frames").iterdir()))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_colours_are_tagged_in_the_container_the_stream_and_its_frames(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / f"v{CODECS[codec].suffix}"
+    write_video(path, torch.rand(4, 64, 96, 3), 24, codec=codec)
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        tags = [(context.colorspace, context.color_primaries, context.color_trc, context.color_range)]
+        frame = next(container.decode(video=0))
+        tags.append((frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range))
+    rgb = CODECS[codec].is_rgb
+    assert tags == [(0 if rgb else 1, 1, 1, 2 if rgb else 1)] * 2
+    if not rgb:  # ISO 14496-12: primaries, transfer, matrix
+        assert b"colrnclx" + bytes([0, 1, 0, 1, 0, 1]) in path.read_bytes().replace(b"nclc", b"nclx")
+
+
 def test_a_sequence_holds_the_very_bytes_of_every_frame(tmp_path: Path) -> None:
     frames = torch.randint(0, 256, (3, 33, 35, 3), dtype=torch.uint8)
-    files = write_sequence(tmp_path / "frames", iter(frames), first=7)
+    files = sequence(tmp_path / "frames", iter(frames), first=7)
     assert [file.name for file in files] == ["frame_000007.png", "frame_000008.png", "frame_000009.png"]
     assert sorted((tmp_path / "frames").iterdir()) == files
     for file, frame in zip(files, frames, strict=True):
@@ -120,17 +164,17 @@ def test_a_sequence_holds_the_very_bytes_of_every_frame(tmp_path: Path) -> None:
 def test_the_first_picture_of_a_sequence_holds_texts_as_the_host_s_own_pictures_do(tmp_path: Path) -> None:
     frames = torch.randint(0, 256, (2, 33, 35, 3), dtype=torch.uint8)
     texts = {"prompt": '{"1": {"class_type": "SkyReelsV2LongVideo"}}', "workflow": '{"nodes": []}'}
-    first, second = write_sequence(tmp_path / "frames", frames, texts=texts)
+    first, second = sequence(tmp_path / "frames", frames, texts=texts)
     with Image.open(first) as image:
         assert image.text == texts
         assert (np.array(image) == frames[0].numpy()).all()
     with Image.open(second) as image:
         assert image.text == {}
-    (odd,) = write_sequence(tmp_path / "odd", frames[:1], texts={"提示": "天鹅", "n" * 99: "ok"})
+    (odd,) = sequence(tmp_path / "odd", frames[:1], texts={"提示": "天鹅", "n" * 99: "ok"})
     with Image.open(odd) as image:
         assert image.text == {"??": "??", "n" * 79: "ok"}
-    (later,) = write_sequence(tmp_path / "later", frames[:1], first=1, texts=texts)
-    assert later.read_bytes() == (write_sequence(tmp_path / "plain", frames[:1], first=1)[0]).read_bytes()
+    (later,) = sequence(tmp_path / "later", frames[:1], first=1, texts=texts)
+    assert later.read_bytes() == (sequence(tmp_path / "plain", frames[:1], first=1)[0]).read_bytes()
 
 
 def test_a_contact_sheet_lays_frames_out_row_by_row() -> None:

@@ -6,28 +6,32 @@ decoder, written as a part of the file, and committed. A run that is stopped goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 import torch
 
 from ...finite import check_all_finite
-from ...long.jobs import make_room
+from ...long.jobs import agreed_gb, make_room
 from ...long.journal import Journal
+from ...long.key_frames import trimmed
 from ...long.segments import Plan
 from ...long.sources import Finished, Source, continue_job
 from ...video.codecs import find_codec
-from ...video.reader import join_videos, texts_of
+from ...video.join import join_videos, remove_texts, texts_of
 from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
+from ..language import say
 from ..node_text import tell
 from ..vae.stream import StreamingDecoder
+from .job_board import keep_workflow
 from .job_progress import JobProgress
 from .job_sampling import JobSampling
-from .settings import Inputs, LongVideoSettings, describe, encode_clips, known_frames
+from .settings import Inputs, LongVideoSettings, describe, encode_clips, held_images, known_frames
 
 JOBS_FOLDER = "skyreels_v2_jobs"
 IN_USE_SECONDS = 3600.0  # a finished video may still be read by other nodes of its graph
@@ -60,12 +64,14 @@ class Job:
         keep_gb: gigabytes that all jobs may take before finished ones, the oldest first, are removed, where a person
             has agreed to that (`jobs.make_room`); 0 = no limit.
         say: shows a line of progress.
+        show: takes what there is to see of the job, each time there is more; see `growing`.
     """
 
     name: str
     metadata: Mapping[str, str] | None = None
     keep_gb: float = 0.0
     say: Callable[[Words], None] = lambda line: None
+    show: Callable[[dict[str, Any]], None] = lambda found: None
 
 
 def jobs_root() -> Path:
@@ -93,28 +99,36 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
     decoder = StreamingDecoder(inputs.vae)
     clips = inputs.images.placed(settings.check().total_frames, settings.geometry)
     plan = inputs.plan(settings, known_frames(clips, settings.geometry))
-    about = settings.by_name() | inputs.identity()
+    about = settings.by_name() | inputs.identity() | held_images(clips)
     limited = job.keep_gb > 0
     with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
+        with journal.writing():
+            keep_workflow(journal.folder, job.metadata)
         room = make_room(jobs_root(), job.keep_gb, IN_USE_SECONDS)
         before = journal.next_segment()
         text = report(plan, inputs, settings, journal, before)
         if room is not None:
             tell("jobs", room)
             text = lines(text, room)
-        path = journal.folder / f"video{settings.suffix}"
+        path = journal.result_path(settings.suffix)
+        if before:
+            job.show(growing(journal, settings.suffix))
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
             latents_from = JobSampling(inputs, settings, plan, known, progress).source()
-            LongVideoRun(inputs, settings, latents_from, journal, decoder, job.metadata).make()
-        unwanted = writes_no_texts() and before is None and journal.has(path) and bool(texts_of(path))
-        if before is not None or unwanted or not journal.has(path):
+            LongVideoRun(inputs, settings, latents_from, journal, decoder, job).make()
+        if before is not None or not journal.has(path):
             with journal.writing():
                 source = inputs.source
                 sound, times = (source.sound, source.times) if source else (None, ())
                 join_videos(path, journal.parts(settings.suffix), job.metadata, sound, times)
             journal.finish(path)
+        elif writes_no_texts() and texts_of(path):
+            with journal.writing():
+                remove_texts(path)
+            journal.finish(path)
+        job.show(growing(journal, settings.suffix, path))
         latents = journal.load(len(plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
 
@@ -153,6 +167,27 @@ def report(
     return lines(*shown)
 
 
+def growing(journal: Journal, suffix: str, whole: Path | None = None) -> dict[str, Any]:
+    """Return what a front end needs to play what is finished of a job, in the language of whoever queued it.
+
+    Args:
+        journal: the open job.
+        suffix: of the files that hold the video.
+        whole: the finished video, in place of its parts.
+    """
+    files = [whole] if whole is not None else journal.parts(suffix)
+    kept = {"finished": len(journal.finished), "segments": journal.segments}
+    about = words("{finished} of {segments} segments", **kept) if whole is None else words("finished")
+    return {
+        "folder": f"{JOBS_FOLDER}/{journal.folder.name}",
+        "files": [path.name for path in files],
+        "versions": {path.name: path.stat().st_mtime_ns for path in files},
+        "complete": whole is not None,
+        "about": say(about),
+        "stopped": say(words("{finished} of {segments} segments kept; queue again to continue.", **kept)),
+    }
+
+
 class LongVideoRun:
     """One run of a job: from the first segment that is missing to the last.
 
@@ -162,7 +197,7 @@ class LongVideoRun:
         source: makes the latents.
         journal: the open job.
         decoder: new.
-        metadata: texts that go into pictures, by name.
+        job: what is said about it, and what goes into its pictures.
     """
 
     def __init__(
@@ -172,10 +207,10 @@ class LongVideoRun:
         source: Source,
         journal: Journal,
         decoder: StreamingDecoder,
-        metadata: Mapping[str, str] | None = None,
+        job: Job,
     ):
         self.inputs, self.settings, self.source, self.plan = inputs, settings, source, source.plan
-        self.journal, self.decoder, self.metadata = journal, decoder, metadata
+        self.journal, self.decoder, self.job = journal, decoder, job
         self.pushed = 0  # latent frames that the decoder was given in all
 
     def make(self) -> None:
@@ -187,6 +222,10 @@ class LongVideoRun:
             if finished.segment.index == len(self.plan.segments) - 1:
                 own["window"] = finished.window
             self.journal.commit(finished.segment.index, {**finished.state, **own}, parts)
+            self.job.show(growing(self.journal, self.settings.suffix))
+            room = make_room(jobs_root(), self.job.keep_gb, IN_USE_SECONDS)  # this job has grown
+            if room is not None and agreed_gb(jobs_root()) is not None:
+                tell("jobs", room)
 
     def write(self, finished: Finished) -> list[Path]:
         """Write the video frames that can be shown now, and return the files; none where there are no new frames."""
@@ -204,11 +243,19 @@ class LongVideoRun:
         with self.journal.writing():
             for name, clip in clips:
                 parts.append(self.journal.part_path(index, f"{name}{codec.suffix}"))
-                count = write_video(parts[-1], clip(), rate, settings.crf, settings.codec)
+                video, made = parts[-1], clip()
                 if codec.sequence:
-                    parts += write_sequence(self.journal.frames_folder, clip(), shown, self.metadata)
-                shown += count
+                    made = self.pictures(made, shown, codec.sequence, parts)
+                shown += write_video(video, made, rate, settings.crf, settings.codec)
         return parts
+
+    def pictures(
+        self, frames: Iterable[torch.Tensor], first: int, bits: int, parts: list[Path]
+    ) -> Iterator[torch.Tensor]:
+        """Yield frames, each once it is written as a picture that belongs to `parts`."""
+        for file, frame in write_sequence(self.journal.frames_folder, frames, first, self.job.metadata, bits):
+            parts.append(file)
+            yield frame
 
     @property
     def decoded(self) -> int:
@@ -235,5 +282,5 @@ class LongVideoRun:
         self.decoder.park()
         self.pushed += finished.segment.new
         if last and self.plan.trimmed_frames:
-            frames = frames[: -self.plan.trimmed_frames]
+            frames = trimmed(frames, self.plan.trimmed_frames, self.inputs.images.end is not None)
         return frames

@@ -276,6 +276,12 @@ def known_frames(clips: dict[int, torch.Tensor], geometry: Geometry = WAN21) -> 
     return tuple(sorted(at + n for at, clip in clips.items() for n in range(geometry.latent_frames(len(clip)))))
 
 
+def held_images(clips: dict[int, torch.Tensor]) -> dict[str, Any]:
+    """Return what tells a job with images that fill two latent frames from one of a version where none did."""
+    held = [at for at, clip in clips.items() if at and len(clip) > 1]
+    return {"held images": held} if held else {}
+
+
 def encode_clips(
     vae: Any, clips: dict[int, torch.Tensor], settings: LongVideoSettings, frames: int
 ) -> dict[int, torch.Tensor]:

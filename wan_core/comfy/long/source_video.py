@@ -19,7 +19,7 @@ from comfy_api.latest import InputImpl
 from ...errors import InputError
 from ...long.job_files import file_digest
 from ...model.geometry import WAN21, Geometry
-from ...video.reader import describe_video, read_frames, read_tail, uneven_times
+from ...video.reader import WHOLE, Cut, describe_video, name_of, read_frames, read_tail, timing
 from ...video.sound import Sound, sound_of_file, sound_of_wave
 
 VideoFromComponents = InputImpl.VideoFromComponents
@@ -83,10 +83,10 @@ class SourceVideo:
 
 
 def read_source(video: Any, overlap: int, geometry: Geometry = WAN21) -> SourceVideo:
-    """Read what has to be known of a VIDEO, in the memory of its tail.
+    """Read what has to be known of a VIDEO, in the memory of its tail; the rest is decoded once, when it is written.
 
     Args:
-        video: a VIDEO; of a trimmed one the host holds all frames in memory.
+        video: a VIDEO; of one that is no file the host holds all frames in memory.
         overlap: video frames that the model is to see.
         geometry: of the model.
 
@@ -97,31 +97,54 @@ def read_source(video: Any, overlap: int, geometry: Geometry = WAN21) -> SourceV
         return from_components(video, overlap, geometry)
     source = video.get_stream_source()
     data: str | bytes = source.getvalue() if isinstance(source, io.BytesIO) else str(source)
-    stream = describe_video(data)
-    tail, when = read_tail(data, overlap)
-    tail, times, rate, seconds = (
-        whole_latents(tail, geometry),
-        uneven_times(when, stream.rate),
-        stream.rate,
-        len(when) / stream.rate,
+    cut = cut_of(video)
+    tail, when = read_tail(data, overlap, cut)
+    tail = whole_latents(tail, geometry)
+    timed = timing(when, describe_video(data).rate, len(tail))
+    digest = source_digest(data) if cut == WHOLE else f"{source_digest(data)} {cut.begin} to {cut.end}"
+    return SourceVideo(
+        lambda: all_frames(data, len(when), cut),
+        len(when),
+        tail,
+        timed.rate,
+        digest,
+        sound_of_file(data, timed.seconds, None if cut == WHOLE else when[0]),
+        timed.times,
+        geometry,
     )
-    if times:  # the new frames go on as fast as the last ones that the model sees
-        seen = times[-max(len(tail), 2) :]
-        rate = ((len(seen) - 1) / (seen[-1] - seen[0])).limit_denominator(1001)
-        seconds = times[-1] + 1 / rate
-    if is_trimmed(video, seconds, stream.rate):
-        return from_components(video, overlap, geometry)
-    sound = sound_of_file(data, seconds)
-    return SourceVideo(lambda: read_frames(data), len(when), tail, rate, source_digest(data), sound, times, geometry)
 
 
-def is_trimmed(video: Any, seconds: Fraction, rate: Fraction) -> bool:
-    """Say whether a VIDEO is less than the file it lies in: the host can trim without writing a file."""
-    return abs(float(video.get_duration()) - seconds) > max(2 / rate, seconds / 50)
+def all_frames(data: str | bytes, count: int, cut: Cut) -> Iterator[np.ndarray]:
+    """Yield the frames of a video; `Raises: InputError` if they are not as many as the file said before."""
+    number = 0
+    for frame in read_frames(data, cut=cut):
+        number += 1
+        yield frame
+    if number != count:
+        raise InputError(
+            "{source} is broken: {number} of its {count} frames can be read; make or download it again.",
+            source=name_of(data),
+            number=number,
+            count=count,
+        )
+
+
+def cut_of(video: Any) -> Cut:
+    """Return which part of its file a VIDEO is: the host can trim without writing a file."""
+    if hasattr(video, "get_active_trim_window"):
+        start, duration = video.get_active_trim_window()
+    else:  # hosts before it keep both to themselves
+        start, duration = (getattr(video, f"_VideoFromFile__{name}", 0) for name in ("start_time", "duration"))
+        if start < 0:  # from the end
+            start = max(video._get_raw_duration() + start, 0)
+    if not start and not duration:
+        return WHOLE
+    begin = Fraction(start).limit_denominator(90_000)
+    return Cut(begin, begin + Fraction(duration).limit_denominator(90_000) if duration else None)
 
 
 def from_components(video: Any, overlap: int, geometry: Geometry) -> SourceVideo:
-    """Read a VIDEO that is no whole file, by the frames that the host makes of it."""
+    """Read a VIDEO that is no file, by the frames that the host makes of it."""
     parts = video.get_components()
     images = parts.images
     if len(images) == 0:
