@@ -51,6 +51,7 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
 MINUTES = "SKYREELS_FUZZ_MINUTES"  # of each fuzz test; see tests/fuzz/budget.py
+SCORES = {"long": "demo.score_long", "methods": "demo.methods"}  # by flag
 BENCHMARKS = {"step_cache": "benchmarks.step_cache", "count_memory": "benchmarks.gpu_memory"}
 
 
@@ -66,12 +67,13 @@ def command_line() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, add_help=False, allow_abbrev=False)
 
-    command("test", "run the tests, with every ComfyUI found; arguments go to pytest")
+    command("test", "run the tests, with every ComfyUI found; arguments go to pytest (-n0: in one process)")
     command("lint", "run ruff, mypy and the import rules")
     demo = command("demo", "make a small video with no ComfyUI; `demo --help` lists the flags")
     demo.add_argument("--comfyui", type=Path, help="a ComfyUI in which an example workflow runs instead")
-    score = command("score", "score the embedded models on pixels; --long: over a minute of video")
+    score = command("score", "score the embedded models on pixels; --long: over a minute; --methods: by method")
     score.add_argument("--long", action="store_true")
+    score.add_argument("--methods", action="store_true")
     bench = command("bench", "measure speed and memory side by side; --step-cache, --count-memory: those two alone")
     bench.add_argument("--step-cache", action="store_true")
     bench.add_argument("--count-memory", action="store_true")
@@ -102,7 +104,10 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
         return lint(python)
     if known.command == "test":
         hosts = host_variables()
-        return run([python, "-m", "pytest", *rest], hosts | front_end_variable() if hosts else hosts)
+        variables = hosts | (front_end_variable() if hosts else {})
+        # a thread for each process: the tensors of the tests are tiny, and slower on more
+        variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+        return run([python, "-m", "pytest", *side_by_side(), *rest], variables)
     if known.command == "fuzz":
         limit = f"timeout={known.minutes * 60 + 600:.0f}"
         return run([python, "-m", "pytest", "tests/fuzz", "-s", "-o", limit, *rest], {MINUTES: str(known.minutes)})
@@ -111,9 +116,15 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
             return run([python, "-m", "demo.run", *rest])
         return run([python, "-m", "tools.host_demo", *rest], one_host(known.comfyui))
     if known.command == "score":
-        return run([python, "-m", "demo.score_long" if known.long else "demo.score", *rest])
+        module = next((module for flag, module in SCORES.items() if getattr(known, flag)), "demo.score")
+        return run([python, "-m", module, *rest])
     module = next((module for flag, module in BENCHMARKS.items() if getattr(known, flag)), "benchmarks.run")
     return run([python, "-m", module, *rest], host_variables())
+
+
+def side_by_side() -> list[str]:
+    """Return pytest's arguments that share the tests among processes: one for each processor, four at most."""
+    return ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadgroup", "--no-loadscope-reorder"]
 
 
 def run(command: Sequence[str | Path], variables: dict[str, str] | None = None, cwd: Path = ROOT) -> int:

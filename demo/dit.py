@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from demo.text import TEXT_DIM, TEXT_TOKENS
 from wan_core.checkpoint.reader import load_checkpoint
 from wan_core.model.config import WanConfig
+from wan_core.model.initial_weights import init_weights
 from wan_core.model.wan_model import WanModel
 
 CONFIG = WanConfig(
@@ -27,7 +28,7 @@ CONFIG = WanConfig(
 def fresh_dit(config: WanConfig = CONFIG) -> WanModel:
     """Return a transformer as training begins: random weights and a head of zeros."""
     model = WanModel(config)
-    model.init_weights()
+    init_weights(model)
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..wan_core.comfy.doors import with_doors
 from . import job_board, language, live_plan, moved_inputs
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
@@ -41,6 +42,8 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2StepCache,
     SkyReelsV2RollingSampler,
 ]
+for node in NODES:
+    with_doors(node)
 
 
 class SkyReelsV2Extension(ComfyExtension):

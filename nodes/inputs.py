@@ -69,7 +69,9 @@ def pixels_of(size: dict[str, Any] | None) -> tuple[int, int]:
     if size is None:
         names = ", ".join([*SIZES, CUSTOM])
         raise InputError(
-            "The size is missing, linked or unknown: set it on the node itself, to one of {names}.", names=names
+            "The size is missing, linked or unknown: choose one of {names} on the node itself; custom takes a linked "
+            "width and height.",
+            names=names,
         )
     return SIZES[size["size"]] if size["size"] in SIZES else (size["width"], size["height"])
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
+from ..wan_core.comfy.loading.own_transformer import on_own_transformer
 from ..wan_core.comfy.long.long_video import Job, make_long_video
 from ..wan_core.comfy.long.made_video import MadeVideo
 from ..wan_core.comfy.long.settings import (
@@ -23,9 +24,11 @@ from ..wan_core.comfy.long.settings import (
 )
 from ..wan_core.comfy.long.source_video import read_source
 from ..wan_core.comfy.model.checks import check_vae, model_geometry
-from ..wan_core.comfy.node_text import node_text
+from ..wan_core.comfy.node_text import node_event, node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
+from ..wan_core.long.methods import Method
+from ..wan_core.long.segments import ROLLING
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
@@ -53,12 +56,13 @@ from .inputs import (
 from .method import chosen_method, method_input
 
 AS_THE_VIDEO = "as the video"
+GROWING = "skyreels_v2.growing"  # the event that web/js/growing.js waits for
 
 
 def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: float, hidden: Any) -> io.NodeOutput:
     """Make the video, or go on with it, and hand it out."""
     texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
-    made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments")))
+    made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments"), node_event(GROWING)))
     return io.NodeOutput(MadeVideo(made.path, made.noted), {"samples": handed_on(made.latents)}, say(made.text))
 
 
@@ -68,6 +72,11 @@ def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str
     settings.check()
     check_vae(vae, settings.geometry, streamed=True)
     check_model(model, settings, need)
+
+
+def for_method(model: Any, method: Method) -> Any:
+    """Return a MODEL that can do what the method asks for: rolling needs the cache of our transformer."""
+    return on_own_transformer(model) if method.name == ROLLING else model
 
 
 class SkyReelsV2LongVideo(io.ComfyNode):
@@ -131,7 +140,9 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         """Make the video, or go on with it."""
         width, height = pixels_of(size)
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING})
-        geometry, how = model_geometry(model.model), chosen_method(method)
+        how = chosen_method(method)
+        model = for_method(model, how)
+        geometry = model_geometry(model.model)
         chosen = LongVideoSettings(
             **settings, width=width, height=height, forcing=forcing, geometry=geometry, method=how
         )
@@ -215,7 +226,9 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Go on from the video."""
         forcing = ForcingOptions(**{name: settings.pop(name) for name in FORCING if name != "fps"})
-        geometry, how = model_geometry(model.model), chosen_method(method)
+        how = chosen_method(method)
+        model = for_method(model, how)
+        geometry = model_geometry(model.model)
         total = extended_frames(settings["overlap_history"], new_frames, geometry)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry, method=how)
         check_early(model, vae, chosen, job_name, words("Extend Video"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..wan_core.comfy.loading.own_transformer import on_own_transformer
 from ..wan_core.comfy.sampling.guided import Guidance
 from ..wan_core.comfy.sampling.rolling import RollingOptions, roll
 from ..wan_core.long.rolling import Window
@@ -34,7 +35,9 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
             description="Makes a latent video of any length, chunk after chunk, with a causal model (Self Forcing, "
             "CausVid, Causal Forcing, LongLive). Time and memory of a chunk stay the same however long it gets.",
             inputs=[
-                io.Model.Input("model", tooltip="A causal Wan 2.1 model, from SkyReels-V2 Model Loader."),
+                io.Model.Input(
+                    "model", tooltip="A causal Wan 2.1 model, from SkyReels-V2 Model Loader or Load Diffusion Model."
+                ),
                 io.Conditioning.Input("positive", tooltip="The encoded prompt."),
                 negative_input(),
                 io.Latent.Input(
@@ -91,4 +94,4 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
         """Make the video."""
         levels = warped_sigmas(parse_timesteps(timesteps), shift) if sigmas is None else sigmas
         options = RollingOptions(levels, chunk_frames, Window(window_frames, sink_frames), solver, fps)
-        return io.NodeOutput(roll(Guidance(model, positive, negative, cfg), latent, seed, options))
+        return io.NodeOutput(roll(Guidance(on_own_transformer(model), positive, negative, cfg), latent, seed, options))

@@ -140,7 +140,7 @@ def test_what_stands_twice_stands_alike() -> None:
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
-        ("test tests/demo -k a --lf -x", "-m pytest tests/demo -k a --lf -x"),
+        ("test tests/demo -k a -n0", "-m pytest -n 3 --dist loadgroup --no-loadscope-reorder tests/demo -k a -n0"),
         ("demo --prompt a --help", "-m demo.run --prompt a --help"),
         ("demo --comfyui HOST --list", "-m tools.host_demo --list"),
         ("score --json x", "-m demo.score --json x"),
@@ -157,6 +157,7 @@ def test_a_command_runs_its_program_with_the_arguments_that_it_does_not_know(
 ) -> None:
     ran: list[tuple[str, dict[str, str]]] = []
     monkeypatch.setattr(dev, "prepare", lambda *_: Path("python"))
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setattr(
         dev, "run", lambda parts, variables=None: ran.append((" ".join(map(str, parts)), variables or {})) or 7
     )

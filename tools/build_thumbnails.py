@@ -49,15 +49,17 @@ LOOKS = {
     "T2V Model": ("#334155", "text-to-video model"),
     "I2V Model": ("#57534e", "image-to-video model"),
 }
+# the front end lays a tag over the upper left corner of a card, 50 pixels high
 STYLE = """
 * { margin: 0; box-sizing: border-box; font-family: Helvetica, Arial, 'DejaVu Sans', sans-serif; }
-body { width: 400px; height: 400px; padding: 14px 16px; }
+body { width: 400px; height: 400px; padding: 47px 16px 0; position: relative; }
 .demo { background: linear-gradient(160deg, ACCENT, #111 130%); color: #fff; }
 .released { background: linear-gradient(160deg, #fff, #d4d4d8 130%); color: ACCENT; }
-.pill { float: right; font-size: 19px; font-weight: bold; padding: 5px 13px; border-radius: 16px; }
+.pill { position: absolute; bottom: 5px; left: 14px; font-size: 18px; font-weight: bold; padding: 4px 13px;
+        border-radius: 16px; }
 .demo .pill { background: #bbf7d0; color: #14532d; }
-.released .pill { border: 2px solid; padding: 3px 11px; }
-h1 { clear: both; height: 92px; padding-top: 10px; font-size: 39px; line-height: 41px; }
+.released .pill { border: 2px solid; padding: 2px 11px; }
+h1 { height: 92px; padding-top: 10px; font-size: 39px; line-height: 41px; }
 p { font-size: 21px; margin-top: 6px; }
 .strip { margin: 12px -16px 0; padding: 15px 8px; background: #000; display: grid; position: relative;
          grid-template-columns: repeat(4, 1fr); gap: 5px; justify-items: center; }

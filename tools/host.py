@@ -255,6 +255,11 @@ class Host:
         user, system = status.read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
+    def resident_bytes(self) -> int:
+        """Return the memory that the server has; 0 where the system doesn't say."""
+        status = Path(f"/proc/{self._process.pid}/statm") if self._process is not None else Path()
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if status.is_file() else 0
+
     def get(self, path: str, timeout: float = 60) -> Any:
         """Return the JSON answer of GET `path`."""
         return self._ask(urllib.request.Request(self.url + path), timeout)

@@ -115,7 +115,7 @@ class Ways:
         del settings["total_frames"], settings["loop"], settings["fps"]
         out = self.ask(
             "ExtendVideo", model=self.model, vae=self.vae, positive=positive, negative=negative, video=video,
-            size="of the video", new_frames=40, job_name="same", keep_gb=0.0, **settings,
+            size="as the video", new_frames=40, job_name="same", keep_gb=0.0, **settings,
         )  # fmt: skip
         return next(each for each in out if isinstance(each, dict) and "samples" in each)["samples"]
 
@@ -145,15 +145,10 @@ class Hidden:
     unique_id = prompt = extra_pnginfo = None
 
 
-def make(checkout: Path, target: Path) -> None:
-    """Write the digest of every way's latents as JSON; runs in a host's process."""
+def nodes_of(checkout: Path) -> dict[str, Any]:
+    """Import a checkout in a host's process as `skyreels_v2` and return its nodes by name."""
     import importlib.util
 
-    import comfy.cli_args
-    import folder_paths
-
-    comfy.cli_args.args.cpu = True
-    folder_paths.set_output_directory(str(target.parent))
     spec = importlib.util.spec_from_file_location(
         "skyreels_v2", checkout / "__init__.py", submodule_search_locations=[str(checkout)]
     )
@@ -165,7 +160,17 @@ def make(checkout: Path, target: Path) -> None:
     async def collect() -> list[Any]:
         return await (await pack.comfy_entrypoint()).get_node_list()
 
-    ways = Ways({node.GET_SCHEMA().node_id: node for node in asyncio.run(collect())})
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(collect())}
+
+
+def make(checkout: Path, target: Path) -> None:
+    """Write the digest of every way's latents as JSON; runs in a host's process."""
+    import comfy.cli_args
+    import folder_paths
+
+    comfy.cli_args.args.cpu = True
+    folder_paths.set_output_directory(str(target.parent))
+    ways = Ways(nodes_of(checkout))
     found = {}
     for name, way in ways.all().items():
         latents = way().float().contiguous()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.comfy import tiny_models
 from tests.comfy.front_end import FRONT_ENDS, FrontEnd
 from tests.comfy.host import HERE, REPO, Host, HostInstall, find_hosts, run_in_host, why_no_host
 from tests.comfy.videos import CLIP, CLIP_FPS, CLIP_FRAMES, write_picture
+from tests.conftest import NOTES
 from tools.hosts import version_numbers
 from tools.workflow_prompt import load_workflow
 from wan_core.video.writer import write_video
@@ -22,51 +24,42 @@ from wan_core.video.writer import write_video
 collect_ignore = ["inside", "host_nodes"]
 
 HOSTS: list[HostInstall | None] = [*find_hosts()] or [None]
-NOTES = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for what the run has to say about its hosts, and name the marks."""
+    """Name the marks, and say why there is no host."""
     config.addinivalue_line("markers", "newest_host: says the same on every host, so the newest one suffices")
+    config.addinivalue_line("markers", "two_front_ends: the pinned one with classic nodes, the newest with Nodes 2.0")
     config.addinivalue_line("markers", "whole_matrix: only with SKYREELS_WHOLE_MATRIX (tools/compatibility.py)")
-    config.stash[NOTES] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which hosts were tested, with the time to start and the tests that passed inside; or why there was none."""
     if HOSTS == [None]:
-        terminalreporter.write_line(f"The host tests were skipped: {why_no_host()}.")
-    for note in config.stash[NOTES]:
-        terminalreporter.write_line(note)
+        config.stash[NOTES].append(f"The host tests were skipped: {why_no_host()}.")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what says nothing new, so that a run ends in time; SKYREELS_WHOLE_MATRIX keeps it all.
+    """Leave out what says nothing new, so that a run ends in time, and keep together what shares a server.
 
-    On older hosts: tests marked `newest_host`, and front ends that their users don't have. Everywhere: tests marked
-    `whole_matrix`.
+    SKYREELS_WHOLE_MATRIX keeps all. Left out on older hosts: tests marked `newest_host`, and front ends that their
+    users don't have. Left out everywhere: tests marked `whole_matrix`, and those marked `two_front_ends` in others.
     """
-    if os.environ.get("SKYREELS_WHOLE_MATRIX"):
-        return
-    newest = max((version_numbers(host.version) for host in HOSTS if host is not None), default=())
+    numbers = {host.version: version_numbers(host.version) for host in HOSTS if host is not None}
     kept, left_out = [], []
     for item in items:
-        given = getattr(item, "callspec", None)
-        host, front_end = (given.params.get(name) if given else None for name in ("install", "front_end"))
-        older = host is not None and version_numbers(host.version) < newest
-        foreign = front_end is not None and front_end.newest
-        surplus = older and (foreign or item.get_closest_marker("newest_host") is not None)
-        surplus = surplus or item.get_closest_marker("whole_matrix") is not None
-        (left_out if surplus else kept).append(item)
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        host, front_end = given.get("install"), given.get("front_end")
+        if host is not None:  # a server or a run inside it for each version; one process has both only one by one
+            kind = "inside" if item.path.stem == "test_inside" else "server"
+            item.add_marker(pytest.mark.xdist_group(f"{kind} {host.version}"))
+        marks = {mark.name for mark in item.iter_markers()}
+        older = host is not None and numbers[host.version] < max(numbers.values())
+        surplus = "whole_matrix" in marks or (older and "newest_host" in marks)
+        if front_end is not None:
+            surplus |= older and front_end.newest
+            surplus |= "two_front_ends" in marks and front_end.newest != front_end.nodes2
+        (left_out if surplus and not os.environ.get("SKYREELS_WHOLE_MATRIX") else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
-
-
-@pytest.fixture(scope="session")
-def notes(pytestconfig: pytest.Config) -> list[str]:
-    """Lines to be shown at the end of the run."""
-    return pytestconfig.stash[NOTES]
+    items[:] = kept
 
 
 @pytest.fixture(scope="session", params=HOSTS, ids=lambda install: install.version if install else "no-host")
@@ -125,14 +118,16 @@ def front_end(request: pytest.FixtureRequest) -> FrontEnd:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(host: Host, front_end: FrontEnd) -> Iterator[Any]:
-    """The front end of a running host, ready for a workflow."""
-    with front_end.opened(host) as page:
+    """The front end of a running host, ready for a workflow; with what the test before left in it."""
+    with ExitStack() as stack:
+        with shipped_files(host):  # for the lists of files that it reads once
+            page = stack.enter_context(front_end.opened(host))
         yield page
 
 
-@pytest.fixture(scope="module")
+@contextmanager
 def shipped_files(host: Host) -> Iterator[None]:
     """Empty files under the names that the workflows ship with: a missing file is red, and rightly so."""
     models = {

@@ -1,6 +1,9 @@
-"""Make one long video in a host's own process and print its peak memory: `long_memory.py FRAMES OUTPUT_FOLDER`.
+"""Make a short and a long video in a host's own process and print its peak memory after each.
 
-Started by test_long_memory.py, once for each length, with the variables that inside/conftest.py reads.
+usage: long_memory.py OUTPUT_FOLDER FRAMES ...
+
+Started by test_long_memory.py with the variables that inside/conftest.py reads. One process for all lengths, the
+shortest first: what is imported and loaded is in the first figure, so only what a length costs is between two.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "inside"))
-SIZE = 64  # pixels; all frames of the longer video together would be 72 MB
+SIZE = 64  # pixels
 
 
 def peak_bytes() -> int:
@@ -26,8 +29,8 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def main(frames: int, output: str) -> None:
-    """Make the video and print the figures as JSON."""
+def main(output: str, lengths: list[int]) -> None:
+    """Make the videos and print a line of JSON for each."""
     conftest = importlib.import_module("conftest")  # makes comfy importable
     conftest.load_module("skyreels_v2", HERE.parents[1] / "__init__.py")
     import comfy.sd
@@ -50,17 +53,17 @@ def main(frames: int, output: str) -> None:
     model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
     text = [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(1)) * 0.3, {}]]
-    settings = given.LongVideoSettings(
-        total_frames=frames, width=SIZE, height=SIZE, base_num_frames=33, overlap_history=5, steps=1, cfg=1.0,
-        forcing=sampler.ForcingOptions(),
-    )  # fmt: skip
-    started = time.monotonic()
-    with torch.inference_mode():
-        made = bridge.make_long_video(
-            given.Inputs(model, vae, prompts.Prompts([text]), text), settings, bridge.Job("memory")
-        )
-    print(json.dumps({"peak": peak_bytes(), "seconds": time.monotonic() - started, "path": str(made.path)}))
+    for frames in lengths:
+        settings = given.LongVideoSettings(
+            total_frames=frames, width=SIZE, height=SIZE, base_num_frames=33, overlap_history=5, steps=1, cfg=1.0,
+            forcing=sampler.ForcingOptions(),
+        )  # fmt: skip
+        started = time.monotonic()
+        with torch.inference_mode():
+            inputs = given.Inputs(model, vae, prompts.Prompts([text]), text)
+            made = bridge.make_long_video(inputs, settings, bridge.Job("memory"))
+        print(json.dumps({"peak": peak_bytes(), "seconds": time.monotonic() - started, "path": str(made.path)}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], [int(frames) for frames in sys.argv[2:]])

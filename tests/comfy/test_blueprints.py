@@ -12,7 +12,7 @@ from tests.comfy.host import Host
 from tools.browser import DRAWN, OPEN, PROMPT, run
 from tools.build_subgraphs import BLUEPRINTS, build
 
-pytestmark = [pytest.mark.usefixtures("shipped_files"), pytest.mark.whole_matrix]
+pytestmark = pytest.mark.whole_matrix
 
 PAIRS = list(combinations_with_replacement(BLUEPRINTS, 2))
 FREE, ASIDE = (900, 900), (1200, 500)  # pixels: nothing is there but the canvas

@@ -7,17 +7,25 @@ from typing import Any
 
 import pytest
 
-from tests.comfy.front_end import BOXES, FrontEnd, known_part, overlaps
+from tests.comfy.front_end import BOXES, known_part, one_front_end, overlaps
 from tests.comfy.host import REPO, Host
 from tests.comfy.scene import Scene
 from tests.comfy.test_long_video import long_video, saved
 from tools.browser import DRAWN, OPEN, PROMPT
+from tools.templates import title_of
 from tools.workflow_prompt import load_workflow, to_prompt
 
-pytestmark = pytest.mark.usefixtures("shipped_files")
-
 WORKFLOWS = sorted((REPO / "example_workflows").glob("*.json"))
-every_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+# one of each kind opens in every front end and style, the others in two
+EVERYWHERE = ("Demo Text to Video", "Demo Rolling", "Start End Frames", "Long Video", "Extend Video", "Moving Window")
+every_workflow = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if title_of(path.stem) in EVERYWHERE else pytest.mark.two_front_ends)
+        for path in WORKFLOWS
+    ],
+    ids=lambda path: path.stem,
+)
 WHOLE = """() => {
     const known = window.LiteGraph.registered_node_types
     const nodes = window.app.graph.nodes
@@ -55,7 +63,6 @@ PLAY = """(address) => new Promise((resolve, reject) => {
     }
     video.src = address
 })"""
-one_front_end = pytest.mark.parametrize("front_end", [FrontEnd(False, False)], ids=str, indirect=True)
 
 
 @one_front_end

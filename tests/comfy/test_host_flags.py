@@ -126,6 +126,7 @@ def videos(host: Host) -> dict[str, torch.Tensor]:
     return tensors(host, scene)
 
 
+@pytest.mark.newest_host
 def test_force_fp16_computes_in_half_precision_and_makes_nearly_the_same_video(
     host: Host, install: HostInstall
 ) -> None:

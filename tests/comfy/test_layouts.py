@@ -12,7 +12,7 @@ from tests.comfy.workflows import load_workflow, shrink
 from tools.browser import FIT, OPEN, PROMPT, run
 from tools.templates import ORDER, template
 
-pytestmark = [pytest.mark.usefixtures("shipped_files"), pytest.mark.whole_matrix]
+pytestmark = pytest.mark.whole_matrix
 
 SIZES = {"landscape": (96, 64), "square": (64, 64), "portrait": (64, 96)}
 CASES = [(title, "portrait") for title in ORDER] + [("Demo Long Video", "landscape"), ("Demo Long Video", "square")]

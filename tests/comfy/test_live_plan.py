@@ -83,6 +83,7 @@ def test_the_plan_shows_what_the_settings_mean_and_what_will_be_refused(page: An
     assert [shown["ok"] for shown in page.evaluate(FACTS)] == [True]
 
 
+@pytest.mark.two_front_ends
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_red_of_a_refusal_can_be_read(page: Any, theme: str, tmp_path: Path) -> None:
     page.evaluate(SETTING, [THEME, theme])
@@ -149,6 +150,18 @@ COPY = """(kind) => {
     app.canvas.copyToClipboard()
     app.canvas.pasteFromClipboard()
 }"""
+# from the lower edge of each plan to that of its node, in pixels of the graph
+BELOW = f"""() => {{
+    const {{ canvas, ds }} = window.app.canvas, top = canvas.getBoundingClientRect().top
+    return [...document.querySelectorAll('{PANEL}')].map((shown) => {{
+        const low = shown.getBoundingClientRect().bottom
+        const element = shown.closest('[data-node-id]')
+        if (element) return (element.getBoundingClientRect().bottom - low) / ds.scale
+        const node = window.app.graph.nodes.find((node) => node.widgets.some((widget) => widget.element === shown))
+        return node.pos[1] + node.size[1] - ((low - top) / ds.scale - ds.offset[1])
+    }})
+}}"""
+MOST_BELOW = 110  # in Nodes 2.0 the pack's name and the button for advanced inputs stand there
 REMOVE = """(kind) => {
     const { graph } = window.app
     for (const node of graph.nodes.filter((node) => node.comfyClass === kind)) graph.remove(node)
@@ -161,6 +174,7 @@ INTO_SUBGRAPH = """(kind) => {
 }"""
 
 
+@pytest.mark.two_front_ends
 @pytest.mark.parametrize("kind", ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"])
 def test_a_new_node_and_its_copy_have_a_plan_each_and_a_removed_one_none(page: Any, kind: str) -> None:
     page.evaluate(OPEN, EMPTY)
@@ -172,6 +186,7 @@ def test_a_new_node_and_its_copy_have_a_plan_each_and_a_removed_one_none(page: A
         ".length === 2",
         timeout=30_000,
     )
+    assert all(10 <= below <= MOST_BELOW for below in page.evaluate(BELOW)), "the plan does not fill its node"
     asked: list[str] = []
     page.evaluate(REMOVE, kind)
     page.wait_for_function(f"document.querySelectorAll('{PANEL}').length === 0", timeout=30_000)

@@ -105,7 +105,7 @@ def test_the_workflow_is_in_the_job_s_own_file_and_in_the_saved_one(host: Host) 
 
 
 def test_an_interrupted_video_goes_on_behind_its_last_finished_segment(host: Host) -> None:
-    slow = {"total_frames": 77, "steps": 20, "job_name": "interrupted"}
+    slow = {"total_frames": 77, "steps": 12, "job_name": "interrupted"}
     whole = Scene()
     expected = pixels(saved(host, whole, long_video(whole, **{**slow, "job_name": "whole"})))
     scene = Scene()

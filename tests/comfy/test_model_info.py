@@ -6,10 +6,7 @@ import torch
 
 from tests.comfy.host import Host
 from tests.comfy.scene import Scene, refusal, tensors
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).norm() / b.norm())
+from tests.measures import relative_distance
 
 
 def test_the_recommended_settings_can_be_linked_to_the_sampler_and_the_plan(host: Host) -> None:
@@ -46,8 +43,8 @@ def test_cores_loader_and_the_attached_frame_rate_make_the_video_of_our_loader(h
     scene.dump("attached", scene.sample(model=attached))
     scene.dump("dropped", scene.sample(model=core, fps=16))
     found = tensors(host, scene)
-    assert relative_error(found["attached"], found["ours"]) < 1e-5
-    assert relative_error(found["dropped"], found["ours"]) > 0.05
+    assert relative_distance(found["attached"], found["ours"]) < 1e-5
+    assert relative_distance(found["dropped"], found["ours"]) > 0.05
 
 
 def test_a_model_that_cannot_be_told_is_asked_for_in_one_sentence(host: Host) -> None:

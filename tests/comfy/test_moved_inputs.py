@@ -6,16 +6,15 @@ save it, with a socket for every widget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.comfy.front_end import one_front_end
 from tests.comfy.host import REPO, Host, PromptRefused
 from tests.comfy.scene import Scene, refusal, tensors
 from tests.comfy.test_long_video import LONG, text_of
-from tools.browser import NO_BROWSER, browser_path, open_page
 from tools.hosts import version_numbers
 from tools.node_schemas import MOVED, read
 from tools.workflow_prompt import load_workflow
@@ -56,7 +55,7 @@ def test_a_plan_is_the_same_by_the_released_names_and_by_todays(host: Host) -> N
 def test_a_size_that_is_none_is_refused(host: Host, size: dict[str, str]) -> None:
     scene = Scene()
     scene.dump("latent", scene.add("SkyReelsV2EmptyLatent", **size, frames=9, batch_size=1))
-    assert f"to one of {PRESET}, " in refusal(host, scene, "SkyReelsV2EmptyLatent").message
+    assert f"one of {PRESET}, " in refusal(host, scene, "SkyReelsV2EmptyLatent").message
 
 
 def test_a_custom_size_needs_its_sides(host: Host) -> None:
@@ -64,16 +63,6 @@ def test_a_custom_size_needs_its_sides(host: Host) -> None:
     scene.dump("latent", scene.add("SkyReelsV2EmptyLatent", size="custom", frames=9, batch_size=1))
     with pytest.raises(PromptRefused, match=r"size\.width"):
         host.run(scene.prompt)
-
-
-@pytest.fixture(scope="module")
-def page(host: Host) -> Iterator[Any]:
-    """The front end of a running host."""
-    pytest.importorskip("playwright.sync_api", reason="the frontend test needs the package playwright")
-    if browser_path() is None:
-        pytest.skip(f"{NO_BROWSER}, to open workflows in the frontend")
-    with open_page(host.url) as page:
-        yield page
 
 
 OPEN = """async (workflow) => {
@@ -107,6 +96,7 @@ def todays(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs | ({"size.width": width, "size.height": height} if inputs["size"] == "custom" else {})
 
 
+@one_front_end
 @pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes 2.0"])
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_of_the_released_nodes_opens_and_makes_the_same_prompt(page: Any, path: Path, vue: bool) -> None:
@@ -131,6 +121,7 @@ BLUEPRINT = REPO / "tests" / "released" / "blueprint" / "text_to_video.json"
 SIZES = {"preset": ("720P portrait (720x1280)", 960, 544), "custom": ("custom", 320, 192)}
 
 
+@one_front_end
 @pytest.mark.parametrize("name", SIZES)
 def test_a_released_blueprint_in_a_saved_workflow_keeps_its_values(host: Host, page: Any, name: str) -> None:
     """It shows size, width and height on its outside; values are saved by place there, so none may go."""

@@ -13,6 +13,7 @@ import torch
 from tests.comfy.host import PACK_FOLDER, ExecutionFailed, Host
 from tests.comfy.scene import Scene, tensors, video_of
 from tests.comfy.videos import VideoFacts, probe
+from tests.measures import relative_distance
 
 NODES = {
     "SkyReelsV2ModelLoader",
@@ -33,11 +34,6 @@ NODES = {
     "SkyReelsV2AttachFPS",
     "SkyReelsV2LoraLoader",
 }
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the norm of the difference over the norm of the second."""
-    return float((a.double() - b.double()).norm() / b.double().norm())
 
 
 def test_every_node_is_listed_with_a_tooltip_on_every_input(host: Host) -> None:
@@ -92,10 +88,10 @@ def test_seed_solver_and_frame_rate_change_the_video_and_nothing_else_does(host:
     found = tensors(host, scene)
     plain = found.pop("plain")
     assert plain.shape == (1, 16, 3, 8, 8)
-    assert relative_error(found["fps30"], plain) < 1e-5
-    assert relative_error(found["block"], plain) < 1e-5
+    assert relative_distance(found["fps30"], plain) < 1e-5
+    assert relative_distance(found["block"], plain) < 1e-5
     for name in ("seed", "euler", "fps16"):
-        assert relative_error(found[name], plain) > 1e-3, name
+        assert relative_distance(found[name], plain) > 1e-3, name
 
 
 def test_a_model_without_fps_weights_ignores_the_frame_rate(host: Host) -> None:
@@ -116,7 +112,7 @@ def test_euler_in_sync_mode_equals_cores_euler_where_timesteps_are_whole(host: H
         scene.model = scene.add("SkyReelsV2ModelLoader", model_name="tiny_df_nofps.safetensors", weight_dtype="default")
     scene.dump("ours", scene.core_sample(scene.select(solver="euler"), sigmas))
     found = tensors(host, scene)
-    assert relative_error(found["ours"], found["core"]) < 1e-3
+    assert relative_distance(found["ours"], found["core"]) < 1e-3
 
 
 def test_the_sampler_node_equals_its_parts_in_cores_custom_sampling(host: Host) -> None:
@@ -126,7 +122,7 @@ def test_the_sampler_node_equals_its_parts_in_cores_custom_sampling(host: Host) 
     sigmas = scene.add("SkyReelsV2Sigmas", steps=3, shift=8.0)
     scene.dump("parts", scene.core_sample(scene.select(**changes), sigmas))
     found = tensors(host, scene)
-    assert relative_error(found["parts"], found["node"]) < 1e-5
+    assert relative_distance(found["parts"], found["node"]) < 1e-5
 
 
 def test_cores_ksampler_runs_our_model_as_it_runs_its_own(host: Host) -> None:
@@ -148,7 +144,7 @@ def test_cores_ksampler_runs_our_model_as_it_runs_its_own(host: Host) -> None:
         )
         scene.dump(name, sampled)
     found = tensors(host, scene)
-    assert relative_error(found["ours"], found["core"]) < 1e-3
+    assert relative_distance(found["ours"], found["core"]) < 1e-3
 
 
 def test_async_sampling_and_causal_attention_run_and_differ_from_sync(host: Host) -> None:
@@ -165,7 +161,7 @@ def test_async_sampling_and_causal_attention_run_and_differ_from_sync(host: Host
     for index, name in enumerate(names):
         assert found[name].shape == (1, 16, 3, 8, 8)
         for other in names[:index]:
-            assert relative_error(found[name], found[other]) > 1e-3, (name, other)
+            assert relative_distance(found[name], found[other]) > 1e-3, (name, other)
 
 
 def test_start_end_and_key_frames_are_kept_as_the_vae_encodes_them(host: Host) -> None:
@@ -183,11 +179,11 @@ def test_start_end_and_key_frames_are_kept_as_the_vae_encodes_them(host: Host) -
         assert found[name].shape == (1, 16, 1, 8, 8)
     close = {"rtol": 1e-3, "atol": 1e-3}
     torch.testing.assert_close(found["start"][:, :, :1], found["first"], **close)
-    assert relative_error(found["start"][:, :, 1:], found["free"][:, :, 1:]) > 1e-3
+    assert relative_distance(found["start"][:, :, 1:], found["free"][:, :, 1:]) > 1e-3
     for name in ("all", "all-async"):
         for frame, image in ((0, "first"), (2, "middle"), (4, "last")):
             torch.testing.assert_close(found[name][:, :, frame : frame + 1], found[image], **close)
-        assert relative_error(found[name][:, :, 1], found["start"][:, :, 1]) > 1e-3
+        assert relative_distance(found[name][:, :, 1], found["start"][:, :, 1]) > 1e-3
 
 
 def test_start_and_end_frame_run_through_to_a_video(host: Host) -> None:
@@ -219,7 +215,7 @@ def test_two_videos_of_a_batch_run_at_once(host: Host) -> None:
     scene.dump("images", images)
     found = tensors(host, scene)
     assert found["batch"].shape == (2, 16, 3, 8, 8) and found["images"].shape == (18, 64, 64, 3)
-    assert relative_error(found["batch"][0], found["batch"][1]) > 1e-3
+    assert relative_distance(found["batch"][0], found["batch"][1]) > 1e-3
 
 
 @pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"])
@@ -228,7 +224,7 @@ def test_fp8_weights_run_and_stay_near_the_full_ones(host: Host, weight_dtype: s
     full.dump("full", full.sample(cfg=1.0))
     small.dump("fp8", small.sample(cfg=1.0))
     found = tensors(host, full) | tensors(host, small)
-    assert 1e-4 < relative_error(found["fp8"], found["full"]) < 0.3
+    assert 1e-4 < relative_distance(found["fp8"], found["full"]) < 0.3
 
 
 def test_a_lora_loaded_with_cores_node_changes_the_video(host: Host) -> None:
@@ -242,7 +238,7 @@ def test_a_lora_loaded_with_cores_node_changes_the_video(host: Host) -> None:
         scene.dump(name, scene.sample(model=model))
     found = tensors(host, scene)
     assert torch.equal(found["none"], found["plain"])
-    assert relative_error(found["full"], found["plain"]) > 1e-2
+    assert relative_distance(found["full"], found["plain"]) > 1e-2
     # every key of the file found its weight
     assert "lora key not loaded" not in host.log
 
@@ -270,7 +266,7 @@ def test_an_image_to_video_model_runs_with_cores_nodes_as_cores_own_does(host: H
     scene.model = core
     scene.dump("core", scene.core_sample(euler, sigmas))
     found = tensors(host, scene)
-    assert relative_error(found["ours"], found["core"]) < 1e-3
+    assert relative_distance(found["ours"], found["core"]) < 1e-3
     assert found["forcing"].shape == (1, 16, 3, 8, 8)
 
 
@@ -292,7 +288,7 @@ def test_sampling_can_be_interrupted_and_the_model_used_again(host: Host) -> Non
     assert time.monotonic() - started < 10
     assert "execution_interrupted" in dict(entry["status"]["messages"]), entry["status"]
     scene.dump("again", scene.sample(seed=11, fps=25))  # fps 25 counts as 24, but is not in the server's cache
-    assert relative_error(tensors(host, scene)["again"], before) < 1e-5
+    assert relative_distance(tensors(host, scene)["again"], before) < 1e-5
 
 
 def test_a_failed_prompt_leaves_the_model_fit_for_core_sampling(host: Host) -> None:
@@ -308,4 +304,4 @@ def test_a_failed_prompt_leaves_the_model_fit_for_core_sampling(host: Host) -> N
         host.run(failing.prompt)
     scene.dump("forcing", scene.sample(ar_step=1))
     scene.dump("after", scene.core_sample(euler, sigmas, seed=3, cfg=2.000001))
-    assert relative_error(tensors(host, scene)["after"], before) < 1e-4
+    assert relative_distance(tensors(host, scene)["after"], before) < 1e-4

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tests.comfy.host import Host
 from tests.comfy.scene import Scene
 from tests.comfy.tiny_models import DIM, FFN, FREQ, LAYERS, TEXT
+from tests.measures import relative_error
 from tests.tiny import diffusers_config_json, to_diffusers_names
 from wan_core.model.config import WanConfig
 
@@ -69,13 +70,13 @@ def hosted(host: Host, scene: Scene, cfg: float, shift: float) -> dict[str, dict
     return {path.stem: load_file(path) for path in files}
 
 
-def relative_error(found: dict[str, Any], vae: AutoencoderKLWan, expected: torch.Tensor) -> float:
+def error_of(found: dict[str, Any], vae: AutoencoderKLWan, expected: torch.Tensor) -> float:
     """The error of the host's latents, brought to the model's space."""
     mean, std = (torch.tensor(values).view(1, 16, 1, 1, 1) for values in
                  (vae.config.latents_mean, vae.config.latents_std))  # fmt: skip
     got = (found["made"]["samples"] - mean) / std
     assert got.shape == expected.shape == LATENT
-    return ((got - expected).abs().max() / expected.abs().max()).item()
+    return relative_error(got, expected)
 
 
 def run(pipeline: Any, found: dict[str, Any], cfg: float, **inputs: Any) -> torch.Tensor:
@@ -106,7 +107,7 @@ def test_an_i2v_model_with_clip_vision_gives_the_latents_of_diffusers_pipeline(
     model = transformer(model_files / "diffusion_models" / "tiny_i2v.safetensors", "i2v")
     pipeline = WithTokens(None, None, None, None, model, vae, scheduler(shift))
     expected = run(pipeline, found, 5.0, image=torch.zeros(1, 3, SIZE, SIZE))
-    assert relative_error(found, vae, expected) < 1e-3
+    assert error_of(found, vae, expected) < 1e-3
 
 
 def test_a_t2v_model_gives_the_latents_of_diffusers_pipeline(
@@ -116,4 +117,4 @@ def test_a_t2v_model_gives_the_latents_of_diffusers_pipeline(
     found = hosted(host, scene, 6.0, 8.0)
     model = transformer(model_files / "diffusion_models" / "tiny_df_nofps.safetensors", "t2v")
     expected = run(SkyReelsV2Pipeline(None, None, model, None, scheduler(8.0)), found, 6.0)
-    assert relative_error(found, vae, expected) < 1e-3
+    assert error_of(found, vae, expected) < 1e-3

@@ -106,6 +106,7 @@ def test_numbers_that_no_plan_can_have_are_refused_in_words(host: Host) -> None:
         ({"total_frames": 10**9}, "number of frames is 1000000000"),
         ({"total_frames": 1_000_000, "overlap_history": 93}, "249977 segments"),
         ({"fps": 0}, "fps is 0"),
+        ({"new_frames": 1, "overlap_history": 0}, "overlap_history is 0"),
         ({"key_times": "9" * 5000}, "key_times holds"),
     ):
         answer = asker.ask(json.dumps(values).encode())

@@ -16,7 +16,7 @@ comfy.cli_args.args.cpu = True
 import comfy.ldm.wan.vae  # noqa: E402 - the CPU must be chosen before torch devices are
 from safetensors.torch import save_file  # noqa: E402
 
-DIM = 8
+DIM = 4
 
 
 def main(target: Path) -> None:

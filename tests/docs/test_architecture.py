@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tools.draw_figures import FOLDER, ICON, figures, icon
 from tools.model_shapes import Trace, trace_model
 from wan_core.long.segments import plan_segments
-from wan_core.model.blocks import PART_TOKENS
 from wan_core.model.config import PRESETS, ReleasedModel, WanConfig
+from wan_core.model.layers import PART_TOKENS
 from wan_core.model.rope import Rotary, apply_rotary, axis_pairs, rotary_table
 from wan_core.sampling.schedule import forcing_schedule
 from wan_core.sampling.sigmas import flow_sigmas, noise_levels, timesteps_of

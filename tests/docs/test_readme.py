@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.node_schemas import CHINESE, ENGLISH, read
+from tools.templates import template
 from wan_core.model.config import WanConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,3 +56,15 @@ def test_times_are_computed_from_the_measured_time_of_a_model_call(file: str) ->
     estimated = calls * statistics.median(large["seconds"]) * 10 / 60
     text = (ROOT / file).read_text("utf-8")
     assert re.search(rf"H100(: |：){minutes:.1f} ", text) and re.search(rf"H100(: about |：约 ){estimated:.0f} ", text)
+
+
+@pytest.mark.parametrize(("file", "site"), [("README.md", "huggingface.co"), ("README.zh-CN.md", "hf-mirror.com")])
+def test_a_click_downloads_what_the_template_of_the_first_real_video_asks_for(file: str, site: str) -> None:
+    links = re.findall(
+        rf"^\| \[.*?\]\(https://{site}/(\S+)\) \| `(\w+)` \|", (ROOT / file).read_text("utf-8"), re.MULTILINE
+    )
+    models = [
+        model for node in read(template("Text to Video"))["nodes"] for model in node["properties"].get("models", ())
+    ]
+    wanted = {(model["url"].removeprefix("https://huggingface.co/"), model["directory"]) for model in models}
+    assert set(links) == wanted and len(links) == 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors
@@ -28,7 +29,7 @@ from .pickled import read_pickled
 from .shapes import config_of, named_heads
 from .shards import find_files
 from .stored import check_numbers, logical_entries, take_parts, understand
-from .variants import OTHER_CAUSAL, guess_variant
+from .variants import OTHER_CAUSAL, as_variant, guess_variant
 
 ReadFile = Callable[[str], dict[str, Tensor]]
 
@@ -51,7 +52,7 @@ def inspect_checkpoint(path: str | os.PathLike[str], part: str = AUTO) -> tuple[
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], read: ReadFile | None = None, part: str = AUTO
+    path: str | os.PathLike[str], read: ReadFile | None = None, part: str = AUTO, variant: str = AUTO
 ) -> tuple[dict[str, Tensor], WanConfig, CheckpointInfo]:
     """Load a checkpoint under the original key names, in the dtypes of the file.
 
@@ -59,14 +60,19 @@ def load_checkpoint(
         path: a file of tensors, any one shard, an index json, or a folder of one of these.
         read: reads one safetensors file, given its path; None means safetensors' own reader, onto the CPU.
         part: which model of a file with several; see `detect_naming`.
+        variant: which model it is, one of `variants.CHOICES`; "auto" takes what the file says.
 
     Returns:
         The parameters (all parts of quantised ones among them), the architecture, and what else was found.
 
     Raises:
         CheckpointError: if there is no complete SkyReels-V2 or Wan transformer at the path, or it cannot be read.
+        InputError: it has another shape than the variant.
     """
     info, naming = _inspect(Path(path), part)  # every refusal comes before the first tensor is read
+    if variant != AUTO:
+        name, source = as_variant(info.config, variant)
+        info = replace(info, variant=name, variant_source=source)
     state_dict: dict[str, Tensor] = {}
     for file in info.files:
         state_dict |= read_tensors(file, read)

@@ -46,15 +46,36 @@ def tell(speaker: str, line: Words | Joined, level: int = logging.INFO) -> None:
     node_text(speaker)(line)
 
 
-def node_text(speaker: str) -> Callable[[Words | Joined], None]:
-    """Return what shows a speaker's line on the node that is being run; without a server the line goes nowhere."""
+def server_and_context() -> tuple[Any, Any] | None:
+    """Return the running server and what it says of the node that is being run; None where there is neither."""
     # looked up, not imported: where only comfy is in use there is no server
     prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
     execution = sys.modules.get("comfy_execution.utils")
     server = getattr(prompt_server, "instance", None)
     context = None if execution is None else execution.get_executing_context()
-    if context is None or server is None:
+    return None if context is None or server is None else (server, context)
+
+
+def node_event(name: str) -> Callable[[dict[str, Any]], None]:
+    """Return what sends an event about the node that is being run to the front end that queued it."""
+    found = server_and_context()
+    if found is None:
+        return lambda data: None
+    server, context = found
+
+    def send(data: dict[str, Any]) -> None:
+        with suppress(Exception):  # an event must not end a run
+            server.send_sync(name, {"node": context.node_id, **data}, server.client_id)
+
+    return send
+
+
+def node_text(speaker: str) -> Callable[[Words | Joined], None]:
+    """Return what shows a speaker's line on the node that is being run; without a server the line goes nowhere."""
+    found = server_and_context()
+    if found is None:
         return lambda line: None
+    server, context = found
     known = running.get()
     if known is None or known[0] is not context:
         text = NodeText(lambda shown: server.send_progress_text(shown, context.node_id))

@@ -207,6 +207,12 @@ class Journal:
         return tensors
 
     @property
+    def finished(self) -> list[int]:
+        """The segments that are finished, as far as each was made from what the one before it holds now."""
+        end = self.next_segment()
+        return list(range(self.segments if end is None else end))
+
+    @property
     def frames_folder(self) -> Path:
         """Where parts belong that are pictures."""
         return self.folder / FRAMES

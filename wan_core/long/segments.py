@@ -144,18 +144,24 @@ class Plan:
 
     def table(self, guided: bool = True) -> Joined:
         """Return the plan as text for a person, a long one without its middle; `guided`: every row calls it twice."""
-        shown: list[Words | str] = [words("segment  video frames  carried  new  padding  rows")]
+        shown: list[Words] = []
         left_out = max(len(self.segments) - MOST_LINES, 0)
         for segment in self.segments:
             if left_out and segment.index >= MOST_LINES // 2 and segment.index < MOST_LINES // 2 + left_out:
                 if segment.index == MOST_LINES // 2:
                     shown.append(words("... {count} more segments", count=left_out))
                 continue
-            frames = f"{segment.frames[0]}-{segment.frames[1] - 1}"
-            padding = segment.closing + segment.padding
-            shown.append(
-                f"{segment.index + 1:>7}  {frames:>12}  {segment.overlap:>7}  {segment.new:>3}  {padding:>7}  "
-                f"{segment.rows:>4}"
+            shown.append(  # no columns: Chinese letters are as wide as no number of Latin ones
+                words(
+                    "{number}: video frames {first}-{last}; {new} new, {carried} carried, {padding} padding; {rows}",
+                    number=segment.index + 1,
+                    first=segment.frames[0],
+                    last=segment.frames[1] - 1,
+                    new=segment.new,
+                    carried=segment.overlap,
+                    padding=segment.closing + segment.padding,
+                    rows=counted(segment.rows, "rows"),
+                )
             )
         shown.append(
             words(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch.nn import functional
 
 Attention = Callable[..., torch.Tensor]
@@ -30,8 +31,8 @@ def scaled_dot_product(
     Returns:
         [B, Lq, heads * D].
     """
-    q, k, v = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))  # [B, N, L, D]
-    return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    q, k, v = (rearrange(tensor, "b l (n d) -> b n l d", n=heads) for tensor in (q, k, v))
+    return rearrange(functional.scaled_dot_product_attention(q, k, v), "b n l d -> b l (n d)")
 
 
 def query_spans(queries: int, keys: int, block_tokens: int, pieces: int = 1) -> list[tuple[slice, int]]:

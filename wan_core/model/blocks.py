@@ -1,76 +1,27 @@
-"""The parts a WanModel is stacked from: attention, the block around it, the head, and the layers they are made with.
-
-Modulation belongs to a latent frame, so it is broadcast over the frame's tokens and never written out per token (that
-tensor would be 13.7 GB for the 14B model at 121 frames 720P).
+"""The parts a WanModel is stacked from: attention, the block around it, and the head.
 
 Shapes: B batch, C channels (the model's dim), L tokens in frame order, N heads, D channels of a head; T is the number
 of latent frames where every frame has its own noise level and 1 where one holds for the clip.
 
-Sources: Wan et al. 2025 (Wan 2.1); Peebles and Xie 2022 (adaptive layer norm, "six-way modulation").
+Source: Wan et al. 2025 (Wan 2.1).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Attention, block_causal, query_spans, scaled_dot_product
+from .attention import block_causal, query_spans
 from .config import WanConfig
 from .kv_cache import LayerCache
-from .operations import TorchOperations, by_hand, gelu_, reusable
-from .rope import OWN_KERNEL, Rotary, RotaryKernel
-
-PART_TOKENS = 2**15  # of a batch, in one matrix product
-
-
-def modulate(y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `y * (1 + scale) + shift`, [B, L, C]; [B, T, C] values are spread over the tokens of their frames.
-
-    Without gradients this is written over `y`.
-    """
-    frames = y.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
-    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=reusable(frames, shift)).flatten(1, 2)
-
-
-def modulated_norm(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `modulate(norm(x), shift, scale)`: what a branch of the residual stream `x` [B, L, C] begins with."""
-    return modulate(norm(x), shift, scale)
-
-
-ModulatedNorm = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Layers:
-    """What every part of the model is made with: layer classes, kernels, device and dtype of the weights."""
-
-    operations: Any = TorchOperations
-    attention: Attention = scaled_dot_product
-    rotary: RotaryKernel = OWN_KERNEL
-    modulated_norm: ModulatedNorm = modulated_norm
-    device: torch.device | None = None
-    dtype: torch.dtype | None = None
-
-    def linear(self, in_features: int, out_features: int) -> nn.Module:
-        """Return a linear layer with bias."""
-        return self.operations.Linear(in_features, out_features, device=self.device, dtype=self.dtype)
-
-    def layer_norm(self, dim: int, eps: float = 1e-5, affine: bool = False) -> nn.Module:
-        """Return a layer norm, without weights unless `affine`."""
-        return self.operations.LayerNorm(dim, eps=eps, elementwise_affine=affine, device=self.device, dtype=self.dtype)
-
-    def rms_norm(self, dim: int, eps: float) -> nn.Module:
-        """Return an RMS norm with weights."""
-        return self.operations.RMSNorm(dim, eps=eps, elementwise_affine=True, device=self.device, dtype=self.dtype)
-
-    def parameter(self, *shape: int) -> nn.Parameter:
-        """Return a zero parameter: the checkpoint or `init_weights` fills it."""
-        return nn.Parameter(torch.zeros(*shape, device=self.device, dtype=self.dtype))
+from .layers import GELU, Layers, gate, modulate, parts_of, written_over
+from .operations import by_hand, reusable
+from .rope import Rotary
 
 
 @dataclass(frozen=True)
@@ -97,44 +48,6 @@ class BlockInputs:
     patched: Patched | None = None  # None where no host's patches are asked
 
 
-def gate(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    """Return `x + y * scale`, [B, L, C]; [B, T, C] scales are spread over the tokens of their frames.
-
-    Without gradients this is written over `y`: a host may have kept `x`.
-    """
-    frames, branch = (tensor.unflatten(1, (scale.shape[1], -1)) for tensor in (x, y))  # [B, T, L / T, C]
-    return torch.addcmul(frames, branch, scale.unsqueeze(2), out=reusable(branch, frames)).flatten(1, 2)
-
-
-def parts_of(x: Tensor, pieces: int = 1) -> list[slice]:
-    """Cut tokens [B, L, C] into parts that a matrix product is still fast on; into no fewer than `pieces`.
-
-    A part is long enough that neither a GPU's idle corners nor the copying of offloaded weights for each part matter.
-    """
-    if not by_hand():
-        return [slice(0, x.shape[1])]
-    parts = max(pieces, -(-x.shape[0] * x.shape[1] // PART_TOKENS))
-    return [rows for rows, _ in query_spans(x.shape[1], x.shape[1], 0, parts)]
-
-
-def written_over(layer: nn.Module, x: Tensor, pieces: int = 1) -> Tensor:
-    """Return `layer(x)` for tokens `x` [B, L, C] that are not read again; in parts it is written over `x`."""
-    parts = parts_of(x, pieces)
-    if len(parts) == 1:
-        return layer(x)
-    for rows in parts:
-        x[:, rows] = layer(x[:, rows])
-    return x
-
-
-class GELU(nn.Module):
-    """The activation of the feed-forward, written over its input where no gradient is asked for."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [B, L, hidden channels]."""
-        return gelu_(x)
-
-
 class WanSelfAttention(nn.Module):
     """Every token of the video looks at every other, or under causal attention at its own block and those before."""
 
@@ -154,7 +67,8 @@ class WanSelfAttention(nn.Module):
 
     def rotated(self, projection: nn.Module, norm: nn.Module, x: Tensor, rotary: Rotary) -> Tensor:
         """Project, normalise and turn `x` [B, L, C]; a function of its own so that its intermediates are freed."""
-        return self.rotary.apply(norm(projection(x)).unflatten(-1, (self.num_heads, -1)), rotary).flatten(2)
+        by_head = rearrange(norm(projection(x)), "b l (n d) -> b l n d", n=self.num_heads)
+        return rearrange(self.rotary.apply(by_head, rotary), "b l n d -> b l (n d)")
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
@@ -174,8 +88,8 @@ class WanSelfAttention(nn.Module):
         else:
             x = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
-            by_head = {name: tokens.unflatten(-1, (self.num_heads, -1)) for name, tokens in (("q", q), ("k", k))}
-            x = patch({"x": x, **by_head, "transformer_options": options})
+            q_heads, k_heads = (rearrange(tokens, "b l (n d) -> b l n d", n=self.num_heads) for tokens in (q, k))
+            x = patch({"x": x, "q": q_heads, "k": k_heads, "transformer_options": options})
         del q, k, v  # three tensors of the size of the one that the next line makes
         return self.o(x)
 
@@ -329,42 +243,3 @@ class MLPProj(nn.Module):
     def forward(self, image_embeds: Tensor) -> Tensor:
         """Return [B, 257, dim]."""
         return self.proj(image_embeds)
-
-
-def run_replaced(replacement: Callable[..., Any], block: nn.Module, x: Tensor, inputs: BlockInputs) -> Tensor:
-    """Run a block through a host's replacement (`patches_replace["dit"]`), with the host's argument names."""
-
-    def original_block(args: dict[str, Any]) -> dict[str, Any]:
-        changed = BlockInputs(
-            modulation=args["vec"],
-            rotary=args["pe"],
-            context=args["txt"],
-            image_tokens=inputs.image_tokens,
-            block_tokens=inputs.block_tokens,
-            transformer_options=args["transformer_options"],
-            cache=inputs.cache,
-            pieces=inputs.pieces,
-            cached_tokens=inputs.cached_tokens,
-        )
-        return {"img": block(args["img"], changed)}
-
-    args = {
-        "img": x,
-        "txt": inputs.context,
-        "vec": inputs.modulation,
-        "pe": inputs.rotary,
-        "transformer_options": inputs.transformer_options,
-    }
-    return replacement(args, {"original_block": original_block})["img"]
-
-
-def run_after_block(x: Tensor, inputs: BlockInputs) -> Tensor:
-    """Return the tokens [B, L, C] after the host's patches for the end of a block, in the order they were added."""
-    options, shown = inputs.transformer_options, inputs.patched
-    for patch in options.get("patches", {}).get("double_block", ()):
-        assert shown is not None, "patches come with a host"
-        x = patch({
-            "img": x, "x": shown.video, "vec": shown.time, "block_index": options["block_index"], "img_offset": 0,
-            "transformer_options": options,
-        })["img"]  # fmt: skip
-    return x

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .blocks import PART_TOKENS
 from .config import WanConfig
+from .layers import PART_TOKENS
 
 # token streams [B, L, dim] that live at once: 5 at the peak (6 where an image is read too), and a margin for what
 # attention kernels, neighbours' patches and weights that are cast on their way take

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 
 from .operations import by_hand, pieces
 
@@ -83,7 +84,7 @@ def grid_table(
         shape[axis] = length
         cos.append(angles.cos().float().to(device).view(shape).expand(*grid, pairs))
         sin.append(angles.sin().float().to(device).view(shape).expand(*grid, pairs))
-    return Rotary(*(torch.cat(parts, dim=-1).flatten(0, 2).unsqueeze(1) for parts in (cos, sin)))  # [L, 1, D / 2]
+    return Rotary(*(rearrange(torch.cat(parts, dim=-1), "f h w pairs -> (f h w) 1 pairs") for parts in (cos, sin)))
 
 
 def apply_rotary(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
@@ -121,21 +122,23 @@ def rotary_part(rotary: Rotary, tokens: slice) -> Rotary:
 
 def turned(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """Return `x` [B, L, N, D], turned, in float32."""
-    (cos, sin), (even, odd) = rotary, x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, L, N, D / 2]
+    (cos, sin), (even, odd) = rotary, rearrange(x.float(), "b l n (pairs two) -> two b l n pairs", two=2)
     pairs = torch.addcmul(even * cos, odd, sin, value=-1), torch.addcmul(odd * cos, even, sin)
-    return torch.stack(pairs, dim=-1).flatten(-2)
+    return rearrange(torch.stack(pairs, dim=-1), "b l n pairs two -> b l n (pairs two)")
 
 
 def turned_on_cpu(x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """Return the same by complex numbers: one pass on a CPU, but no good for compilers and some other devices."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * torch.complex(*rotary)).flatten(-2)
+    pairs = torch.view_as_complex(rearrange(x.float(), "b l n (pairs two) -> b l n pairs two", two=2))
+    turned_pairs = torch.view_as_real(pairs * torch.complex(*rotary))
+    return rearrange(turned_pairs, "b l n pairs two -> b l n (pairs two)")
 
 
 def rotation_matrices(rotary: Rotary) -> torch.Tensor:
     """Return a table as 2 x 2 matrices [1, L, 1, D / 2, 2, 2] in float32, the form that fused kernels read."""
     cos, sin = rotary
-    return torch.stack((cos, -sin, sin, cos), dim=-1).unflatten(-1, (2, 2)).unsqueeze(0)
+    matrices = torch.stack((cos, -sin, sin, cos), dim=-1)
+    return rearrange(matrices, "l 1 pairs (rows columns) -> 1 l 1 pairs rows columns", rows=2)
 
 
 @dataclass(frozen=True)

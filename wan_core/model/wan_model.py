@@ -17,25 +17,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
 from .attention import Attention, scaled_dot_product
-from .blocks import (
-    BlockInputs,
-    Head,
-    Layers,
-    MLPProj,
-    ModulatedNorm,
-    Patched,
-    WanAttentionBlock,
-    modulated_norm,
-    run_after_block,
-    run_replaced,
-)
+from .blocks import BlockInputs, Head, MLPProj, Patched, WanAttentionBlock
 from .config import IMAGE_DIM, WanConfig
+from .host_patches import run_after_block, run_replaced
 from .kv_cache import KVCache
+from .layers import Layers, ModulatedNorm, modulated_norm
 from .operations import TorchOperations
 from .rope import OWN_KERNEL, Rotary, RotaryKernel
 
@@ -48,12 +40,6 @@ def sinusoidal_embedding_1d(dim: int, position: Tensor) -> Tensor:
     frequencies = torch.pow(10000, -torch.arange(half, device=position.device, dtype=torch.float32) / half)
     angles = torch.outer(position.float(), frequencies)
     return torch.cat((angles.cos(), angles.sin()), dim=1)
-
-
-def zero_(layer: nn.Module) -> None:
-    """Set a layer's weight and bias to zero, so that it adds nothing until it is trained."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 class WanModel(nn.Module):
@@ -72,7 +58,7 @@ class WanModel(nn.Module):
         rotary: RotaryKernel | None = None,
         modulated: ModulatedNorm = modulated_norm,
     ):
-        """Build the model with unset weights: load a checkpoint, or call `init_weights`.
+        """Build the model with unset weights: load a checkpoint, or call `initial_weights.init_weights`.
 
         Args:
             config: sizes of the model.
@@ -81,7 +67,7 @@ class WanModel(nn.Module):
             device: where the weights are made.
             dtype: dtype of the weights; the patch embedding stays in float32.
             rotary: kernel of the rotary embedding, our own by default.
-            modulated: kernel of a norm and its modulation (see `wan_core.model.blocks`), our own by default.
+            modulated: kernel of a norm and its modulation (see `wan_core.model.layers`), our own by default.
         """
         super().__init__()
         self.rotary_kernel = rotary or OWN_KERNEL
@@ -111,28 +97,6 @@ class WanModel(nn.Module):
         self.head = self.last_part(config, layers)
         if config.model_type == "i2v":
             self.img_emb = MLPProj(IMAGE_DIM, dim, layers)
-
-    def init_weights(self) -> None:
-        """Initialise for training: Xavier projections, small embeddings, and a head that starts at zero.
-
-        Source: `init_weights` of the SkyReels-V2 transformer.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-            if isinstance(module, WanAttentionBlock | Head):
-                nn.init.normal_(module.modulation, std=self.config.dim**-0.5)
-        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
-        embeddings = [*self.text_embedding.modules(), *self.time_embedding.modules()]
-        if self.config.inject_sample_info:
-            nn.init.normal_(self.fps_embedding.weight, std=0.02)
-            embeddings += [self.fps_projection[0]]
-            zero_(self.fps_projection[2])
-        for module in embeddings:
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-        zero_(self.head.head)
 
     def forward(
         self,
@@ -169,13 +133,7 @@ class WanModel(nn.Module):
         Raises:
             InputError: a tensor has another width than the model, or `t` another number of frames than `x`.
         """
-        self.check(x, t, context)
-        if references and t.ndim == 2 and t.shape[1] != 1:
-            raise InputError(
-                "There are timesteps for {given} latent frames, but with references the clip has one noise "
-                "level: give one timestep for all.",
-                given=t.shape[1],
-            )
+        self.check(x, t, context, bool(references))
         options = {} if transformer_options is None else transformer_options
         frames, height, width = x.shape[2:]
 
@@ -200,8 +158,8 @@ class WanModel(nn.Module):
         tokens = self.run_blocks(self.embed_all(x, beside), inputs, cache)[:, : math.prod(grid)]
         return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
 
-    def check(self, x: Tensor, t: Tensor, context: Tensor) -> None:
-        """Refuse tensors that do not fit the model; `Raises: InputError`."""
+    def check(self, x: Tensor, t: Tensor, context: Tensor, references: bool) -> None:
+        """Refuse tensors that do not fit the model, or one another; `Raises: InputError`."""
         if x.ndim != 5 or x.shape[1] != self.config.in_dim:
             raise InputError(
                 "The latent video has the shape {shape}, but this model takes [batch, {channels}, frames, "
@@ -223,6 +181,12 @@ class WanModel(nn.Module):
                 given=t.shape[1],
                 frames=x.shape[2],
             )
+        if references and t.ndim == 2 and t.shape[1] != 1:
+            raise InputError(
+                "There are timesteps for {given} latent frames, but with references the clip has one noise "
+                "level: give one timestep for all.",
+                given=t.shape[1],
+            )
 
     def pad_to_patches(self, x: Tensor) -> Tensor:
         """Pad F, H and W of `x` [B, C, F, H, W] to whole patches by wrapping around, as ComfyUI's own Wan does."""
@@ -238,7 +202,7 @@ class WanModel(nn.Module):
 
     def embed_patches(self, x: Tensor) -> Tensor:
         """Return the tokens [B, L, dim] of a padded latent video [B, C, F, H, W], frame after frame."""
-        return self.patch_embedding(x.float()).to(x.dtype).flatten(2).transpose(1, 2).contiguous()
+        return rearrange(self.patch_embedding(x.float()).to(x.dtype), "b c f h w -> b (f h w) c").contiguous()
 
     def embed_all(self, x: Tensor, references: Sequence[Tensor]) -> Tensor:
         """Return the tokens [B, L, dim] of a video and then those of its references, all padded [B, C, F, H, W]."""
@@ -250,10 +214,12 @@ class WanModel(nn.Module):
         """Return time embeddings [B, T, dim] and the six modulations [B, T, 6, dim], in the dtype of `like`."""
         batch = t.shape[0]
         frequencies = sinusoidal_embedding_1d(self.config.freq_dim, t.flatten()).to(like.dtype)
-        e = self.time_embedding(frequencies).unflatten(0, (batch, -1))  # [B, T, dim]
-        modulation = self.time_projection(e).unflatten(-1, (6, -1))  # [B, T, 6, dim]
+        e = rearrange(self.time_embedding(frequencies), "(b t) c -> b t c", b=batch)
+        modulation = rearrange(self.time_projection(e), "b t (six c) -> b t six c", six=6)
         if self.config.inject_sample_info:
-            modulation = modulation + self.frame_rate_shift(fps, batch, like).unflatten(-1, (1, 6, -1))
+            modulation = modulation + rearrange(
+                self.frame_rate_shift(fps, batch, like), "b (six c) -> b 1 six c", six=6
+            )
         return e, modulation
 
     def frame_rate_shift(self, fps: int | Tensor | None, batch: int, like: Tensor) -> Tensor:
@@ -312,6 +278,5 @@ class WanModel(nn.Module):
 
     def unpatchify(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Return [B, out_dim, F, H, W] for patch values [B, L, patch values * out_dim]."""
-        x = x.unflatten(-1, (*self.patch_size, self.config.out_dim)).unflatten(1, grid)
-        x = torch.einsum("bfhwpqrc->bcfphqwr", x)
-        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        (f, h, w), (p, q, r) = grid, self.patch_size
+        return rearrange(x, "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", f=f, h=h, w=w, p=p, q=q, r=r)

@@ -16,6 +16,8 @@ from .known import leading_known
 from .schedule import Staircase, forcing_schedule, padded_frames, staircase
 from .sigmas import TRAIN_STEPS, noise_levels, row_sigmas
 
+MOST_NOISE = 1.001  # of a flow model, with room for rounding
+
 
 @dataclass(frozen=True)
 class ForcingOptions:
@@ -294,7 +296,13 @@ def check_sigmas(sigmas: torch.Tensor) -> None:
             "schedule, not the first part of a split one.",
             last=values[-1],
         )
-    if any(later >= earlier for earlier, later in pairwise(values)):
+    if values[0] > MOST_NOISE:
+        raise InputError(
+            "The sigmas begin at {first:.4g}, but those of this model are 1 at most: connect SkyReels-V2 Sigmas, or "
+            "the scheduler of a flow model.",
+            first=values[0],
+        )
+    if not all(later < earlier for earlier, later in pairwise(values)):  # NaN too
         raise InputError("The sigmas do not fall from step to step: connect a scheduler's sigmas unchanged.")
 
 

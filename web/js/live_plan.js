@@ -3,12 +3,13 @@
 // language of the front end.
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
-import { addPanel, after } from "./panel.js"
+import { addPanel, after, fit } from "./panel.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const NAME = "live_plan"
 const PERIOD_MS = 250
-const HEIGHT = 86 // pixels: five lines
+const WIDTH = 360 // pixels: of a new node, so that
+const HEIGHT = 86 // five lines hold a plan
 
 /** Return what the server has to know: the values of the widgets, which of them are linked, the language. */
 function question(node) {
@@ -31,6 +32,7 @@ app.registerExtension({
         // and the style of the nodes, and some changes (undo, a seed after a run, a widget that comes and goes) tell of
         // none.
         const look = async () => {
+            if (!LiteGraph.vueNodesMode && node.size[1] < node.computeSize()[1]) fit(node)
             const now = question(node)
             const settled = now === seen
             seen = now
@@ -45,7 +47,13 @@ app.registerExtension({
         let timer = null
         const start = () => (timer ??= setInterval(look, PERIOD_MS))
         const stop = () => (timer = clearInterval(timer) ?? null)
+        node.size[0] = Math.max(node.size[0], WIDTH)
+        fit(node)
+        after(node, "onConfigure", () => fit(node)) // it may have been saved with the height of the other style
         after(node, "onAdded", start)
         after(node, "onRemoved", stop)
+    },
+    loadedGraphNode(node) {
+        if (NODES.includes(node.comfyClass)) fit(node) // the front end has made it as high as all inputs need
     },
 })

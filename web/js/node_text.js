@@ -1,6 +1,6 @@
 // Shows on our nodes the text that their last run returned (`ui.PreviewText`), which the front end itself does not show.
 import { app } from "../../../scripts/app.js"
-import { addPanel, after } from "./panel.js"
+import { addPanel, after, fit } from "./panel.js"
 
 const HEIGHT = 150 // pixels: nine lines
 
@@ -13,8 +13,7 @@ app.registerExtension({
             if (!output?.text) return
             if (show === null) {
                 show = addPanel(node, "node_text", HEIGHT)
-                const [width, height] = node.computeSize()
-                node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])])
+                fit(node)
             }
             show([output.text].flat().join("\n"))
         })

@@ -38,6 +38,13 @@ export function addPanel(node, name, height) {
     }
 }
 
+/** Make a node as large as its widgets need. In Nodes 2.0 the front end does it, which folds advanced inputs away. */
+export function fit(node) {
+    const [width, height] = node.computeSize()
+    const high = LiteGraph.vueNodesMode ? 0 : Math.max(height, node.size[1])
+    node.setSize([Math.max(width, node.size[0]), high])
+}
+
 /** Run `action` after a node's method, which may not be there yet. */
 export function after(node, method, action) {
     const before = node[method]

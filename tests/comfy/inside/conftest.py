@@ -63,6 +63,7 @@ def start_comfy() -> None:
 
 start_comfy()
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for long_scene
+load_module("measures", REPO / "tests" / "measures.py")  # a host has a folder of this name, too
 
 # tests of what the oldest supported host has not
 NEWER = {"test_multigpu.py": "comfy.multigpu"}

@@ -22,8 +22,3 @@ def generated(
     sigmas = module("sampling.sigmas").flow_sigmas(steps, shift)
     with torch.inference_mode():
         return module("comfy.sampling.generate").generate(guidance, latent, seed, sigmas, options)["samples"]
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference, of the largest value."""
-    return ((a - b).abs().max() / b.abs().max()).item()

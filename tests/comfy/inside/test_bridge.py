@@ -14,7 +14,7 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
-from sampling_scene import relative_error
+from measures import relative_error
 
 SHAPE = (1, 16, 5, 4, 4)
 EXACT_SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])  # whole timesteps: core does not round them, we do

@@ -9,7 +9,8 @@ import comfy.patcher_extension
 import comfy.samplers
 import pytest
 import torch
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 FRAMES, BLOCK = 6, 2

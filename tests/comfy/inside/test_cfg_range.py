@@ -9,7 +9,8 @@ import comfy.samplers
 import comfy_extras.nodes_custom_sampler as core
 import pytest
 import torch
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 SIGMAS = torch.tensor([0.999, 0.8, 0.5, 0.2, 0.0])
 STEPS, FRAMES, BLOCK, CFG = 4, 6, 2, 4.0

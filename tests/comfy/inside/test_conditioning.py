@@ -30,7 +30,8 @@ from conditioning_scene import (
     sample,
 )  # fmt: skip
 from long_scene import prompts, settings
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 __all__ = ["files", "no_work"]  # fixtures
 

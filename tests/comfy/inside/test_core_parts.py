@@ -20,7 +20,8 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 SHAPE = (1, 16, 9, 4, 4)
 SIGMAS = torch.tensor([0.999, 0.97, 0.88, 0.7, 0.3, 0.0])  # whole timesteps: core does not round them, we do

@@ -22,6 +22,7 @@ import comfyui_version
 import pytest
 import torch
 from conftest import REPO, TESTS, load_module, sibling
+from measures import relative_distance
 from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
@@ -74,10 +75,6 @@ def core_model(tensors: Tensors) -> Any:
     return comfy.sd.load_diffusion_model_state_dict({name: tensor.clone() for name, tensor in tensors.items()})
 
 
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
-
-
 # number formats
 
 # how far a prediction may lie from that of the unrounded model: errors of single weights are independent, so their sum
@@ -108,8 +105,8 @@ def test_a_file_in_this_format_computes_with_the_numbers_that_it_holds(
     form = FORMATS[name].write(tensors)
     patcher = load(pack, write(tmp_path / "model.safetensors", form))
     made = predict(patcher)
-    to_meaning = relative_error(made, predict(core_model(form.meaning)))
-    to_source = relative_error(made, predict(core_model(tensors)))
+    to_meaning = relative_distance(made, predict(core_model(form.meaning)))
+    to_source = relative_distance(made, predict(core_model(tensors)))
     info = patcher.get_attachment("skyreels_v2_checkpoint")
     state = ("kept" if kept(patcher) else "unpacked") if info.stored else "as it is"
     assert ("unpacked to float32" in str(info.describe())) == (state == "unpacked")
@@ -156,7 +153,7 @@ def test_a_file_can_be_made_smaller_while_it_is_loaded(
     save_file(FORMATS[name].write(tensors).stored, path)
     patcher = load(pack, path, weight_dtype)
     assert patcher.model.diffusion_model.blocks[0].ffn[0].weight.dtype == getattr(torch, f"float8_{weight_dtype[4:]}")
-    error = relative_error(predict(patcher), predict(core_model(tensors)))
+    error = relative_distance(predict(patcher), predict(core_model(tensors)))
     assert 1e-3 < error < formats.BOUND[weight_dtype[4:].removesuffix("fn")]
 
 
@@ -185,9 +182,9 @@ def test_a_lora_is_added_to_quantised_weights(
     patcher = load(pack, tmp_path / "model.safetensors")
     patched, _ = comfy.sd.load_lora_for_models(patcher, None, lora, 0.5, 0)
     wanted = predict(core_model(changed))
-    assert relative_error(predict(core_model(form.meaning)), wanted) > 0.3
+    assert relative_distance(predict(core_model(form.meaning)), wanted) > 0.3
     # core rounds the sum to the format again, unless it adds the LoRA while it computes
-    assert relative_error(predict(patched), wanted) < bound(name)
+    assert relative_distance(predict(patched), wanted) < bound(name)
 
 
 # how files lie in a repository
@@ -228,7 +225,7 @@ def write_shards(folder: Path, tensors: Tensors, stem: str, count: int) -> Path:
 def test_a_released_checkpoint_loads_in_its_own_shards(pack: ModuleType, tmp_path: Path, name: str) -> None:
     tensors = released_tensors(name)
     path = write_shards(tmp_path / f"SkyReels-V2-{name}", tensors, *RELEASED[name])
-    assert relative_error(predict(load(pack, path)), oracle(tensors)) < 1e-5
+    assert relative_distance(predict(load(pack, path)), oracle(tensors)) < 1e-5
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -239,7 +236,7 @@ def test_a_released_checkpoint_loads_from_its_diffusers_folder(pack: ModuleType,
     picked = write_shards(folder / "transformer", renamed, "diffusion_pytorch_model", count)
     wanted = oracle(tensors)
     for path in (folder, picked):
-        assert relative_error(predict(load(pack, path)), wanted) < 1e-5
+        assert relative_distance(predict(load(pack, path)), wanted) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["DF-1.3B-540P", "I2V-14B-540P"])
@@ -251,4 +248,4 @@ def test_a_repackaged_single_file_loads_with_marker_and_prefix(
     stored = {prefix + key: tensor for key, tensor in tensors.items()}
     stored[f"model_type.SkyReels-V2-{name}"] = torch.zeros(1)
     save_file(stored, tmp_path / "repackaged.safetensors")
-    assert relative_error(predict(load(pack, tmp_path / "repackaged.safetensors")), oracle(tensors)) < 1e-5
+    assert relative_distance(predict(load(pack, tmp_path / "repackaged.safetensors")), oracle(tensors)) < 1e-5

@@ -135,18 +135,22 @@ def test_a_script_is_read_in_the_time_of_the_video(pack_nodes: dict[str, Any], m
     ("changes", "words"),
     [
         ({"overlap_history": 21}, "leaves no room for new frames"),
-        ({"codec": "cinepak"}, "codec is 'cinepak'"),
+        ({"codec": "cinepak"}, 'codec holds the text "cinepak"'),
         ({"crf": 60}, "crf is 60"),
         ({"job_name": "../elsewhere"}, "plain file name"),
-        ({"steps": 0}, "steps is 0"),
+        ({"steps": 0}, "steps holds 0"),
     ],
 )
 def test_settings_are_refused_before_the_video_is_read(
-    pack_nodes: dict[str, Any], changes: dict[str, Any], words: str
+    pack_nodes: dict[str, Any], model: Any, vae: Any, changes: dict[str, Any], words: str
 ) -> None:
+    class Unread:
+        def get_components(self) -> Any:
+            raise AssertionError("the video was read")
+
     with pytest.raises(ValueError, match=words):
         pack_nodes["SkyReelsV2ExtendVideo"].execute(
-            model=None, vae=None, video=None, negative=None, **{**EXTENSION, **changes}
+            model=model, vae=vae, video=Unread(), negative=None, **{**EXTENSION, **changes}
         )
 
 

@@ -17,7 +17,8 @@ import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 SHAPE = (1, 16, 6, 12, 12)

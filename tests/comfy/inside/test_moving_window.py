@@ -12,7 +12,8 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
-from sampling_scene import generated, module, relative_error
+from measures import relative_error
+from sampling_scene import generated, module
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 FRAMES, WINDOW = 14, 6

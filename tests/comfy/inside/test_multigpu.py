@@ -22,7 +22,8 @@ import comfy.utils
 import pytest
 import torch
 from long_scene import inputs, make, settings
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 MANY_SIGMAS = torch.linspace(0.999, 0.0, 13)  # so many that a step cache leaves some out

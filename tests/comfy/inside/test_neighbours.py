@@ -30,6 +30,7 @@ import comfy_extras.nodes_torch_compile
 import folder_paths
 import pytest
 import torch
+from measures import relative_distance
 from sampling_scene import generated
 
 Patch = Callable[[Any], Any]
@@ -95,10 +96,6 @@ def core_euler(model: Any, hooks: Any = None, sigmas: torch.Tensor = SIGMAS) -> 
     return sample(model, comfy.samplers.ksampler("euler"), noise() / sigmas[0], sigmas, hooks)
 
 
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
-
-
 def skip_layer(model: Any) -> Any:
     return comfy_extras.nodes_slg.SkipLayerGuidanceDiT.execute(model, 3.0, 0.0, 1.0, "1", "").result[0]
 
@@ -159,8 +156,8 @@ def test_in_step_a_neighbour_does_what_it_does_with_cores_euler(
 ) -> None:
     patched = SAMPLING[name](ours if loader == "ours" else cores)
     got, expected = forcing(pack, patched), core_euler(SAMPLING[name](cores))
-    assert relative_error(got, expected) < 1e-4
-    assert relative_error(got, forcing(pack, ours)) > 5e-3
+    assert relative_distance(got, expected) < 1e-4
+    assert relative_distance(got, forcing(pack, ours)) > 5e-3
 
 
 @pytest.mark.parametrize("name", SAMPLING)
@@ -170,7 +167,7 @@ def test_out_of_step_a_neighbour_runs_and_makes_a_difference(
 ) -> None:
     got = forcing(pack, SAMPLING[name](ours), **ASYNC, **options)
     assert got.isfinite().all()
-    assert relative_error(got, forcing(pack, ours, **ASYNC, **options)) > 5e-3
+    assert relative_distance(got, forcing(pack, ours, **ASYNC, **options)) > 5e-3
 
 
 def test_what_tells_conditions_by_their_place_in_the_batch_sees_the_batch_under_causal_attention(
@@ -178,7 +175,7 @@ def test_what_tells_conditions_by_their_place_in_the_batch_sees_the_batch_under_
 ) -> None:
     got = forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)
     monkeypatch.setattr(module(pack, "comfy.sampling.causal_cache"), "can_cache", lambda *_: False)
-    assert relative_error(got, forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)) < 1e-5
+    assert relative_distance(got, forcing(pack, part_of_the_blocks(ours), **ASYNC, causal_attention=True)) < 1e-5
 
 
 @pytest.mark.parametrize("solver", ["lcm", "euler"])
@@ -194,8 +191,8 @@ def test_a_few_step_lora_with_its_solver_gives_what_core_gives(
     for options in ({}, ASYNC):
         sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(solver=solver, **options))
         got = sample(distilled, sampler, sigmas=sigmas, cfg=1.0)
-        assert (relative_error(got, expected) < 1e-4) is (not options)
-        assert relative_error(got, sample(ours, sampler, sigmas=sigmas, cfg=1.0)) > 0.05
+        assert (relative_distance(got, expected) < 1e-4) is (not options)
+        assert relative_distance(got, sample(ours, sampler, sigmas=sigmas, cfg=1.0)) > 0.05
 
 
 @pytest.mark.parametrize("loader", ["ours", "core's"])
@@ -205,8 +202,8 @@ def test_naguidance_has_no_effect_on_a_wan_model_with_any_sampler(
     """It patches the output of an attention, a place that core's Wan transformer does not have either."""
     model = ours if loader == "ours" else cores
     patched = comfy_extras.nodes_nag.NAGuidance.execute(model, 5.0, 0.5, 1.5).result[0]
-    assert relative_error(core_euler(patched), core_euler(model)) < 1e-5
-    assert relative_error(forcing(pack, patched, **ASYNC), forcing(pack, model, **ASYNC)) < 1e-5
+    assert relative_distance(core_euler(patched), core_euler(model)) < 1e-5
+    assert relative_distance(forcing(pack, patched, **ASYNC), forcing(pack, model, **ASYNC)) < 1e-5
 
 
 def calls_of(run: Callable[[], torch.Tensor], model: Any) -> tuple[torch.Tensor, int]:
@@ -231,10 +228,10 @@ def test_easycache_leaves_calls_out_and_in_step_as_many_as_with_cores_euler(
     cached = comfy_extras.nodes_easycache.EasyCacheNode.execute(ours, 2.0, 0.0, 1.0, False).result[0]
     plain, all_calls = calls_of(lambda: forcing(pack, ours, **options), ours)
     got, calls = calls_of(lambda: forcing(pack, cached, **options), ours)
-    assert got.isfinite().all() and calls < all_calls and relative_error(got, plain) > 1e-5
+    assert got.isfinite().all() and calls < all_calls and relative_distance(got, plain) > 1e-5
     if not options:
         expected, expected_calls = calls_of(lambda: core_euler(cached), ours)
-        assert calls == expected_calls and relative_error(got, expected) < 1e-4
+        assert calls == expected_calls and relative_distance(got, expected) < 1e-4
 
 
 def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shift(pack: ModuleType, ours: Any) -> None:
@@ -245,11 +242,11 @@ def test_modelsamplingsd3_counts_in_custom_sampling_and_our_node_has_its_own_shi
     even = sigmas["shifted"] / (3 - 2 * sigmas["shifted"])  # the shift undone
     torch.testing.assert_close(even[:-1], torch.arange(8, 0, -1) / 8, rtol=0, atol=2e-3)
     made = {name: forcing(pack, shifted, sigmas=values) for name, values in sigmas.items()}
-    assert relative_error(made["shifted"], made["plain"]) > 5e-3
+    assert relative_distance(made["shifted"], made["plain"]) > 5e-3
     options, texts = module(pack, "sampling.run").ForcingOptions(), (conditioning(1), conditioning(2))
     latent = {"samples": torch.zeros(SHAPE)}
     own = [generated(model, texts, latent, options, 1, 3, 4.0, 8.0) for model in (ours, shifted)]
-    assert relative_error(own[1], own[0]) < 1e-6
+    assert relative_distance(own[1], own[0]) < 1e-6
 
 
 def lora_hooks(start_percent: float | None) -> Any:
@@ -270,15 +267,15 @@ def test_a_lora_as_a_hook_equals_the_same_lora_loaded(
     apply_lora = module(pack, "comfy.loading.lora").apply_lora
     loaded, _ = apply_lora(ours, models / "loras" / "tiny_lora.safetensors", 1.0)
     expected = forcing(pack, loaded, **options)
-    assert relative_error(forcing(pack, ours, lora_hooks(None), **options), expected) < 1e-4
-    assert relative_error(forcing(pack, ours, **options), expected) > 0.1
+    assert relative_distance(forcing(pack, ours, lora_hooks(None), **options), expected) < 1e-4
+    assert relative_distance(forcing(pack, ours, **options), expected) > 0.1
 
 
 def test_a_scheduled_lora_is_switched_on_when_core_switches_it_on(pack: ModuleType, ours: Any) -> None:
     got, expected = forcing(pack, ours, lora_hooks(0.5)), core_euler(ours, lora_hooks(0.5))
-    assert relative_error(got, expected) < 1e-4
+    assert relative_distance(got, expected) < 1e-4
     for other in (None, lora_hooks(None)):
-        assert relative_error(got, forcing(pack, ours, other)) > 5e-3
+        assert relative_distance(got, forcing(pack, ours, other)) > 5e-3
     assert forcing(pack, ours, lora_hooks(0.5), **ASYNC).isfinite().all()
 
 
@@ -291,7 +288,7 @@ def test_a_compiled_model_gives_what_the_model_gives(pack: ModuleType, ours: Any
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     got = forcing(pack, compiled, sigmas=sigmas, **options)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before
-    assert relative_error(got, expected) < 1e-4
+    assert relative_distance(got, expected) < 1e-4
 
 
 @pytest.mark.parametrize("node", ["ModelMergeSimple", "ModelMergeBlocks"])
@@ -361,4 +358,4 @@ def test_a_model_that_is_only_partly_loaded_gives_the_same_video(
             outputs.append(model.model.diffusion_model(x, t, context, transformer_options={}))
     model.detach()
     assert counts[0] == 0 and counts[1] > 0
-    assert relative_error(outputs[1], outputs[0]) < 1e-4
+    assert relative_distance(outputs[1], outputs[0]) < 1e-4

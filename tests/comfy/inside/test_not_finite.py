@@ -206,13 +206,25 @@ def test_a_file_with_a_bad_weight_is_refused_by_its_name(
 
 
 @BAD
-def test_a_lora_with_a_bad_weight_is_refused(model: Any, models: Path, tmp_path: Path, bad: float) -> None:
+def test_a_pair_of_a_lora_with_a_bad_weight_is_left_out_by_name(
+    model: Any, models: Path, tmp_path: Path, bad: float
+) -> None:
     lora = importlib.import_module("skyreels_v2.wan_core.comfy.loading.lora")
     weights = safetensors.torch.load_file(models / "loras" / "tiny_lora.safetensors")
     name = next(iter(weights))
+    pair = {key for key in weights if key.startswith(name.partition(".lora_")[0] + ".lora_")}
     safetensors.torch.save_file({**weights, name: spoiled(weights[name], bad)}, tmp_path / "bad.safetensors")
-    with pytest.raises(ValueError, match=r"bad\.safetensors holds NaN or infinite values in "):
-        lora.apply_lora(model, tmp_path / "bad.safetensors", 1.0)
+    safetensors.torch.save_file(
+        {key: weights[key] for key in weights if key not in pair}, tmp_path / "rest.safetensors"
+    )
+    patched, report = lora.apply_lora(model, tmp_path / "bad.safetensors", 1.0)
+    rest, _ = lora.apply_lora(model, tmp_path / "rest.safetensors", 1.0)
+    assert patched.patches.keys() == rest.patches.keys() and len(pair) == 2
+    assert "2 not used, because they hold NaN or infinite numbers: " in str(report.describe())
+    assert {key for left_out in report.left_out for key in left_out.keys} == pair
+    safetensors.torch.save_file({key: spoiled(weights[key], bad) for key in weights}, tmp_path / "all.safetensors")
+    with pytest.raises(ValueError, match=r"Nothing of all\.safetensors can be used"):
+        lora.apply_lora(model, tmp_path / "all.safetensors", 1.0)
 
 
 @BAD

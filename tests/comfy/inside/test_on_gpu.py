@@ -19,7 +19,8 @@ import comfy.sd
 import pytest
 import safetensors.torch
 import torch
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 pytestmark = pytest.mark.skipif(
     comfy.model_management.get_torch_device().type != "cuda", reason="needs a GPU: SKYREELS_TEST_DEVICE=cuda"

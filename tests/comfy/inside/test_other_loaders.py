@@ -13,6 +13,7 @@ import comfy.utils
 import pytest
 import torch
 from conftest import TESTS, load_module, sibling
+from measures import relative_distance
 from safetensors.torch import save_file
 from sampling_scene import generated
 
@@ -38,10 +39,6 @@ def sample(pack: ModuleType, patcher: Any, fps: int = 24, **options: Any) -> tor
     forcing = part(pack, "comfy.sampling.sampler").ForcingOptions(fps=fps, **options)
     latent = {"samples": torch.zeros(SHAPE)}
     return generated(patcher, (positive, negative), latent, forcing, 5, 3, 3.0, 5.0)
-
-
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +72,7 @@ def test_a_model_of_load_diffusion_model_makes_the_video_of_ours(
     save_file(tensors, tmp_path / "plain.safetensors")
     core = comfy.sd.load_diffusion_model(str(tmp_path / "plain.safetensors"))
     ours = part(pack, "comfy.loading.loader").load_model(tmp_path / "plain.safetensors")
-    assert relative_error(sample(pack, core, ar_step=ar_step), sample(pack, ours, ar_step=ar_step)) < 1e-5
+    assert relative_distance(sample(pack, core, ar_step=ar_step), sample(pack, ours, ar_step=ar_step)) < 1e-5
 
 
 @pytest.mark.parametrize("fps", [16, 24, 30])
@@ -85,16 +82,16 @@ def test_attached_weights_make_cores_video_that_of_our_loader(
     core, ours = core_model(file), part(pack, "comfy.loading.loader").load_model(file)
     attached = pack_nodes["SkyReelsV2AttachFPS"].execute(core, file.name, fps).args[0]
     wanted = sample(pack, ours, fps)
-    assert relative_error(sample(pack, attached), wanted) < 1e-5
-    assert relative_error(sample(pack, core, fps), wanted) > 0.05  # what dropping them costs
-    assert relative_error(sample(pack, ours, 16 if fps != 16 else 24), wanted) > 0.05
+    assert relative_distance(sample(pack, attached), wanted) < 1e-5
+    assert relative_distance(sample(pack, core, fps), wanted) > 0.05  # what dropping them costs
+    assert relative_distance(sample(pack, ours, 16 if fps != 16 else 24), wanted) > 0.05
     assert not core.patches  # the model that went in is as it was
 
 
 def test_auto_takes_the_file_that_the_model_was_loaded_from(pack: ModuleType, file: Path) -> None:
     core, attach = core_model(file), part(pack, "comfy.loading.frame_rate").attach_frame_rate
     wanted = sample(pack, part(pack, "comfy.loading.loader").load_model(file), 16)
-    assert relative_error(sample(pack, attach(core, None, 16)), wanted) < 1e-5
+    assert relative_distance(sample(pack, attach(core, None, 16)), wanted) < 1e-5
 
 
 def test_a_lora_and_the_frame_rate_go_together_in_any_order(pack: ModuleType, models: Path, file: Path) -> None:
@@ -107,8 +104,8 @@ def test_a_lora_and_the_frame_rate_go_together_in_any_order(pack: ModuleType, mo
         comfy.sd.load_lora_for_models(part(pack, "comfy.loading.loader").load_model(file), None, lora, 0.5, 0)[0],
         16,
     )
-    assert relative_error(sample(pack, before), wanted) < 1e-5
-    assert relative_error(sample(pack, after), wanted) < 1e-5
+    assert relative_distance(sample(pack, before), wanted) < 1e-5
+    assert relative_distance(sample(pack, after), wanted) < 1e-5
 
 
 @pytest.mark.parametrize("form", ["scaled fp8_e4m3fn", "comfy_quant float8_e5m2"])
@@ -135,10 +132,10 @@ def test_a_gguf_loaders_model_computes_with_the_numbers_of_its_blocks(pack: Modu
     packed, meaning = gguf_model(tensors)
     wanted = sample(pack, comfy.sd.load_diffusion_model_state_dict(meaning))
     made = sample(pack, packed)
-    assert relative_error(made, wanted) < 1e-5
+    assert relative_distance(made, wanted) < 1e-5
     # of 32 numbers with one scale none is off by more than half a 127th of the largest; errors are independent
     exact = sample(pack, comfy.sd.load_diffusion_model_state_dict(dict(tensors)))
-    assert 1e-4 < relative_error(made, exact) < 0.05
+    assert 1e-4 < relative_distance(made, exact) < 0.05
 
 
 @pytest.mark.parametrize("ar_step", [0, 2])
@@ -148,7 +145,7 @@ def test_a_gguf_loaders_model_gets_its_frame_rate_from_a_file(pack: ModuleType, 
     save_file(meaning, file.parent.parent / "meaning.safetensors")
     ours = part(pack, "comfy.loading.loader").load_model(file.parent.parent / "meaning.safetensors")
     wanted = sample(pack, ours, 16, ar_step=ar_step)
-    assert relative_error(sample(pack, attach(packed, file, 16), ar_step=ar_step), wanted) < 1e-5
+    assert relative_distance(sample(pack, attach(packed, file, 16), ar_step=ar_step), wanted) < 1e-5
     with pytest.raises(ValueError, match=r"doesn.t say which file it is from"):
         attach(packed, None, 16)
 

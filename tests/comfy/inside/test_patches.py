@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conditioning_scene import APART, conditioning, euler, files, forcing, load, no_work, sample
-from sampling_scene import relative_error
+from measures import relative_error
 
 __all__ = ["files", "no_work"]  # fixtures
 

@@ -9,15 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import comfy.model_base
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import comfy.samplers
 import comfy.sd
+import comfy.utils
 import pytest
 import torch
-from safetensors.torch import save_file
-from sampling_scene import module, relative_error
+from measures import relative_error
+from safetensors.torch import load_file, save_file
+from sampling_scene import module
 
 REPO = Path(__file__).resolve().parents[3]
 TIMESTEPS, SHIFT, SEED = "1000, 750, 500, 250", 5.0, 3
@@ -314,9 +317,56 @@ def test_what_cannot_work_is_refused(
     assert runs == []
 
 
+def core_loaded(file: Path) -> Any:
+    """What Load Diffusion Model gives."""
+    return comfy.sd.load_diffusion_model(str(file))
+
+
+def test_a_model_of_cores_loader_rolls_as_ours_does(pack_nodes: dict[str, Any], model: Any, file: Path) -> None:
+    theirs = core_loaded(file)
+    wanted = by_node(pack_nodes, model, latent(9))
+    assert torch.equal(by_node(pack_nodes, theirs, latent(9)), wanted)
+    own = theirs.get_attachment("skyreels_v2_own_transformer")
+    assert torch.equal(by_node(pack_nodes, theirs, latent(9)), wanted)
+    assert theirs.get_attachment("skyreels_v2_own_transformer") is own  # the file was read once
+
+
+def test_an_autoregressive_model_of_cores_rolls_as_ours_does(
+    pack_nodes: dict[str, Any], model: Any, file: Path, tmp_path: Path
+) -> None:
+    theirs = core_loaded(file)
+    if not hasattr(comfy.model_base, "WAN21_CausalAR"):
+        pytest.skip("this host has no autoregressive Wan")
+    marked = tmp_path / "marked.safetensors"
+    save_file(load_file(file), marked, metadata={"config": '{"transformer": {"causal_ar": true}}'})
+    theirs = core_loaded(marked)
+    assert type(theirs.model).__name__ == "WAN21_CausalAR"
+    assert torch.equal(by_node(pack_nodes, theirs, latent(9)), by_node(pack_nodes, model, latent(9)))
+
+
+def test_what_was_done_to_a_model_of_cores_loader_is_kept(
+    pack_nodes: dict[str, Any], model: Any, file: Path, models: Path
+) -> None:
+    lora = comfy.utils.load_torch_file(str(models / "loras" / "tiny_lora.safetensors"))
+    changed = [comfy.sd.load_lora_for_models(each, None, lora, 1.0, 0)[0] for each in (core_loaded(file), model)]
+    theirs, ours = (by_node(pack_nodes, each, latent(9)) for each in changed)
+    assert torch.equal(theirs, ours)
+    assert not torch.equal(ours, by_node(pack_nodes, model, latent(9)))
+
+
 def test_models_that_cannot_roll_are_refused(pack: ModuleType, pack_nodes: dict[str, Any], file: Path) -> None:
+    nameless = core_loaded(file)
+    nameless.cached_patcher_init = None  # as GGUF loaders leave it
     with pytest.raises(ValueError, match=r"ComfyUI's own transformer, .* SkyReels-V2 Model Loader"):
-        by_node(pack_nodes, comfy.sd.load_diffusion_model(str(file)), latent(9))
+        by_node(pack_nodes, nameless, latent(9))
+    patched = core_loaded(file)
+    patched.add_object_patch("diffusion_model.forward_orig", lambda *_: None)
+    with pytest.raises(ValueError, match=r"own transformer \(diffusion_model\.forward_orig\), and this node needs"):
+        by_node(pack_nodes, patched, latent(9))
+    rated = core_loaded(file)
+    rated.set_attachments(module("comfy.loading.frame_rate").FRAME_RATE, 16)
+    with pytest.raises(ValueError, match="remove that node and set fps here"):
+        by_node(pack_nodes, rated, latent(9))
 
 
 def test_image_to_video_models_are_refused(pack: ModuleType, pack_nodes: dict[str, Any], models: Path) -> None:

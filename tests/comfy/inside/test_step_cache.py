@@ -10,7 +10,8 @@ from typing import Any
 import comfy.samplers
 import pytest
 import torch
-from sampling_scene import module, relative_error
+from measures import relative_error
+from sampling_scene import module
 
 FRAMES, BLOCK, STEPS = 6, 2, 12
 SYNC: dict[str, Any] = {}

@@ -14,6 +14,7 @@ import comfy.taesd.taesd
 import comfy.utils
 import pytest
 import torch
+from comfy_api.latest import InputImpl, Types
 
 
 def picture_vae(channels: int) -> Any:
@@ -71,6 +72,8 @@ def test_every_node_that_takes_a_vae_refuses_another_kind_before_work(
     loader = importlib.import_module(f"{pack.__name__}.wan_core.comfy.loading.loader")
     model = loader.load_model(models / "diffusion_models" / "tiny_df.safetensors")
     latent = {"samples": torch.zeros(1, 16, 2, 4, 4)}
+    frames = Types.VideoComponents(images=torch.zeros(9, 32, 32, 3), audio=None, frame_rate=24)
+    video = InputImpl.VideoFromComponents(frames)
     long = {
         "model": model,
         "vae": vae,
@@ -94,13 +97,13 @@ def test_every_node_that_takes_a_vae_refuses_another_kind_before_work(
         "causal_attention": False,
         "addnoise_condition": 20,
     }
-    extend = long | {"size": "544x960"}
+    extend = long | {"size": "as the video", "video": video}
     calls = {
         "SkyReelsV2VAEDecode before the latent is there": lambda node: node.check_lazy_status(vae=vae, tiling="auto"),
         "SkyReelsV2VAEDecode": lambda node: node.execute(latent, vae, "auto"),
         "SkyReelsV2KeyFrames": lambda node: node.execute(vae, latent, start_image=torch.zeros(1, 32, 32, 3)),
         "SkyReelsV2LongVideo": lambda node: node.execute(**long, fps=24, key_times="", total_frames=33, loop=False),
-        "SkyReelsV2ExtendVideo": lambda node: node.execute(**extend, video=None, new_frames=16),
+        "SkyReelsV2ExtendVideo": lambda node: node.execute(**extend, new_frames=16),
     }
     for name, call in calls.items():
         said = sentence(lambda call=call, name=name: call(pack_nodes[name.split()[0]]))

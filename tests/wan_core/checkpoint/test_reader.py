@@ -23,7 +23,9 @@ from tests.tiny import (
     write_shards,
     write_single,
 )
+from wan_core.checkpoint import reader
 from wan_core.checkpoint.reader import inspect_checkpoint, load_checkpoint, normalize_state_dict
+from wan_core.checkpoint.variants import CHOICES
 from wan_core.model.config import PRESETS, WanConfig
 
 LOADED = {"text_len": 512}  # no file tells the text length
@@ -98,6 +100,14 @@ def test_inspecting_finds_what_loading_finds(form, tmp_path):
     path = write_form(form, tmp_path, tiny_config(**LOADED))
     _, config, info = load_checkpoint(str(path))
     assert inspect_checkpoint(str(path)) == (config, info)
+
+
+def test_a_header_is_read_once_also_where_the_variant_is_chosen(tmp_path, monkeypatch):
+    path = write_single(tmp_path / "a.safetensors", tiny_config())
+    read, count = reader.read_header, []
+    monkeypatch.setattr(reader, "read_header", lambda file: count.append(file) or read(file))
+    _, _, info = load_checkpoint(path, variant=CHOICES[-1])
+    assert count == [path] and (info.variant, info.variant_source) == (CHOICES[-1], "chosen")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

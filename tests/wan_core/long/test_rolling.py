@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.measures import relative_error
 from tests.tiny import random_wan
 from wan_core.errors import InputError, ScheduleError
 from wan_core.long.rolling import (
@@ -62,10 +63,6 @@ def plain_denoise(calls):
     return model_denoise(
         lambda x, t, context, row: calls(x, t, row, context=context), CONTEXT, timesteps=exact_timesteps
     )
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 class MaskedModel:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import SkyReelsV2DiffusionForcingPipeline, SkyReelsV2Transformer3DModel, UniPCMultistepScheduler
 
+from tests.measures import relative_error
 from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError
 from wan_core.long import sources
@@ -100,10 +101,6 @@ def sampler(model, plan: Plan, sigmas, cfg=6.0):
 
 def roll_out(rollout: Rollout, sample, after=-1, state=None, reencode=None):
     return sources.roll_out(Segments(rollout, sample, reencode), after, state)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("addnoise", [0, 20])

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.counted import AllocationCounter
 from tests.tiny import random_state_dict, tiny_config
-from wan_core.model import blocks
+from wan_core.model import layers
 from wan_core.model.attention import query_spans
-from wan_core.model.blocks import parts_of
 from wan_core.model.kv_cache import KVCache
+from wan_core.model.layers import parts_of
 from wan_core.model.wan_model import WanModel
 
 FRAMES, SIDE = 6, 12
@@ -90,7 +90,7 @@ def test_long_videos_are_computed_in_parts_with_the_same_result(
     with torch.inference_mode():
         with AllocationCounter() as whole_memory:
             whole = model(**inputs(model), causal_block_size=block)
-        monkeypatch.setattr(blocks, "PART_TOKENS", 100)  # of 2 x 216
+        monkeypatch.setattr(layers, "PART_TOKENS", 100)  # of 2 x 216
         with AllocationCounter() as memory:
             in_parts = model(**inputs(model), causal_block_size=block)
     torch.testing.assert_close(in_parts, whole, rtol=1e-5, atol=1e-5)
@@ -99,7 +99,7 @@ def test_long_videos_are_computed_in_parts_with_the_same_result(
 
 
 def test_parts_are_no_longer_than_asked_for_and_only_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "PART_TOKENS", 10)
+    monkeypatch.setattr(layers, "PART_TOKENS", 10)
     x = torch.zeros(2, 17, 3)
     assert parts_of(x) == [slice(0, 17)]
     with torch.no_grad():

@@ -8,9 +8,11 @@ import pytest
 import torch
 from diffusers import SkyReelsV2Transformer3DModel
 
+from tests.measures import relative_error
 from wan_core.checkpoint.reader import normalize_state_dict
 from wan_core.errors import InputError
 from wan_core.model.config import WanConfig
+from wan_core.model.initial_weights import init_weights
 from wan_core.model.wan_model import WanModel
 
 TEXT_TOKENS = 512  # diffusers splits the image's tokens off at this length
@@ -43,10 +45,6 @@ def ours(theirs: SkyReelsV2Transformer3DModel, config: WanConfig) -> WanModel:
     model = WanModel(config).eval()
     model.load_state_dict(normalize_state_dict(dict(theirs.state_dict())))
     return model
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -136,7 +134,7 @@ def test_tensors_that_do_not_fit_are_refused_in_words(x, t, context, words):
 
 def test_initial_weights_make_a_model_that_predicts_nothing_yet():
     model = WanModel(replace(CONFIG, inject_sample_info=True))
-    model.init_weights()
+    init_weights(model)
     with torch.no_grad():
         out = model(torch.randn(1, 16, 2, 4, 4), torch.tensor([[10, 900]]), torch.randn(1, 8, CONFIG.text_dim), fps=16)
     assert (out == 0).all()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.measures import relative_error
 from tests.tiny import CountedWan
 from wan_core.errors import ScheduleError
 from wan_core.model.attention import block_causal, scaled_dot_product
@@ -69,10 +70,6 @@ def make(model, frames, steps, ar_step, block, cached, known=(), cfg=1.0, cfg_fr
 
         video = sample(denoise, noise, plan_run(options, flow_sigmas(steps), frames, mask), given)
     return Made(video, model.frames, kept)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @settings(max_examples=25, deadline=None)

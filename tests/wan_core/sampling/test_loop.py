@@ -12,6 +12,7 @@ from diffusers import SkyReelsV2DiffusionForcingPipeline, SkyReelsV2Transformer3
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.measures import relative_error
 from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError, ScheduleError
 from wan_core.model.config import WanConfig
@@ -95,10 +96,6 @@ def ours(model, sigmas, ar_step, block, cfg, known=None, solver="unipc", noise=N
 
     with torch.no_grad():
         return sample(model_denoise(velocity, positive, negative, cfg), noise, run, known)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize(("steps", "ar_step", "block"), [(8, 0, 1), (8, 5, 5), (6, 2, 2), (5, 1, 1)])

@@ -14,6 +14,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from tests.measures import relative_error
 from tests.tiny import diffusers_config_json, random_state_dict, tiny_config, to_diffusers_names
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
@@ -82,10 +83,6 @@ def run_ours(
     run = plan_run(ForcingOptions("unipc_plain"), sigmas, FRAMES)
     with torch.no_grad():
         return sample(model_denoise(velocity, positive, negative, cfg), randn(*LATENT, seed=3), run)
-
-
-def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("steps", [4, 8])

@@ -16,8 +16,7 @@ import comfy.utils
 import torch
 
 from ...checkpoint.key_names import AUTO
-from ...checkpoint.reader import inspect_checkpoint, load_checkpoint
-from ...checkpoint.variants import as_variant
+from ...checkpoint.reader import load_checkpoint
 from ...finite import check_weights
 from ..model.base_model import model_config
 from ..model.origin import CHECKPOINT
@@ -58,8 +57,7 @@ def load_model(
         InputError: it has another shape than the variant.
         NotFiniteError: a weight is NaN or infinite.
     """
-    told = None if variant == AUTO else as_variant(inspect_checkpoint(path, part)[0], variant)
-    state_dict, config, info = load_checkpoint(path, read=comfy.utils.load_torch_file, part=part)
+    state_dict, config, info = load_checkpoint(path, comfy.utils.load_torch_file, part, variant)
     check_weights(state_dict, str(path))
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
@@ -90,9 +88,7 @@ def load_model(
     hold_packed(model.diffusion_model, prepared.packed, compute)
     estimate_memory(patcher)
     check_every_run(patcher)
-    name, source = told or (info.variant, info.variant_source)
-    found = replace(info, variant=name, variant_source=source, unpacked=prepared.said(compute))
-    patcher.set_attachments(CHECKPOINT, found)
+    patcher.set_attachments(CHECKPOINT, replace(info, unpacked=prepared.said(compute)))
     patcher.cached_patcher_init = (load_model, (str(path), weight_dtype, part, variant))
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, forget_tables)
     return patcher

@@ -17,7 +17,6 @@ from ...checkpoint.lora_settings import find_settings
 from ...checkpoint.reader import read_tensors
 from ...checkpoint.report import Report
 from ...errors import CheckpointError
-from ...finite import check_weights
 from ..node_text import tell
 
 HOST_PREFIX = "diffusion_model."
@@ -70,14 +69,12 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Repo
     Raises:
         CheckpointError: the file cannot be read.
         InputError: nothing in the file fits the model.
-        NotFiniteError: a weight is NaN or infinite.
     """
     path = Path(path)
     if not path.is_file():  # a pipe would never end
         raise CheckpointError("{path} is not a file: choose a LoRA from the list.", path=path)
     settings = find_settings(path, read_header(path).metadata)
     tensors = read_tensors(path, lambda file: comfy.utils.load_torch_file(file, safe_load=True))
-    check_weights(tensors, path.name)
     shapes = weight_shapes(model.model.diffusion_model)
     adapters, report = fit_lora(path.name, tensors, settings, shapes, strength)
     patched = model.clone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 import torch
@@ -24,6 +25,7 @@ from ...video.join import join_videos, remove_texts, texts_of
 from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
 from ..host_flags import writes_no_texts
+from ..language import say
 from ..node_text import tell
 from ..vae.stream import StreamingDecoder
 from .job_board import keep_workflow
@@ -62,12 +64,14 @@ class Job:
         keep_gb: gigabytes that all jobs may take before finished ones, the oldest first, are removed, where a person
             has agreed to that (`jobs.make_room`); 0 = no limit.
         say: shows a line of progress.
+        show: takes what there is to see of the job, each time there is more; see `growing`.
     """
 
     name: str
     metadata: Mapping[str, str] | None = None
     keep_gb: float = 0.0
     say: Callable[[Words], None] = lambda line: None
+    show: Callable[[dict[str, Any]], None] = lambda found: None
 
 
 def jobs_root() -> Path:
@@ -107,6 +111,8 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
             tell("jobs", room)
             text = lines(text, room)
         path = journal.result_path(settings.suffix)
+        if before:
+            job.show(growing(journal, settings.suffix))
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
@@ -122,6 +128,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
             with journal.writing():
                 remove_texts(path)
             journal.finish(path)
+        job.show(growing(journal, settings.suffix, path))
         latents = journal.load(len(plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
 
@@ -160,6 +167,27 @@ def report(
     return lines(*shown)
 
 
+def growing(journal: Journal, suffix: str, whole: Path | None = None) -> dict[str, Any]:
+    """Return what a front end needs to play what is finished of a job, in the language of whoever queued it.
+
+    Args:
+        journal: the open job.
+        suffix: of the files that hold the video.
+        whole: the finished video, in place of its parts.
+    """
+    files = [whole] if whole is not None else journal.parts(suffix)
+    kept = {"finished": len(journal.finished), "segments": journal.segments}
+    about = words("{finished} of {segments} segments", **kept) if whole is None else words("finished")
+    return {
+        "folder": f"{JOBS_FOLDER}/{journal.folder.name}",
+        "files": [path.name for path in files],
+        "versions": {path.name: path.stat().st_mtime_ns for path in files},
+        "complete": whole is not None,
+        "about": say(about),
+        "stopped": say(words("{finished} of {segments} segments kept; queue again to continue.", **kept)),
+    }
+
+
 class LongVideoRun:
     """One run of a job: from the first segment that is missing to the last.
 
@@ -194,6 +222,7 @@ class LongVideoRun:
             if finished.segment.index == len(self.plan.segments) - 1:
                 own["window"] = finished.window
             self.journal.commit(finished.segment.index, {**finished.state, **own}, parts)
+            self.job.show(growing(self.journal, self.settings.suffix))
             room = make_room(jobs_root(), self.job.keep_gb, IN_USE_SECONDS)  # this job has grown
             if room is not None and agreed_gb(jobs_root()) is not None:
                 tell("jobs", room)

@@ -353,12 +353,17 @@ def show_plan(settings: LongVideoSettings, images: GivenImages) -> tuple[Joined,
 
 def extended_frames(overlap_history: int, new_frames: int, geometry: Geometry = WAN21) -> int:
     """Return how many video frames an extension plans: those that the model sees of the given video, and the new."""
-    return geometry.whole_frames(overlap_history) + new_frames
+    return seen_frames(overlap_history, geometry) + new_frames
+
+
+def seen_frames(overlap_history: int, geometry: Geometry) -> int:
+    """Return the video frames in whole latent frames; of a number below 1, which the plan refuses by its name, one."""
+    return geometry.whole_frames(max(overlap_history, 1))
 
 
 def stand_in_for_a_video(overlap_history: int, geometry: Geometry = WAN21) -> torch.Tensor:
     """Return frames [n, 1, 1, 3] in place of the end of a video that is not there yet, to plan its extension."""
-    return torch.zeros(1, 1, 1, 3).expand(geometry.whole_frames(overlap_history), 1, 1, 3)
+    return torch.zeros(1, 1, 1, 3).expand(seen_frames(overlap_history, geometry), 1, 1, 3)
 
 
 def describe(plan: Plan, settings: LongVideoSettings) -> Joined:

@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 import torch
 
 from ...errors import InputError
-from ...model.blocks import BlockInputs, Head, Layers, WanAttentionBlock, WanSelfAttention
+from ...model.blocks import BlockInputs, Head, WanAttentionBlock, WanSelfAttention
 from ...model.config import WanConfig
+from ...model.layers import Layers
 from ...model.rope import rotation_matrices
 from ...words import Words, words
 

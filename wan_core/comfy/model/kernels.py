@@ -6,9 +6,10 @@ from typing import cast
 
 import comfy.quant_ops
 import torch
+from einops import rearrange
 from torch import nn
 
-from ...model.blocks import modulated_norm
+from ...model.layers import by_frame, modulated_norm
 from ...model.operations import by_hand
 
 
@@ -31,7 +32,7 @@ FUSED_NORM = has_fused_kernel("adaln")
 
 
 def host_modulated_norm(norm: nn.Module, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return `wan_core.model.blocks.modulated_norm`, `x` [B, L, C] read once on a GPU whose host has a kernel.
+    """Return `wan_core.model.layers.modulated_norm`, `x` [B, L, C] read once on a GPU whose host has a kernel.
 
     A norm with weights, or with something of a neighbour's, is called as it is.
     """
@@ -50,5 +51,5 @@ def is_plain(norm: nn.Module) -> bool:
 
 def fused_norm(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float) -> torch.Tensor:
     """Return a norm without weights of `x` [B, L, C], modulated by [B, T, C] shifts and scales, by comfy-kitchen."""
-    frames = x.unflatten(1, (shift.shape[1], -1))  # [B, T, L / T, C]
-    return comfy.quant_ops.ck.adaln(frames, scale.unsqueeze(2), shift.unsqueeze(2), eps).flatten(1, 2)
+    made = comfy.quant_ops.ck.adaln(by_frame(x, shift), scale.unsqueeze(2), shift.unsqueeze(2), eps)
+    return rearrange(made, "b t l c -> b (t l) c")

@@ -9,6 +9,7 @@ from ...finite import check_finite
 from ...words import words
 
 UMT5 = "umt5xxl"  # the name under which ComfyUI's Wan text encoder takes its tokens
+MOST_TOKENS = 4096  # eight times what the models read; the encoder's memory grows with the square: 4.3 GB for these
 
 
 def encode_prompt(clip: Any, text: str) -> list[Any]:
@@ -22,7 +23,7 @@ def encode_prompt(clip: Any, text: str) -> list[Any]:
         CONDITIONING, one entry of [1, 512 or more, 4096].
 
     Raises:
-        InputError: the CLIP is missing or of another type.
+        InputError: the CLIP is missing or of another type, or the prompt is far too long.
         NotFiniteError: it makes NaN or infinity of the prompt.
     """
     if clip is None:
@@ -36,6 +37,14 @@ def encode_prompt(clip: Any, text: str) -> list[Any]:
             "The text encoder reads {tokens} tokens, but SkyReels-V2 needs umt5_xxl: load it with "
             'CLIPLoader and set its type to "wan".',
             tokens=", ".join(tokens),
+        )
+    length = sum(len(part) for part in tokens[UMT5])
+    if length > MOST_TOKENS:
+        raise InputError(
+            "The prompt has {length} tokens, but {most} are the most that are encoded, and the models read about 512 "
+            "of them: shorten it.",
+            length=length,
+            most=MOST_TOKENS,
         )
     encoded: list[Any] = clip.encode_from_tokens_scheduled(tokens)
     advice = words("its numbers overflow, as they can in fp16, or its file is damaged: load another file of umt5_xxl")

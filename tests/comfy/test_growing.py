@@ -1,0 +1,77 @@
+"""A long video in ComfyUI's front ends while it is made: its node plays what is finished, and says what a stop leaves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfy.host import Host
+from tools.browser import OPEN
+
+STATE = """() => {
+    const box = document.querySelector('.skyreels-v2-growing')
+    const video = box?.querySelector('video')
+    return video && {
+        text: box.textContent, part: video.dataset.part, time: video.currentTime, seconds: video.duration,
+        size: [video.videoWidth, video.videoHeight], hidden: video.hidden,
+    }
+}"""
+QUEUE = "() => window.app.queuePrompt(0)"
+DEMO = Path(__file__).resolve().parents[2] / "example_workflows"
+
+
+def workflow() -> Any:
+    """The demo template of a long video, with segments enough to be stopped in."""
+    from tools.workflow_prompt import load_workflow
+
+    (file,) = DEMO.glob("*Demo*Long Video.json")
+    return load_workflow(file)
+
+
+def wait_for(page: Any, condition: str, timeout: float = 180_000) -> Any:
+    """Return what the node shows once a condition on it holds."""
+    return page.wait_for_function(
+        f"() => {{ const now = ({STATE})(); return now && ({condition}) && now }}", timeout=timeout
+    ).json_value()
+
+
+@pytest.mark.parametrize("method", ["segments", "moving window"])
+def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
+    host: Host, page: Any, tmp_path: Path, request: Any, method: str
+) -> None:
+    name = f"growing-{request.node.callspec.id}".replace(".", "-").replace(" ", "-").lower()
+    page.evaluate(OPEN, workflow())
+    page.evaluate(
+        """([name, method]) => {
+            const node = window.app.graph._nodes.find((each) => each.comfyClass === 'SkyReelsV2LongVideo')
+            const set = (key, value) => { node.widgets.find((each) => each.name === key).value = value }
+            set('method', method)
+            Object.entries({ job_name: name, total_frames: 157, steps: 20, seed: 5, causal_block_size: 5 })
+                .forEach(([key, value]) => set(key, value))
+        }""",
+        [name, method],
+    )
+    page.evaluate(QUEUE)
+    first = wait_for(page, "now.part && now.size[0] > 0 && !now.hidden")
+    assert "segments" in first["text"] and first["part"].startswith("part-")
+    moved = wait_for(page, f"now.time !== {first['time']} || now.part !== {first['part']!r}", 30_000)
+    assert moved["seconds"] > 0
+    page.screenshot(path=tmp_path / "running.png")
+    root = host.base / "output" / "skyreels_v2_jobs"
+    wait_for(page, "/[2-9] of/.test(now.text)")
+    host.interrupt()
+    stopped = wait_for(page, "now.text.includes('queue again to continue')")
+    page.screenshot(path=tmp_path / "stopped.png")
+    (folder,) = root.glob(f"{name}-*")
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("segment-*.json")}
+    assert f"{len(kept)} of " in stopped["text"] and len(kept) >= 2
+    time.sleep(1)
+    page.evaluate(QUEUE)
+    whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 6")
+    page.screenshot(path=tmp_path / "finished.png")
+    assert not whole["part"].startswith("part-") and abs(whole["seconds"] - 157 / 24) < 0.2
+    assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept, "not made again"
+    assert "growing" not in page.evaluate("JSON.stringify(window.app.graph.serialize())").replace(name, "")
