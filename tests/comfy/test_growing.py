@@ -19,12 +19,12 @@ STATE = """() => {
         size: [video.videoWidth, video.videoHeight], hidden: video.hidden,
     }
 }"""
-QUEUE = "() => window.app.queuePrompt(0)"
+QUEUE = "() => void window.app.queuePrompt(0)"  # not waited for: it comes back after what the server tells
 DEMO = Path(__file__).resolve().parents[2] / "example_workflows"
 
 
 def workflow() -> Any:
-    """The demo template of a long video, with segments enough to be stopped in."""
+    """The demo template of a long video."""
     from tools.workflow_prompt import load_workflow
 
     (file,) = DEMO.glob("*Demo*Long Video.json")
@@ -44,11 +44,12 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
 ) -> None:
     name = f"growing-{request.node.callspec.id}".replace(".", "-").replace(" ", "-").lower()
     page.evaluate(OPEN, workflow())
+    # few calls that take long: a browser without a graphics card is slow at showing each of many steps
     page.evaluate(
         """(name) => {
             const node = window.app.graph._nodes.find((each) => each.comfyClass === 'SkyReelsV2LongVideo')
             const set = (key, value) => { node.widgets.find((each) => each.name === key).value = value }
-            Object.entries({ job_name: name, total_frames: 117, steps: 60, seed: 5 })
+            Object.entries({ job_name: name, total_frames: 433, base_num_frames: 121, steps: 6, seed: 5 })
                 .forEach(([key, value]) => set(key, value))
         }""",
         name,
@@ -69,8 +70,8 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
     assert f"{len(kept)} of " in stopped["text"] and len(kept) >= 2
     time.sleep(1)
     page.evaluate(QUEUE)
-    whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 4")
+    whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 15")
     page.screenshot(path=tmp_path / "finished.png")
-    assert not whole["part"].startswith("part-") and abs(whole["seconds"] - 117 / 24) < 0.2
+    assert not whole["part"].startswith("part-") and abs(whole["seconds"] - 433 / 24) < 0.2
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept, "not made again"
     assert "growing" not in page.evaluate("JSON.stringify(window.app.graph.serialize())").replace(name, "")
