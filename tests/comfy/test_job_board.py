@@ -33,14 +33,14 @@ CLICK = """([name, label]) => [...document.querySelectorAll('.skyreels-v2-job')]
     .forEach((each) => each.textContent === label && each.click())"""
 
 
-def stop_after_two_segments(host: Host, name: str) -> Path:
-    """Begin a job of five segments and interrupt it; return its folder."""
+def stop_after_a_segment(host: Host, name: str) -> Path:
+    """Begin a job of three segments and interrupt it; return its folder."""
     scene = Scene()
-    video = long_video(scene, total_frames=77, steps=20, job_name=name)
+    video = long_video(scene, total_frames=45, steps=20, job_name=name)
     scene.add("SaveVideo", video=video, filename_prefix=name, format="auto", codec="auto")
     identity, root = host.queue(scene.prompt), host.base / "output" / "skyreels_v2_jobs"
     end = time.monotonic() + 120
-    while not list(root.glob(f"{name}-*/segment-0001.json")) and time.monotonic() < end:
+    while not list(root.glob(f"{name}-*/segment-0000.json")) and time.monotonic() < end:
         time.sleep(0.02)
     host.interrupt()
     host.wait(identity, timeout=120)
@@ -50,7 +50,7 @@ def stop_after_two_segments(host: Host, name: str) -> Path:
 
 def test_a_stopped_job_is_seen_queued_again_and_deleted(host: Host, page: Any, tmp_path: Path, request: Any) -> None:
     name = f"board-{request.node.callspec.id.replace('.', '-').lower()}"
-    folder = stop_after_two_segments(host, name)
+    folder = stop_after_a_segment(host, name)
     page.evaluate(OPEN, EMPTY)
     page.evaluate(ADD, "SkyReelsV2Jobs")
     page.evaluate(CENTRE, "SkyReelsV2Jobs")
@@ -59,10 +59,10 @@ def test_a_stopped_job_is_seen_queued_again_and_deleted(host: Host, page: Any, t
         return page.wait_for_function(
             f"([name, part]) => (({ROWS})(name).find((row) => row.text.includes(part) && row.picture[0]))",
             arg=[folder.name, part],
-            timeout=120_000,
+            timeout=280_000,
         ).json_value()
 
-    stopped = rows("of 5 segments kept")
+    stopped = rows("of 3 segments kept")
     page.wait_for_timeout(500)
     page.screenshot(path=tmp_path / "stopped.png")
     assert stopped["buttons"] == ["Resume", "Delete"] and stopped["resumable"]

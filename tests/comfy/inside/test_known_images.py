@@ -11,6 +11,7 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from long_scene import frames_of, inputs, make, prompts, settings
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +150,33 @@ def test_a_key_image_is_shown_at_the_frame_it_is_asked_for(
             errors = [error_db(each, moving[40]) for each in shown]
             assert errors[frame] > error_db(usual[frame], moving[frame]) - 1, (frame, errors[frame - 4 : frame + 5])
             assert errors[frame] > max(errors) - 3
+
+
+@pytest.mark.parametrize("total", [42, 44])
+def test_a_sampled_video_begins_and_ends_on_its_images(
+    bridge: ModuleType,
+    given: ModuleType,
+    pack_nodes: dict[str, Any],
+    moving: torch.Tensor,
+    output_folder: Path,
+    total: int,
+) -> None:
+    """The embedded models, over two segments: 42 and 44 frames are none that whole latent frames hold."""
+    model, clip, vae = pack_nodes["SkyReelsV2DemoModels"].execute().args
+    encode = importlib.import_module("skyreels_v2.wan_core.comfy.model.text").encode_prompt
+    said = importlib.import_module("skyreels_v2.demo.shapes").draw_clips(1, 7).words(0)  # what `moving` shows
+    images = given.GivenImages(moving[:1], moving[40:41])
+    chosen = settings(
+        bridge, total_frames=total, width=64, height=64, base_num_frames=33, steps=8, cfg=4.0, codec="ffv1"
+    )
+    with torch.inference_mode():
+        positive = [encode(clip, f"a {said['colour']} {said['shape']} on a {said['background']} background")]
+        made = make(
+            bridge,
+            inputs(bridge, model, vae, prompts=prompts(positive), negative=encode(clip, ""), images=images),
+            chosen,
+        )
+    shown = torch.from_numpy(frames_of(made.path)).float() / 255
+    print(total, [round(error_db(each, moving[40]), 1) for each in shown][-9:])
+    assert len(shown) == total
+    assert error_db(shown[0], moving[0]) > 25 and error_db(shown[-1], moving[40]) > 26

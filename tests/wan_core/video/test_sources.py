@@ -13,10 +13,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from av.video.reformatter import ColorRange, Colorspace
 
+from wan_core.video.join import join_videos
 from wan_core.video.reader import Cut, describe_video, read_frames, read_tail, timing
+from wan_core.video.sound import sound_of_file
 from wan_core.video.tone import HLG, PQ, to_sdr
+from wan_core.video.writer import write_video
 
 RED, GREEN, BLUE, WHITE = (200, 30, 30), (20, 170, 40), (40, 60, 210), (235, 235, 235)
 SIZE = (48, 64)  # rows and columns
@@ -222,6 +226,34 @@ def test_8_interlaced_pictures_become_whole(tmp_path: Path, codec: str, suffix: 
 def test_9_an_odd_size_is_read_whole(tmp_path: Path) -> None:
     frames = read(write(tmp_path / "v.mkv", pictures(8, 47, 63), "ffv1", "bgr0"))
     assert frames[0].shape == (47, 63, 3) and (frames[3] == pictures(8, 47, 63)[3]).all()
+
+
+def test_10_without_sound_there_is_none(tmp_path: Path) -> None:
+    assert sound_of_file(write(tmp_path / "v.mp4", pictures(8)), Fraction(1, 3)) is None
+    assert sound_of_file(write(tmp_path / "w.mp4", pictures(8), before=sound), Fraction(1, 3)) is not None
+
+
+def test_11_of_two_tracks_of_sound_the_one_that_players_play_is_kept(tmp_path: Path) -> None:
+    """The second is the default one, as of a film whose first track is another language's."""
+
+    def tracks(container: Any, _stream: Any) -> None:
+        both = [(container.add_stream("flac", rate=44_100), level) for level in (0.1, 0.8)]
+        for track, level in both:
+            track.layout = "mono"
+            track.disposition = 1 if level == 0.8 else 0
+        for track, level in both:
+            heard = av.AudioFrame.from_ndarray(np.full((1, 44_100), level, np.float32), format="fltp", layout="mono")
+            heard.sample_rate, heard.pts = 44_100, 0
+            container.mux(track.encode(heard))
+            container.mux(track.encode(None))
+
+    source = write(tmp_path / "v.mkv", pictures(12), before=tracks)
+    write_video(tmp_path / "part.mkv", torch.rand(12, 32, 32, 3), 24)
+    join_videos(tmp_path / "whole.mkv", [tmp_path / "part.mkv"], sound=sound_of_file(source, Fraction(1, 2)))
+    with av.open(str(tmp_path / "whole.mkv")) as container:
+        level = np.abs(next(container.decode(audio=0)).to_ndarray().astype(np.float64)).max()
+        assert len(container.streams.audio) == 1
+    assert level > 0.5 * (1 if level <= 1 else 32_768 if level <= 32_768 else 2**31)
 
 
 def test_11_of_two_streams_the_one_that_players_show_is_read(tmp_path: Path) -> None:
