@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -207,7 +208,10 @@ def one_host(folder: Path) -> dict[str, str]:
 def prepared(hosts: list[Path]) -> dict[str, str]:
     """Return hosts and a Python for each, COMFYUI_PYTHON or one made here, as environment variables."""
     given = given_python()
-    return variables([HostInstall(host, given or prepare_host_python(host), host_version(host)) for host in hosts])
+    with ThreadPoolExecutor() as pool:  # each waits for a pip of its own
+        pythons = [given] * len(hosts) if given else list(pool.map(prepare_host_python, hosts))
+    found = zip(hosts, pythons, strict=True)
+    return variables([HostInstall(host, python, host_version(host)) for host, python in found])
 
 
 def prepare_host_python(host: Path) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
+from wan_core.model.layers import Layers
 from wan_core.model.wan_model import WanModel
 
 from .cases import DTYPES, Case, Inputs
@@ -45,14 +46,14 @@ def fill(model: nn.Module, device: str) -> None:
 
 def our_model(case: Case) -> WanModel:
     """Return our model of a case, on its device and in its dtype."""
-    model = WanModel(case.shape.config, device=torch.device(case.device), dtype=DTYPES[case.dtype])
+    model = WanModel(case.shape.config, Layers(device=torch.device(case.device), dtype=DTYPES[case.dtype]))
     fill(model, case.device)
     return model.eval().requires_grad_(False)
 
 
 def meta_model(case: Case) -> WanModel:
     """Return our model of a case with shapes and no data."""
-    model = WanModel(case.shape.config, device=torch.device("meta"), dtype=DTYPES[case.dtype])
+    model = WanModel(case.shape.config, Layers(device=torch.device("meta"), dtype=DTYPES[case.dtype]))
     return model.eval().requires_grad_(False)
 
 

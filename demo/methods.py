@@ -21,6 +21,7 @@ from demo.files import WEIGHTS
 from demo.generate import LATENT_SHAPE, Settings, make_latents
 from demo.measure import look, steps_of
 from demo.models import Models, load_models
+from demo.sheet import contact_sheet
 from demo.vae import latent_scale
 from wan_core.errors import SkyReelsError
 from wan_core.long.moving_window import MovingWindow, WindowTask, plan_moving_window
@@ -34,7 +35,7 @@ from wan_core.sampling.denoise import model_denoise
 from wan_core.sampling.loop import sample
 from wan_core.sampling.run import ForcingOptions, Row
 from wan_core.sampling.sigmas import flow_sigmas
-from wan_core.video.writer import contact_sheet, save_png
+from wan_core.video.writer import save_png
 
 FPS = 24
 MINUTE = 1457  # video frames

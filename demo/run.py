@@ -20,12 +20,13 @@ from demo.files import WEIGHTS
 from demo.generate import LATENT_SHAPE, Settings, make_clips, make_latents
 from demo.models import Models, load_models
 from demo.shapes import SIZE
+from demo.sheet import contact_sheet
 from demo.vae import decode, encode
 from wan_core.errors import InputError, SkyReelsError
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
 from wan_core.long.segments import Plan, plan_segments
 from wan_core.long.sources import roll_out
-from wan_core.video.writer import contact_sheet, save_png, write_video
+from wan_core.video.writer import save_png, write_video
 
 WINDOW = 37  # video frames of a segment: 10 latent frames, two blocks of 5
 OVERLAP = 17  # video frames carried over

@@ -22,6 +22,7 @@ from demo.measure import foreground, look, psnr, steps_of
 from demo.models import Models, load_models
 from demo.run import OVERLAP, WINDOW
 from demo.shapes import draw_clips, render
+from demo.sheet import contact_sheet
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
@@ -29,7 +30,7 @@ from wan_core.long.segments import Plan, plan_segments
 from wan_core.long.sources import roll_out
 from wan_core.model.geometry import WAN21
 from wan_core.sampling.schedule import least_ar_step, padded_frames
-from wan_core.video.writer import contact_sheet, save_png
+from wan_core.video.writer import save_png
 
 MINUTE = 1457  # video frames at 24 per second
 NEW = WINDOW - OVERLAP  # video frames that a segment adds

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from tests.diffusers_names import to_diffusers_names
 from wan_core.checkpoint.reader import normalize_state_dict
+from wan_core.model.attention import scaled_dot_product
 from wan_core.model.config import WanConfig
+from wan_core.model.layers import Layers
 from wan_core.model.wan_model import WanModel
 
 StateDict = dict[str, Tensor]
@@ -189,7 +191,7 @@ def to_comfy_quant(state_dict: StateDict) -> StateDict:
 def random_wan(config: WanConfig, attention: Any = None) -> WanModel:
     """A WanModel with seeded random weights, without gradients."""
     generator = torch.Generator().manual_seed(2)
-    model = WanModel(config, attention=attention).eval().requires_grad_(False)
+    model = WanModel(config, Layers(attention=attention or scaled_dot_product)).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
         if "norm" in name and name.endswith("weight"):

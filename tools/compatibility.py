@@ -5,7 +5,8 @@ usage: python -m tools.compatibility [pytest's arguments]
 
 It runs the tests of the front ends and counts what passed; no number comes from anywhere else. `python dev.py test`
 once before it, so that the hosts and the newest front end are there; SKYREELS_HOSTS and SKYREELS_FRONTEND_ROOT name
-others. The second form counts JUnit reports of runs made one after another (SKYREELS_WHOLE_MATRIX=1, --junitxml).
+others. The second form counts JUnit reports of runs made one after another (SKYREELS_WHOLE_MATRIX=1, --junitxml); a
+test counts as the last of them says.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ def run_tests(report: Path, arguments: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT, env=whole, check=False).returncode
 
 
-def outcomes(report: Path) -> Iterator[tuple[Row, str, str]]:
-    """Yield where each test ran, its column, and how it went."""
+def outcomes(report: Path) -> Iterator[tuple[str, tuple[Row, str, str]]]:
+    """Yield each test, where it ran, its column, and how it went."""
     for case in ElementTree.parse(report).iter("testcase"):
         file, name = case.get("classname", "").rpartition(".")[2], case.get("name", "")
         where = re.search(r"(\d+\.\d+(?:\.\d+)*)-(pinned|newest)-(classic|nodes2)", name)
@@ -120,7 +121,7 @@ def outcomes(report: Path) -> Iterator[tuple[Row, str, str]]:
             continue
         kinds = {child.tag for child in case}
         outcome = FAILED if kinds & {"failure", "error"} else SKIPPED if "skipped" in kinds else PASSED
-        yield Row(*where.groups()), column, outcome
+        yield f"{file} {name}", (Row(*where.groups()), column, outcome)
 
 
 def pinned_front_end(install: HostInstall) -> str:
@@ -157,7 +158,8 @@ def main() -> int:
         if not reports:
             reports = [Path(folder) / "report.xml"]
             code = run_tests(reports[0], sys.argv[1:])
-        counted = Counter(outcome for report in reports for outcome in outcomes(report))
+        last = {name: outcome for report in reports for name, outcome in outcomes(report)}
+        counted = Counter(last.values())
     for words in WORDS:
         (ROOT / "docs" / words.file).write_text(page(words, hosts, counted), "utf-8")
     return code

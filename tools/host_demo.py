@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 from demo.run import SHEET_COLUMNS, SHEET_FRAMES, evenly
+from demo.sheet import contact_sheet
 from tools.host import PACK_FOLDER, ExecutionFailed, Finished, Host, HostEnded, HostError
 from tools.hosts import HostInstall, find_hosts, why_no_host
 from tools.templates import DEMO, ORDER, flag_of, name_of, template, title_of
 from tools.workflow_prompt import changed, load_workflow, to_prompt
 from wan_core.errors import InputError, SkyReelsError
 from wan_core.video.reader import read_frames
-from wan_core.video.writer import contact_sheet, save_png
+from wan_core.video.writer import save_png
 
 USUAL = "text_to_video"
 TIMEOUT = 1800.0  # seconds; on two slow cores the longest template takes about two minutes

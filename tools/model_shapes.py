@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wan_core.model.attention import scaled_dot_product
 from wan_core.model.blocks import BlockInputs
 from wan_core.model.config import IMAGE_DIM, PRESETS, ReleasedModel
+from wan_core.model.layers import Layers
 from wan_core.model.wan_model import WanModel
 
 Shape = tuple[int, ...]
@@ -105,7 +106,7 @@ def trace_model(name: str, *, causal_block_size: int = 0, layers: int = 1) -> Tr
     inputs = model_inputs(release)
     frames = inputs["x"].shape[2]
     self_attention_calls = -(-frames // causal_block_size) if causal_block_size else 1
-    model = TracedModel(config, attention=attention, device=META).requires_grad_(False)
+    model = TracedModel(config, Layers(attention=attention, device=META)).requires_grad_(False)
     model.trace = trace
     for key in ("x", "t", "context", "clip_fea"):
         if key in inputs:

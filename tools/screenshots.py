@@ -25,7 +25,7 @@ from tools.workflow_prompt import load_workflow
 COMMAND = "(name) => window.app.extensionManager.command.execute(name)"
 SPOKEN = f"() => window.app.extensionManager.setting.get('{LOCALE}')"
 MIDDLE = """() => {
-    const video = document.querySelector('video')
+    const video = document.querySelector('video:not(.skyreels-v2-growing video)')
     if (!(video?.readyState >= 2)) return false
     if (video.currentTime === 0) video.currentTime = 0.95 * video.duration
     return true

@@ -1,4 +1,4 @@
-"""Queue many mixed jobs in one ComfyUI, and draw its memory after each: docs/figures/soak.svg.
+"""Queue many mixed jobs in one ComfyUI, and draw its memory after each: docs/soak.svg.
 
     python -m tools.soak 200
 
@@ -23,7 +23,7 @@ from tools.hosts import find_hosts, why_no_host
 from tools.same_latents import ASYNC, CAUSAL, FORCING, LONG
 from tools.svg import INK, SOFT, Page
 
-FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 WORDS = {
     "": ("Memory of ComfyUI after each of {count} jobs, MB", "job"),
     ".zh-CN": ("{count} 个任务中每个任务结束后 ComfyUI 占用的内存（MB）", "任务"),
@@ -175,7 +175,7 @@ def main(count: int) -> None:
     if os.environ.get("SKYREELS_SOAK"):
         Path(os.environ["SKYREELS_SOAK"]).write_text(json.dumps(seen), "utf-8")
     for language in WORDS:
-        (FIGURES / f"soak{language}.svg").write_text(picture(memory, language).svg(), "utf-8")
+        (DOCS / f"soak{language}.svg").write_text(picture(memory, language).svg(), "utf-8")
 
 
 if __name__ == "__main__":

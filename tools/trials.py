@@ -29,7 +29,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 INSIDE = "--inside"
-KEPT = ("long", "long async", "long loop", "extended")  # ways whose work lies on the disk
+METHODS = ("sync", "async", "causal", "moving window", "rolling")
+WINDOW = {"method": {"method": "moving window"}, "ar_step": 2, "causal_block_size": 2}
+ROLLING = {"method": {"method": "rolling", "chunk_frames": 2, "window_frames": 6, "timesteps": "1000, 500"}, "cfg": 1.0}
 WARM = 10  # trials after which memory may not grow any more
 Way = Callable[[], Any]
 
@@ -40,12 +42,18 @@ class Trials:
     Args:
         ways: a `same_latents.Ways`.
         folder: for output.
-        names: the ways that are tried; all unless given.
+        names: which of its ways of sampling are tried; and every method of a long video, whose work lies on the disk.
     """
 
-    def __init__(self, ways: Any, folder: Path, names: tuple[str, ...] = ()):
+    def __init__(self, ways: Any, folder: Path, names: tuple[str, ...] = METHODS):
         found = ways.all()
-        self.ways: dict[str, Way] = {name: found[name] for name in names or found}
+        self.ways: dict[str, Way] = {name: found[name] for name in names}
+        self.ways |= {
+            "long: segments": ways.long,
+            "long: moving window": lambda: ways.long(**WINDOW),
+            "long: rolling": lambda: ways.long(**ROLLING),
+            "extended": ways.extended,
+        }
         self.model, self.folder, self.count = ways.model, folder, 0
         self.wanted: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
@@ -201,7 +209,7 @@ def make(kind: str, count: int, target: Path) -> None:
     same_latents = importlib.import_module("tools.same_latents")
     ways = same_latents.Ways(same_latents.nodes_of(ROOT))
     folder = Path(tempfile.mkdtemp(dir=target.parent))
-    trials = Trials(ways, folder, KEPT if kind == "kills" else ())
+    trials = Trials(ways, folder, () if kind == "kills" else METHODS)
     ended, memory = 0, []
     for number in range(count):
         ended += killed(trials, number) if kind == "kills" else trials.trial(number, DISTURBED[kind])

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.whole_matrix
 
 SIZES = {"landscape": (96, 64), "square": (64, 64), "portrait": (64, 96)}
 CASES = [(title, "portrait") for title in ORDER] + [("Demo Long Video", "landscape"), ("Demo Long Video", "square")]
-VIDEO = "[...document.querySelectorAll('video')].find((video) => video.getBoundingClientRect().width > 20)"
+# the one on Save Video, not on a node for long videos
+VIDEO = """[...document.querySelectorAll('video:not(.skyreels-v2-growing video)')]
+    .find((video) => video.getBoundingClientRect().width > 20)"""
 LOADED = f"() => {VIDEO}?.readyState >= 2"
 PLAY_BUTTON = f"""() => {{
     const video = {VIDEO}, box = video.getBoundingClientRect(), scale = box.width / video.offsetWidth
@@ -37,6 +39,8 @@ def shaped(prompt: dict[str, Any], width: int, height: int) -> dict[str, Any]:
     for node in small.values():
         if node["class_type"] in ("SkyReelsV2EmptyLatent", "SkyReelsV2LongVideo", "WanImageToVideo"):
             node["inputs"].update({name: value for name, value in sides.items() if name in node["inputs"]})
+        if node["class_type"] == "SkyReelsV2ExtendVideo":  # its own size is that of the video
+            node["inputs"].update({"size": "custom", "size.width": width, "size.height": height})
     return small
 
 

@@ -1,4 +1,4 @@
-"""Reads the header of a file of tensors: names, shapes, dtypes and metadata, never tensor data.
+"""What a file of tensors says about itself: names, shapes, dtypes and metadata; of safetensors without tensor data.
 
 What is no such file, or is not all there, is told from its first bytes and its length; the rest is the library's.
 """
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..words import Words, words
-from .pickled import SIGNATURE, read_pickled
 
 # some tens of times what a whole quantised 14B model has: reading and sorting them takes part of a second
 MAX_HEADER_BYTES = 25_000_000
@@ -97,32 +96,22 @@ class Header:
     metadata: dict[str, str]
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of a safetensors or PyTorch file and check that the file is as long as the header says.
+def safetensors_header(path: Path) -> Header:
+    """Read the header of a safetensors file and check that the file is as long as the header says.
 
     Args:
-        path: the file; what it is is told from its bytes, whatever its name ends with.
+        path: an existing file.
 
     Returns:
         The header. No tensor data is read.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, truncated or of another format.
+        CheckpointError: if the file is damaged, truncated or of another format.
     """
-    try:
-        with open(path, "rb") as file:
-            file_bytes = file.seek(0, 2)
-            file.seek(0)
-            start = file.read(32)
-    except OSError as error:
-        raise CheckpointError(
-            "{path} cannot be opened ({error}); check the path and its permissions.", path=path, error=error
-        ) from error
-    if start.startswith(SIGNATURE):
-        tensors = {key: TensorEntry.of(tensor) for key, tensor in read_pickled(path).items()}
-        if len(tensors) > MAX_TENSORS:
-            raise _too_large(path, words("{number} tensors", number=len(tensors)), MAX_TENSORS)
-        return Header(tensors, {})
+    with open(path, "rb") as file:
+        file_bytes = file.seek(0, 2)
+        file.seek(0)
+        start = file.read(32)
     _refuse_other_formats(path, start)
     header_bytes = int.from_bytes(start[:8], "little")
     if file_bytes < 8 or not 2 <= header_bytes <= file_bytes - 8:
@@ -137,9 +126,7 @@ def read_header(path: Path) -> Header:
         raise _too_large(path, words("a header of {number} bytes", number=header_bytes), MAX_HEADER_BYTES)
     try:
         with safetensors.safe_open(str(path), framework="np") as stored:  # torch would reserve memory for all of it
-            count = len(stored.keys())
-            if count > MAX_TENSORS:
-                raise _too_large(path, words("{number} tensors", number=count), MAX_TENSORS)
+            check_count(path, len(stored.keys()))
             slices = {key: stored.get_slice(key) for key in stored.keys()}  # noqa: SIM118
             tensors = {
                 key: TensorEntry(DTYPES.get(entry.get_dtype(), entry.get_dtype()), tuple(entry.get_shape()))
@@ -152,6 +139,12 @@ def read_header(path: Path) -> Header:
         raise _unreadable(path, file_bytes, header_bytes, error) from error
 
 
+def check_count(path: Path, count: int) -> None:
+    """Refuse a file of more tensors than any model has; `Raises: CheckpointError`."""
+    if count > MAX_TENSORS:
+        raise _too_large(path, words("{number} tensors", number=count), MAX_TENSORS)
+
+
 def _too_large(path: Path, what: Words, most: int) -> CheckpointError:
     return CheckpointError(
         "{path} has {what}, and at most {most} are read; choose a file that holds a model and nothing else.",
@@ -159,12 +152,6 @@ def _too_large(path: Path, what: Words, most: int) -> CheckpointError:
         what=what,
         most=most,
     )
-
-
-def is_pickled(path: Path) -> bool:
-    """Whether an existing file is PyTorch's."""
-    with open(path, "rb") as file:
-        return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def _refuse_other_formats(path: Path, start: bytes) -> None:

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import torch
-from torch import Tensor
-
 from . import decode
-from .header import TensorEntry, is_pickled
+from .containers import some_tensors
+from .header import TensorEntry
 from .key_names import Naming, original_name
-from .pickled import read_pickled
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 FP8 = ("float8_e4m3fn", "float8_e5m2")
@@ -172,24 +168,16 @@ def read_statements(
     stated = {original_name(name, naming) or name: value for name, value in found.items() if isinstance(value, dict)}
     if not any(key.endswith("." + STATEMENT) for key in keys):
         return stated
-    for key, tensor in _statement_tensors(files):
+    for key, tensor in (pair for file in files for pair in some_tensors(file, _is_statement)):
         name = original_name(key, naming)
-        if name is not None and tensor.dtype == torch.uint8 and tensor.numel() <= MAX_STATEMENT_BYTES:
+        if name is not None:
             said = json_object(bytes(tensor.flatten().tolist()).decode(errors="replace"))
             stated.setdefault(name.removesuffix("." + STATEMENT), said)
     return stated
 
 
-def _statement_tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
-    for file in files:
-        if is_pickled(file):
-            yield from ((key, tensor) for key, tensor in read_pickled(file).items() if key.endswith("." + STATEMENT))
-            continue
-        with safetensors.safe_open(str(file), framework="np") as stored:
-            for key in (key for key in stored.keys() if key.endswith("." + STATEMENT)):  # noqa: SIM118
-                part = stored.get_slice(key)
-                if part.get_dtype() == "U8" and math.prod(part.get_shape()) <= MAX_STATEMENT_BYTES:
-                    yield key, torch.from_numpy(stored.get_tensor(key))
+def _is_statement(key: str, entry: TensorEntry) -> bool:
+    return key.endswith("." + STATEMENT) and entry.dtype == "uint8" and entry.elements <= MAX_STATEMENT_BYTES
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -11,21 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model.config import WanConfig
 from ..model.geometry import GEOMETRIES, WAN21
 from ..words import joined, words
+from .containers import read_header, read_tensors, some_tensors
 from .foreign import foreign_kind, wan_relative
 from .formats import Stored
-from .header import Header, TensorEntry, is_pickled, read_header
+from .header import Header, TensorEntry
 from .info import CheckpointInfo
 from .key_names import AUTO, Naming, detect_naming, original_name, original_names, rename_all
 from .matrices import MARK, read_statements
-from .pickled import read_pickled
 from .shapes import config_of, named_heads
 from .shards import find_files
 from .stored import check_numbers, logical_entries, take_parts, understand
@@ -86,32 +84,6 @@ def load_checkpoint(
     return renamed, info.config, info
 
 
-def read_tensors(file: Path, read: ReadFile | None = None) -> dict[str, Tensor]:
-    """Read all of one file, a checkpoint's or a LoRA's.
-
-    Args:
-        file: a safetensors or PyTorch file.
-        read: reads a safetensors file, given its path; None means safetensors' own reader, onto the CPU.
-
-    Returns:
-        Key -> tensor, as the file has them.
-
-    Raises:
-        CheckpointError: if it cannot be read.
-    """
-    if is_pickled(file):
-        return read_pickled(file)
-    try:
-        return (read or safetensors.torch.load_file)(str(file))
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError, MemoryError) as error:
-        raise CheckpointError(
-            "{file} cannot be read, though its header is in order ({error}); check the disk, the permissions and the "
-            "free memory, then try again.",
-            file=file,
-            error=error,
-        ) from error
-
-
 def read_parameters(path: str | os.PathLike[str], prefix: str) -> dict[str, Tensor]:
     """Read the numbers of a few parameters of a checkpoint, and nothing else of its tensors.
 
@@ -126,14 +98,13 @@ def read_parameters(path: str | os.PathLike[str], prefix: str) -> dict[str, Tens
         CheckpointError: if there is no complete SkyReels-V2 or Wan transformer at the path.
     """
     info, naming = _inspect(Path(path), AUTO)
+
+    def wanted(key: str, entry: TensorEntry) -> bool:
+        return (original_name(key, naming) or "").startswith(prefix)
+
     found: dict[str, Tensor] = {}
     for file in info.files:
-        if is_pickled(file):
-            found |= rename_all(read_pickled(file), naming)
-            continue
-        with safetensors.safe_open(str(file), framework="pt") as stored:
-            wanted = {key: name for key in stored.keys() if (name := original_name(key, naming))}  # noqa: SIM118
-            found |= {name: stored.get_tensor(key) for key, name in wanted.items() if name.startswith(prefix)}
+        found |= rename_all(dict(some_tensors(file, wanted)), naming)
     for name, stored in info.stored.items():
         if name.startswith(prefix):
             found[f"{name}.weight"] = stored.numbers(take_parts(found, stored))

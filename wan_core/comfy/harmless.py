@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
+from tqdm.auto import tqdm
 
 
 class Harmless:
@@ -30,3 +31,30 @@ class Harmless:
                 logging.exception("SkyReels-V2: a preview or progress display failed; the run continues without it.")
             self.failed = True
             return None
+
+
+class Progress:
+    """What a person sees of a run's calls: a bar on the console, and what core's callback shows.
+
+    Args:
+        callback: core's (step, x0, x, total steps), or None.
+        total: calls.
+        disabled: no bar on the console.
+    """
+
+    def __init__(self, callback: Any, total: int, disabled: bool):
+        self.show = None if callback is None else Harmless(callback)
+        self.bar = tqdm(total=total, disable=disabled)
+
+    def __enter__(self) -> Progress:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.__exit__(*error)
+
+    def done(self, shown: Callable[[], tuple[Any, ...]]) -> None:
+        """Count a call; `shown`: makes what the callback is given, where there is one."""
+        self.bar.update()
+        if self.show is not None:
+            self.show(*shown())

@@ -15,12 +15,30 @@ from einops import rearrange
 
 from .operations import by_hand, pieces
 
+THETA = 10000.0  # base of the geometric series of wave lengths
+
 
 class Rotary(NamedTuple):
     """Cosine and sine of every token's angles, each [L, 1, D / 2] in float32."""
 
     cos: torch.Tensor
     sin: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the tokens of a grid stand, on each axis.
+
+    Attributes:
+        offset: position of the first token (a later window of a long video starts at its own frame).
+        scale: distance of neighbouring tokens.
+    """
+
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+FROM_ZERO = Positions()
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
@@ -33,10 +51,8 @@ def rotary_table(
     grid: tuple[int, int, int],
     head_dim: int,
     device: torch.device | None = None,
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    positions: Positions = FROM_ZERO,
     references: Sequence[tuple[int, int, int]] = (),
-    theta: float = 10000.0,
 ) -> Rotary:
     """Return the rotation of every token of a (frames, rows, columns) grid, in the order time, height, width.
 
@@ -44,42 +60,31 @@ def rotary_table(
         grid: latent frames, patch rows, patch columns.
         head_dim: channels of a head.
         device: where the table lies.
-        offset: position of the first token on each axis (a later window of a long video starts at its own frame).
-        scale: distance of neighbouring tokens on each axis.
+        positions: of the tokens.
         references: grids whose tokens follow; all pairs of the n-th turn further, as a position n would turn a head.
-        theta: base of the geometric series of wave lengths.
 
     Returns:
         Rotary of [L, 1, head_dim / 2], L = frames * rows * columns, and those of the references.
     """
-    tables = [
-        grid_table(each, head_dim, device, offset, scale, theta, source)
-        for source, each in enumerate((grid, *references))
-    ]
+    tables = [grid_table(each, head_dim, device, positions, source) for source, each in enumerate((grid, *references))]
     return tables[0] if len(tables) == 1 else Rotary(*(torch.cat(parts) for parts in zip(*tables, strict=True)))
 
 
 def grid_table(
-    grid: tuple[int, int, int],
-    head_dim: int,
-    device: torch.device | None,
-    offset: tuple[float, float, float],
-    scale: tuple[float, float, float],
-    theta: float,
-    source: int = 0,
+    grid: tuple[int, int, int], head_dim: int, device: torch.device | None, positions: Positions, source: int = 0
 ) -> Rotary:
     """Return the rotation of the tokens of one grid: the video's with source 0, or that of the n-th reference.
 
     Source: the in-context references of Bernini in ComfyUI's Wan model.
     """
-    whole_head = theta ** (-torch.arange(head_dim // 2, dtype=torch.float64) / (head_dim // 2))
+    whole_head = THETA ** (-torch.arange(head_dim // 2, dtype=torch.float64) / (head_dim // 2))
     further = (source * whole_head).split(axis_pairs(head_dim))
     cos, sin = [], []
     for axis, (length, pairs) in enumerate(zip(grid, axis_pairs(head_dim), strict=True)):
         # float64 on the CPU: late frames keep exact phases, and devices without float64 work too
-        frequencies = theta ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
-        positions = offset[axis] + scale[axis] * torch.arange(length, dtype=torch.float64)
-        angles = torch.outer(positions, frequencies) + further[axis]  # [length, pairs]
+        frequencies = THETA ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+        along = positions.offset[axis] + positions.scale[axis] * torch.arange(length, dtype=torch.float64)
+        angles = torch.outer(along, frequencies) + further[axis]  # [length, pairs]
         shape = [1, 1, 1, pairs]
         shape[axis] = length
         cos.append(angles.cos().float().to(device).view(shape).expand(*grid, pairs))

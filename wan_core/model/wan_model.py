@@ -22,14 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
-from .attention import Attention, scaled_dot_product
 from .blocks import BlockInputs, Head, MLPProj, Patched, WanAttentionBlock
 from .config import IMAGE_DIM, WanConfig
 from .host_patches import run_after_block, run_replaced
 from .kv_cache import KVCache
-from .layers import Layers, ModulatedNorm, modulated_norm
-from .operations import TorchOperations
-from .rope import OWN_KERNEL, Rotary, RotaryKernel
+from .layers import Layers
+from .rope import Positions, Rotary
 
 CONDITIONED_FPS = 16  # the one frame rate with a row of its own; row 1 stands for any other (24)
 
@@ -48,41 +46,25 @@ class WanModel(nn.Module):
     block: type[WanAttentionBlock] = WanAttentionBlock  # a host may have parts that it calls in its own way
     last_part: type[Head] = Head
 
-    def __init__(
-        self,
-        config: WanConfig,
-        operations: Any = None,
-        attention: Attention | None = None,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        rotary: RotaryKernel | None = None,
-        modulated: ModulatedNorm = modulated_norm,
-    ):
+    def __init__(self, config: WanConfig, layers: Layers | None = None):
         """Build the model with unset weights: load a checkpoint, or call `initial_weights.init_weights`.
 
         Args:
             config: sizes of the model.
-            operations: layer classes (see `wan_core.model.operations`), torch's own by default.
-            attention: attention backend (see `wan_core.model.attention`), torch's own by default.
-            device: where the weights are made.
-            dtype: dtype of the weights; the patch embedding stays in float32.
-            rotary: kernel of the rotary embedding, our own by default.
-            modulated: kernel of a norm and its modulation (see `wan_core.model.layers`), our own by default.
+            layers: what it is made with, torch's own layers and kernels by default; the patch embedding stays in
+                float32.
         """
         super().__init__()
-        self.rotary_kernel = rotary or OWN_KERNEL
-        layers = Layers(
-            operations or TorchOperations, attention or scaled_dot_product, self.rotary_kernel,
-            modulated, device, dtype,
-        )  # fmt: skip
+        layers = layers or Layers()
+        self.rotary_kernel = layers.rotary
         dim = config.dim
         self.config = config
-        self.dtype = dtype or torch.get_default_dtype()
+        self.dtype = layers.dtype or torch.get_default_dtype()
         self.patch_size = config.patch_size
         self.last_rotary: tuple[tuple[Any, ...], Rotary] | None = None  # every step of a clip asks for the same table
 
         self.patch_embedding = layers.operations.Conv3d(
-            config.in_dim, dim, kernel_size=config.patch_size, stride=config.patch_size, device=device,
+            config.in_dim, dim, kernel_size=config.patch_size, stride=config.patch_size, device=layers.device,
             dtype=torch.float32,
         )  # fmt: skip
         self.text_embedding = nn.Sequential(
@@ -91,7 +73,7 @@ class WanModel(nn.Module):
         self.time_embedding = nn.Sequential(layers.linear(config.freq_dim, dim), nn.SiLU(), layers.linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), layers.linear(dim, 6 * dim))
         if config.inject_sample_info:
-            self.fps_embedding = layers.operations.Embedding(2, dim, device=device, dtype=dtype)
+            self.fps_embedding = layers.operations.Embedding(2, dim, device=layers.device, dtype=layers.dtype)
             self.fps_projection = nn.Sequential(layers.linear(dim, dim), nn.SiLU(), layers.linear(dim, 6 * dim))
         self.blocks = nn.ModuleList([self.block(config, layers) for _ in range(config.num_layers)])
         self.head = self.last_part(config, layers)
@@ -255,8 +237,8 @@ class WanModel(nn.Module):
         rope = rope_options or {}
         scale_t, scale_y, scale_x = (rope.get(f"scale_{axis}", 1.0) for axis in "tyx")
         shift_t, shift_y, shift_x = (rope.get(f"shift_{axis}", 0.0) for axis in "tyx")
-        offset, scale = (shift_t + scale_t * first_frame, shift_y, shift_x), (scale_t, scale_y, scale_x)
-        wanted = (grid, self.config.dim // self.config.num_heads, device, offset, scale, references)
+        positions = Positions((shift_t + scale_t * first_frame, shift_y, shift_x), (scale_t, scale_y, scale_x))
+        wanted = (grid, self.config.dim // self.config.num_heads, device, positions, references)
         if self.last_rotary is None or self.last_rotary[0] != wanted:
             with torch.inference_mode(False):  # a table made while sampling has to serve in training as well
                 self.last_rotary = wanted, self.rotary_kernel.table(*wanted)

@@ -46,15 +46,7 @@ def sample(
         ScheduleError: run, noise and known frames do not belong together.
     """
     mask = torch.zeros(noise.shape[2], dtype=torch.bool) if known is None else known.mask.cpu()
-    if not torch.equal(mask, run.known):
-        raise ScheduleError(
-            "The run is of {frames} latent frames, of which {known} are known, but it was given {given_frames} with "
-            "{given} known: plan the run for this clip.",
-            frames=run.num_frames,
-            known=int(run.known.sum()),
-            given_frames=len(mask),
-            given=int(mask.sum()),
-        )
+    check_fits(run, mask)
     # all that depends on the schedule lies on the device before the loop, which so never waits for it
     levels = run.levels.to(noise.device)
     steps = (run.step_index - 1).clamp(0, run.num_steps - 1).to(noise.device)
@@ -79,3 +71,16 @@ def sample(
     if left is not None:
         left(torch.stack((x, *state.memory)))
     return x if known is None else torch.where(where, clean, x)
+
+
+def check_fits(run: Run, known: torch.Tensor) -> None:
+    """Refuse a clip that the run was not planned for; `known`: its known frames, bool [F]. `Raises: ScheduleError`."""
+    if not torch.equal(known, run.known):
+        raise ScheduleError(
+            "The run is of {frames} latent frames, of which {known} are known, but it was given {given_frames} with "
+            "{given} known: plan the run for this clip.",
+            frames=run.num_frames,
+            known=int(run.known.sum()),
+            given_frames=len(known),
+            given=int(known.sum()),
+        )

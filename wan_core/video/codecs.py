@@ -54,6 +54,9 @@ class Codec:
         return {**self.options, **({"crf": str(crf)} if self.most_crf else {})}
 
 
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # FFmpeg's names, by the suffix of a codec's file
+INDEXED = ("mp4", "mov")  # those with an index, which can go to the front
+
 # x264's AVX-512 code was seen to write another file from equal frames about once in fifty times, which a job that is
 # made again after a crash must not do; without it all of 120 files were equal
 X264_EXACT = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x86_64", "amd64") else {}

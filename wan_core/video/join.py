@@ -13,9 +13,10 @@ from typing import cast
 import av
 
 from ..errors import InputError
+from .codecs import CONTAINERS, INDEXED
 from .reader import describe_video
 from .sound import Sound
-from .writer import CONTAINERS, replacing
+from .writer import replacing
 
 OWN_TEXTS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))  # that a container writes
 
@@ -142,7 +143,8 @@ def _decoding_time(packet: av.Packet) -> Fraction:
 @contextmanager
 def _writable(path: Path, suffix: str) -> Iterator[av.container.OutputContainer]:
     """Lend a file for writing, its kind by the suffix it will have."""
-    options = {} if suffix == ".mkv" else {"movflags": "faststart+use_metadata_tags"}  # or unknown names are dropped
+    # without it unknown names are dropped
+    options = {"movflags": "faststart+use_metadata_tags"} if CONTAINERS[suffix] in INDEXED else {}
     # a file of ours: where the disk is full FFmpeg leaves its own open, which takes up space until the host ends
     with open(path, "rb+") as file, av.open(file, "w", format=CONTAINERS[suffix], options=options) as container:
         yield container

@@ -25,7 +25,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..finite import check_finite
 from ..words import words
-from .codecs import DEEP_WHITE, Codec, find_codec
+from .codecs import CONTAINERS, DEEP_WHITE, INDEXED, Codec, find_codec
 
 BT709, RGB = 1, 0  # RGB: as a matrix
 SEQUENCE_SUFFIX = ".png"
@@ -34,7 +34,6 @@ PNG_HEADER = 8 + 25  # bytes: the signature, and the chunk that every file begin
 # x265 measures its delay at the third frame: in a shorter clip it gives whatever lay in memory as decoding times, which
 # the mp4 writer refused now and then ("not yet implemented in FFmpeg")
 FEWEST_REORDERED = 3
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def check_rate(fps: float) -> None:
@@ -81,21 +80,14 @@ def write_video(
         open(unfinished, "rb+") as file,  # of ours: FFmpeg leaves its own open where the disk is full
         av.open(file, "w", format=CONTAINERS[how.suffix]) as container,
     ):
-        if how.suffix != ".mkv":  # the index goes to the front, so that a browser can play before it has the whole file
+        if (
+            CONTAINERS[how.suffix] in INDEXED
+        ):  # the index goes to the front, so that a browser can play before it has the whole file
             container.options["movflags"] = "faststart"
         rate = Fraction(fps).limit_denominator(1001)
-        stream = cast(av.VideoStream, container.add_stream(how.encoder, rate=rate))
-        stream.height, stream.width = (size + size % 2 for size in first.shape[:2])
-        stream.pix_fmt = how.pixel_format
-        stream.options = {**how.encoder_options(crf)}
-        context = stream.codec_context
-        if how.tag:
-            context.codec_tag = how.tag
-        context.color_primaries = context.color_trc = BT709
-        context.colorspace = RGB if how.is_rgb else BT709
-        context.color_range = ColorRange.JPEG if how.is_rgb else ColorRange.MPEG
+        stream = _stream_of(container, how, rate, crf, first)
         count = 0
-        for picture in _all_of_one_size(first, pictures):
+        for picture in all_of_one_size(first, pictures):
             frame = _video_frame(picture, how)
             frame.pts, frame.time_base = count, 1 / rate
             container.mux(stream.encode(frame))
@@ -106,6 +98,23 @@ def write_video(
                 packet.dts = packet.pts
         container.mux(rest)
     return count
+
+
+def _stream_of(
+    container: av.container.OutputContainer, how: Codec, rate: Fraction, crf: int, first: np.ndarray
+) -> av.VideoStream:
+    """Return a new stream of a file, for pictures like the first."""
+    stream = cast(av.VideoStream, container.add_stream(how.encoder, rate=rate))
+    stream.height, stream.width = (size + size % 2 for size in first.shape[:2])
+    stream.pix_fmt = how.pixel_format
+    stream.options = {**how.encoder_options(crf)}
+    context = stream.codec_context
+    if how.tag:
+        context.codec_tag = how.tag
+    context.color_primaries = context.color_trc = BT709
+    context.colorspace = RGB if how.is_rgb else BT709
+    context.color_range = ColorRange.JPEG if how.is_rgb else ColorRange.MPEG
+    return stream
 
 
 def save_png(
@@ -178,37 +187,6 @@ def write_sequence(
         yield file, frame
 
 
-def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2) -> Tensor:
-    """Lay frames out in rows, left to right and top to bottom, on black.
-
-    Args:
-        frames: tensor [F, H, W, 3] or an iterable of [H, W, 3], all of one size; float 0..1 or uint8.
-        columns: frames in a row.
-        gap: pixels between frames.
-
-    Returns:
-        uint8 [rows * H + (rows - 1) * gap, columns * W + (columns - 1) * gap, 3], with fewer columns for fewer frames.
-
-    Raises:
-        InputError: no frame, frames of different sizes, or columns below 1.
-    """
-    if columns < 1:
-        raise InputError("columns is {columns}, but a contact sheet needs at least 1", columns=columns)
-    pictures = (to_uint8(frame) for frame in frames)
-    first = next(pictures, None)
-    if first is None:
-        raise InputError("there are no frames for a contact sheet: it needs at least one")
-    tiles = list(_all_of_one_size(first, pictures))
-    height, width = first.shape[:2]
-    columns = min(columns, len(tiles))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = torch.zeros(rows * (height + gap) - gap, columns * (width + gap) - gap, 3, dtype=torch.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = torch.from_numpy(tile)
-    return sheet
-
-
 def to_uint8(frame: Tensor) -> np.ndarray:
     """Return one picture as bytes.
 
@@ -256,7 +234,8 @@ def _checked(frame: Tensor) -> Tensor:
     return frame
 
 
-def _all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def all_of_one_size(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the pictures; `Raises: InputError` at one of another size."""
     yield first
     for index, picture in enumerate(others, start=1):
         if picture.shape != first.shape:

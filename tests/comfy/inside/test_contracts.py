@@ -20,6 +20,7 @@ import pytest
 import torch
 from conftest import REPO, load_module
 
+pytestmark = pytest.mark.timeout(1200)  # the first one makes over a thousand calls: 30 s of processor time
 KEPT = REPO / "tests" / "contracts.json"
 RIGHT, RAW = "right", "RAW "
 Outcomes = dict[str, dict[str, dict[str, list[str]]]]  # node -> input -> column -> what became of each value

@@ -82,7 +82,7 @@ def test_it_goes_from_an_empty_latent_through_key_frames_and_sampler_to_pictures
     empty = ask(pack_nodes, "EmptyLatent", size=SIZE, frames=FRAMES, batch_size=1)
     start, end, key = pictures(3).split(1)
     pinned = ask(
-        pack_nodes, "KeyFrames", vae=vae, latent=empty, start_image=start, end_image=end, key_images=key, key_frames="7"
+        pack_nodes, "KeyFrames", vae=vae, latent=empty, start_image=start, end_image=end, key_images=key, key_frames="8"
     )
     shape = (1, CHANNELS, 5, HEIGHT // 16, WIDTH // 16)
     assert pinned["samples"].shape == shape

@@ -39,7 +39,9 @@ def wide_file(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
     config = replace(
         module("model.config").WanConfig.preset("DF-1.3B-540P"), num_layers=LAYERS, inject_sample_info=False
     )  # fmt: skip
-    model = module("model.wan_model").WanModel(config, device=torch.device("cuda"), dtype=torch.bfloat16)
+    model = module("model.wan_model").WanModel(
+        config, module("model.layers").Layers(device=torch.device("cuda"), dtype=torch.bfloat16)
+    )
     generator = torch.Generator("cuda").manual_seed(1)
     for name, parameter in model.named_parameters():
         values = torch.randn(parameter.shape, generator=generator, device="cuda") * 0.03

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tests.tiny import random_state_dict, tiny_config, to_diffusers_names, write_shards, write_single
-from wan_core.checkpoint.header import read_header
+from wan_core.checkpoint.containers import read_header
 from wan_core.checkpoint.reader import inspect_checkpoint, load_checkpoint
 from wan_core.errors import CheckpointError
 

@@ -14,11 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.comfy import lora_formats as formats
-from wan_core.checkpoint.header import read_header
+from wan_core.checkpoint.containers import read_header, read_tensors
 from wan_core.checkpoint.lora import fit_lora
 from wan_core.checkpoint.lora_math import change_of
 from wan_core.checkpoint.lora_settings import LoraSettings, find_settings
-from wan_core.checkpoint.reader import read_tensors
 from wan_core.errors import CheckpointError, InputError
 
 Tensors = dict[str, torch.Tensor]

@@ -13,6 +13,7 @@ from tools.model_shapes import model_inputs
 from wan_core.model.config import PRESETS, WanConfig
 from wan_core.model.forward_memory import forward_bytes, kept_bytes, seen_bytes
 from wan_core.model.kv_cache import KVCache
+from wan_core.model.layers import Layers
 from wan_core.model.wan_model import WanModel
 
 BF16 = torch.bfloat16
@@ -22,7 +23,7 @@ META = torch.device("meta")
 def counted(config: WanConfig, inputs: dict[str, torch.Tensor], gradients: bool = False, **how: Any) -> int:
     """One layer says it all: layers follow each other in the same memory. A cache has to have as many as are asked."""
     layers = len(how["cache"].layers) if "cache" in how else 1
-    model = WanModel(replace(config, num_layers=layers), device=META, dtype=BF16).requires_grad_(False)
+    model = WanModel(replace(config, num_layers=layers), Layers(device=META, dtype=BF16)).requires_grad_(False)
     with torch.set_grad_enabled(gradients):
         return counted_peak(lambda: model(**inputs, **how))
 

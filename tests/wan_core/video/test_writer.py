@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from demo.sheet import contact_sheet
 from wan_core.errors import InputError
 from wan_core.finite import NotFiniteError
 from wan_core.video.codecs import CODECS, DEEP_WHITE
 from wan_core.video.writer import (
     _video_frame,
-    contact_sheet,
     save_png,
     to_uint8,
     to_uint16,

@@ -10,11 +10,10 @@ import comfy.utils
 import comfy.weight_adapter
 import torch
 
-from ...checkpoint.header import read_header
+from ...checkpoint.containers import read_header, read_tensors
 from ...checkpoint.lora import Adapter, fit_lora
 from ...checkpoint.lora_math import KINDS, change_of
 from ...checkpoint.lora_settings import find_settings
-from ...checkpoint.reader import read_tensors
 from ...checkpoint.report import Report
 from ...errors import CheckpointError
 from ..node_text import tell

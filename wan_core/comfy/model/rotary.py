@@ -13,6 +13,7 @@ import torch
 
 from ...model.operations import by_hand
 from ...model.rope import (
+    Positions,
     Rotary,
     RotaryKernel,
     apply_rotary,
@@ -33,12 +34,11 @@ def host_table(
     grid: tuple[int, int, int],
     head_dim: int,
     device: torch.device,
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    positions: Positions,
     references: Sequence[tuple[int, int, int]] = (),
 ) -> Table:
     """Return `rotary_table`, off the CPU as the matrices [1, L, 1, D / 2, 2, 2] that core's function reads."""
-    table = rotary_table(grid, head_dim, device, offset, scale, references)
+    table = rotary_table(grid, head_dim, device, positions, references)
     return table if device.type == "cpu" else rotation_matrices(table)
 
 

@@ -14,6 +14,8 @@ import torch
 from comfy.ldm.flux.layers import EmbedND
 
 from ...model.config import WanConfig
+from ...model.layers import Layers
+from ...model.operations import TorchOperations
 from ...model.wan_model import WanModel
 from ...words import words
 from .core_parts import HostBlock, HostHead, core_freqs, is_replaced, one_noise_level, refuse_own_forward
@@ -42,7 +44,8 @@ class HostWanModel(WanModel):
         """Build the model; `unet_config` holds WanConfig's fields and others of ComfyUI's own, which are left alone."""
         config = WanConfig(**{name: value for name, value in unet_config.items() if name in CONFIG_FIELDS})
         attention = comfy.ldm.modules.attention.optimized_attention
-        super().__init__(config, operations, attention, device, dtype, HOST_ROTARY, host_modulated_norm)
+        operations = operations or TorchOperations
+        super().__init__(config, Layers(operations, attention, HOST_ROTARY, host_modulated_norm, device, dtype))
         for name in CONFIG_FIELDS - vars(self).keys():  # packs and nodes of core ask for dim, num_heads, freq_dim, ...
             setattr(self, name, getattr(config, name))
         if config.model_type == "t2v":

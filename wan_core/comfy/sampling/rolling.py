@@ -17,7 +17,6 @@ import comfy.sampler_helpers
 import comfy.samplers
 import latent_preview
 import torch
-from tqdm.auto import tqdm
 
 from ...errors import InputError
 from ...long.rolling import (
@@ -36,7 +35,7 @@ from ...sampling.known import known_mask, leading_known
 from ...sampling.run import check_sigmas
 from ...sampling.sigmas import exact_timesteps
 from ...words import Words, words
-from ..harmless import Harmless
+from ..harmless import Progress
 from ..host_flags import handed_on
 from ..model.checks import check_latent, check_rolling_model, model_geometry
 from ..model.origin import check_forcing
@@ -127,17 +126,9 @@ class RollingSampler(comfy.samplers.Sampler):
         denoise_mask: torch.Tensor | None = None,
         disable_pbar: bool = False,
     ) -> torch.Tensor:
-        """Make the video; called by core's guider.
+        """Make the video; core's guider calls it with the arguments of `comfy.samplers.Sampler`.
 
-        Args:
-            guider: a CFGGuider, with the model loaded and its conds processed.
-            sigmas: [steps + 1], falling to 0.
-            extra_args: model_options and seed of this run.
-            callback: `(call, x0 of the block, None, calls)`, or None.
-            noise: [B, C, f, H, W] of one block; gives shape, dtype and device.
-            latent_image: not read.
-            denoise_mask: not read.
-            disable_pbar: no progress bar on the console.
+        `noise` [B, C, f, H, W] of one block gives shape, dtype and device; latent image and mask are not read.
 
         Returns:
             Latent video in model space [B, C, F, H, W] on the CPU.
@@ -151,12 +142,11 @@ class RollingSampler(comfy.samplers.Sampler):
         steps, seed = len(sigmas) - 1, extra_args.get("seed") or 0
         batch, channels, _, height, width = noise.shape
         video = torch.empty(batch, channels, self.num_frames, height, width)
+        first, total = sum(self.known_blocks), self.new_blocks * steps
         blocks: tuple[torch.Tensor, ...] = ()
         if known is not None:
-            clean = guider.inner_model.process_latent_in(known.float())
-            video[:, :, : clean.shape[2]] = clean
+            video[:, :, :first] = clean = guider.inner_model.process_latent_in(known.float())
             blocks = tuple(part.to(noise) for part in clean.split(self.known_blocks, dim=2))
-        first, total = sum(self.known_blocks), self.new_blocks * steps
         set_fps(guider.conds, options.fps)
         add_frame_noise(extra_args["model_options"], exact_timesteps)
         cache = self.cache(guider, noise)
@@ -165,35 +155,34 @@ class RollingSampler(comfy.samplers.Sampler):
         calls = GuidedCalls(guider, extra_args, call_sigmas.to(options.sigmas), noise, cache, self.part)
         prompts = None if self.task is None else ChunkPrompts(guider.conds, self.task, self.known_blocks)
 
-        def drawn() -> Iterator[BlockNoise]:
-            begin = first if self.task is None else self.task.first
-            for at in range(begin, begin + self.new_blocks * options.chunk_frames, options.chunk_frames):
-                made = block_noise(tuple(noise.shape), seed, steps, at, options.solver)
-                yield BlockNoise(made.start.to(noise), None if made.fresh is None else made.fresh.to(noise))
-
         def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: RollingRow) -> torch.Tensor:
-            where = words(
-                "step {step} of chunk {chunk} of {chunks}", step=row.step + 1, chunk=row.block + 1, chunks=every
-            )
             if prompts is not None:
                 guider.conds = prompts.of(row, x)
+            named = {"step": row.step + 1, "chunk": row.block + 1, "chunks": every}
+            where = words("step {step} of chunk {chunk} of {chunks}", **named)
             return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
 
-        show = None if callback is None else Harmless(callback)
-        with in_use(cache, calls.options), tqdm(total=total, disable=disable_pbar) as bar:
+        with in_use(cache, calls.options), Progress(callback, total, disable_pbar) as progress:
 
             def report(row: RollingRow, x0: torch.Tensor) -> None:
-                bar.update()
-                if show is not None:
-                    show((row.block - len(blocks)) * steps + row.step, x0, None, total)
+                progress.done(lambda: ((row.block - len(blocks)) * steps + row.step, x0, None, total))
 
             jump = (0, 0) if self.task is None else (len(self.sink_blocks), self.task.position)
-            for block in roll_out(denoise, drawn(), sigmas, options.window, options.solver, blocks, report, jump):
+            drawn = self.drawn(noise, seed, steps)
+            for block in roll_out(denoise, drawn, sigmas, options.window, options.solver, blocks, report, jump):
                 end = min(first + block.shape[2], self.num_frames)
                 video[:, :, first:end] = block[:, :, : end - first]
                 first = end
             calls.finish()
         return video
+
+    def drawn(self, like: torch.Tensor, seed: int, steps: int) -> Iterator[BlockNoise]:
+        """Yield the noise of every block to make; `like`: latents of one."""
+        length = self.options.chunk_frames
+        begin = sum(self.known_blocks) if self.task is None else self.task.first
+        for at in range(begin, begin + self.new_blocks * length, length):
+            made = block_noise(tuple(like.shape), seed, steps, at, self.options.solver)
+            yield BlockNoise(made.start.to(like), None if made.fresh is None else made.fresh.to(like))
 
     def cache(self, guider: Any, block: torch.Tensor) -> HostCachedCalls:
         """Return the cache of the window's keys and values; `Raises: InputError` if it fits nowhere."""

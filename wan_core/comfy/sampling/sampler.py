@@ -12,7 +12,6 @@ from typing import Any
 
 import comfy.samplers
 import torch
-from tqdm.auto import tqdm
 
 from ...errors import InputError
 from ...sampling.known import KnownFrames, known_mask
@@ -22,7 +21,7 @@ from ...sampling.run import ForcingOptions, Row, Run, plan_run
 from ...sampling.sigmas import FULL_NOISE
 from ...sampling.solvers import adds_noise
 from ...words import Words, words
-from ..harmless import Harmless
+from ..harmless import Progress
 from ..model.checks import check_model
 from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
@@ -109,17 +108,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         denoise_mask: torch.Tensor | None = None,
         disable_pbar: bool = False,
     ) -> torch.Tensor:
-        """Denoise a latent video; called by core's guider.
+        """Denoise a latent video; core's guider calls it with the arguments of `comfy.samplers.Sampler`.
 
-        Args:
-            guider: a CFGGuider or one derived from it, with the model loaded and its conds processed.
-            sigmas: [steps + 1], falling to 0.
-            extra_args: model_options and seed of this run.
-            callback: core's (step, x0, x, total steps), or None.
-            noise: unit normal [B, C, F, H, W].
-            latent_image: known latents in model space; frames that are not masked as known only count below full noise.
-            denoise_mask: [B, C, F, H, W], 0 = known frame, 1 = to be made; the same over a whole frame.
-            disable_pbar: no progress bar on the console.
+        All of them are [B, C, F, H, W] in model space; the mask is 0 over known frames and 1 over those to be made, the
+        same over a whole frame. Unmasked frames of `latent_image` count only below full noise.
 
         Returns:
             Latent video in model space [B, C, F, H, W].
@@ -136,16 +128,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         run = self.plan(model_options, frames, sigmas, denoise_mask)
         if not run.rows:
             return latents
-        refuse_without_forcing(guider.model_patcher, run)
-        refuse_unread_conditions(guider)
-        refuse_apart(guider.conds, model_options, options, run)
         noise = pad_noise(noise, run.num_frames, seed)
         latents = pad_frames(latents, run.num_frames)
-        pad_conditions(guider.conds, frames, run.num_frames)
-        if run.moves or self.stretch is not None:
-            check_movable(guider.conds, frames, run.num_frames)
-        set_fps(guider.conds, options.fps)
-        add_frame_noise(model_options)
+        self.prepare(guider, model_options, run, frames)
         cache = causal_cache(guider, model_options, run, options.cached_block_size, noise)
         calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache, self.part)
         if options.causal_attention:
@@ -161,24 +146,35 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
             return calls(x, frame_sigmas, row, row.sigma, where)
 
-        show = None if callback is None else Harmless(callback)
-        with in_use(cache, calls.options), tqdm(total=len(run.rows), disable=disable_pbar) as bar:
+        with in_use(cache, calls.options), Progress(callback, len(run.rows), disable_pbar) as progress:
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
-                bar.update()
-                if show is not None:
-                    show(row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows)
+                progress.done(lambda: (row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows))
 
-            start = first_latents(noise, latents, sigmas)
-            fresh = begun = None
-            if stretch is not None:
-                fresh, begun = stretch.fresh, stretch.begun
-            elif adds_noise(options.solver):
-                fresh = fresh_noise(tuple(noise.shape), seed, run.num_steps, self.first_frame)
+            start, (fresh, begun) = first_latents(noise, latents, sigmas), self.drawn(run, noise, seed)
             known = self.known_frames(run, latents, noise, seed)
             made = sample(denoise, start, run, known, report, fresh, begun, self.keep if stretch else None)
             calls.finish()
         return made[:, :, :frames]
+
+    def prepare(self, guider: Any, model_options: dict[str, Any], run: Run, frames: int) -> None:
+        """Bring the conditions of a clip of `frames` latent frames into the run's form, and refuse what can't be."""
+        refuse_without_forcing(guider.model_patcher, run)
+        refuse_unread_conditions(guider)
+        refuse_apart(guider.conds, model_options, self.options, run)
+        pad_conditions(guider.conds, frames, run.num_frames)
+        if run.moves or self.stretch is not None:
+            check_movable(guider.conds, frames, run.num_frames)
+        set_fps(guider.conds, self.options.fps)
+        add_frame_noise(model_options)
+
+    def drawn(self, run: Run, noise: torch.Tensor, seed: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the noise that the solver adds between its steps, and what the stretch before this one left."""
+        if self.stretch is not None:
+            return self.stretch.fresh, self.stretch.begun
+        if not adds_noise(self.options.solver):
+            return None, None
+        return fresh_noise(tuple(noise.shape), seed, run.num_steps, self.first_frame), None
 
     def keep(self, left: torch.Tensor) -> None:
         """Keep what is left of a stretch."""
