@@ -36,7 +36,12 @@ CALLS = {
 }  # fmt: skip
 STARTS = ("os.exec", "os.spawn", "os.posix_spawn", "torch.hub.")
 ERRORS = {"pickle": {"UnpicklingError", "PickleError"}}  # of a module whose errors alone may be named
-ANSWERS = {"nodes/live_plan.py", "nodes/language.py", "nodes/moved_inputs.py"}  # to the host's own server
+ANSWERS = {
+    "nodes/job_board.py",
+    "nodes/live_plan.py",
+    "nodes/language.py",
+    "nodes/moved_inputs.py",
+}  # to the host's own server
 # which files of the pack may write, and with what; all of them into a job's folder or a path that the caller names
 WRITERS = {
     "wan_core/long/job_files.py": {"open", "os.open", "os.replace", "unlink"},
