@@ -57,7 +57,7 @@ def host_environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "2", **kept, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def run_in_host(install: HostInstall, script: Path, *arguments: object, timeout: float = 120) -> str:
+def run_in_host(install: HostInstall, script: Path, *arguments: object, timeout: float = 300) -> str:
     """Run a script of ours with the host importable and return what it printed.
 
     Raises:
