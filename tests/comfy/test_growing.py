@@ -44,30 +44,31 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
 ) -> None:
     name = f"growing-{request.node.callspec.id}".replace(".", "-").replace(" ", "-").lower()
     page.evaluate(OPEN, workflow())
-    # few calls that take long: a browser without a graphics card is slow at showing each of many steps
     page.evaluate(
         """(name) => {
-            const node = window.app.graph._nodes.find((each) => each.comfyClass === 'SkyReelsV2LongVideo')
-            const set = (key, value) => { node.widgets.find((each) => each.name === key).value = value }
+            const find = (kind) => window.app.graph._nodes.find((each) => each.comfyClass === kind)
+            const put = (node, key, value) => { node.widgets.find((each) => each.name === key).value = value }
+            put(find('SkyReelsV2PromptScript'), 'script', 'a red circle moving to the right')
             Object.entries({ job_name: name, total_frames: 433, base_num_frames: 121, steps: 6, seed: 5 })
-                .forEach(([key, value]) => set(key, value))
+                .forEach(([key, value]) => put(find('SkyReelsV2LongVideo'), key, value))
         }""",
         name,
     )
     page.evaluate(QUEUE)
-    first = wait_for(page, "now.part && now.size[0] > 0 && !now.hidden")
-    assert "segments" in first["text"] and first["part"].startswith("part-")
-    moved = wait_for(page, f"now.time !== {first['time']} || now.part !== {first['part']!r}", 30_000)
-    assert moved["seconds"] > 0
+    root, end = host.base / "output" / "skyreels_v2_jobs", time.monotonic() + 120
+    while not list(root.glob(f"{name}-*/segment-0001.json")) and time.monotonic() < end:
+        time.sleep(0.02)
+    host.interrupt()  # seen from here: a browser without a graphics card may be behind
+    first = wait_for(page, "now.size[0] > 0 && !now.hidden")
+    assert first["part"].startswith("part-") and first["seconds"] > 0
+    wait_for(page, f"now.time !== {first['time']} || now.part !== {first['part']!r}", 30_000)
     page.screenshot(path=tmp_path / "running.png")
-    root = host.base / "output" / "skyreels_v2_jobs"
-    wait_for(page, "/[2-9] of/.test(now.text)")
-    host.interrupt()
     stopped = wait_for(page, "now.text.includes('queue again to continue')")
+    wait_for(page, "now.part === 'part-0001.mp4'")
     page.screenshot(path=tmp_path / "stopped.png")
     (folder,) = root.glob(f"{name}-*")
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("segment-*.json")}
-    assert f"{len(kept)} of " in stopped["text"] and len(kept) >= 2
+    assert f"{len(kept)} of 4 segments kept" in stopped["text"] and 2 <= len(kept) < 4
     time.sleep(1)
     page.evaluate(QUEUE)
     whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 15")
