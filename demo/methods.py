@@ -236,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Score, print the table and return the exit code."""
     parser = argparse.ArgumentParser(prog="dev.py score --methods", description="Score prompts over time by method.")
     parser.add_argument("--quick", action="store_true", help="some seconds in place of a minute, one scene")
+    parser.add_argument("--scenes", type=int, default=len(SCENES), help="how many of the scenes, 1 to 3")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the three models")
     parser.add_argument("--sheet", type=Path, help="folder for contact sheets")
     options = parser.parse_args(arguments)
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SkyReelsError as error:
         print(f"score: {error}", file=sys.stderr)
         return 1
-    frames, scenes = (241, SCENES[:1]) if options.quick else (MINUTE, SCENES)
+    frames, scenes = (241, SCENES[:1]) if options.quick else (MINUTE, SCENES[: options.scenes])
     print(
         "| method | model calls | new direction seen in the second after its change | after, video frames | jump, px |"
     )

@@ -83,7 +83,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
     """A video of any length."""
 
     @classmethod
-    @shown_first("total_frames", "seed", "steps", "cfg", "method")
+    @shown_first("total_frames", "seed", "cfg", "method")
     def define_schema(cls) -> io.Schema:
         """Name the inputs and outputs."""
         steps, shift = steps_and_shift()

@@ -12,7 +12,6 @@ from ..wan_core.long.rolling_video import CHANGES, RECACHE
 from ..wan_core.long.segments import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS
 from .inputs import timesteps_input
 
-FIRST = ("chunk_frames", "window_frames")  # of rolling's own, what a person sets for a first video
 TIMESTEPS = (
     "The timesteps that the model was distilled with, before the shift; one step for each. CausVid: 1000, 757, 522 "
     "with shift 1."
@@ -74,7 +73,7 @@ def method_input() -> Any:
         ),
     ]
     for entry in rolling:
-        entry.advanced = entry.id not in FIRST
+        entry.advanced = True
     return io.DynamicCombo.Input(
         "method",
         optional=True,

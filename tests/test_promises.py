@@ -36,13 +36,16 @@ CALLS = {
 }  # fmt: skip
 STARTS = ("os.exec", "os.spawn", "os.posix_spawn", "torch.hub.")
 ERRORS = {"pickle": {"UnpicklingError", "PickleError"}}  # of a module whose errors alone may be named
-ANSWERS = {"nodes/live_plan.py", "nodes/language.py", "nodes/moved_inputs.py"}  # to the host's own server
+ANSWERS = {
+    f"nodes/{name}.py" for name in ("job_board", "live_plan", "language", "moved_inputs")
+}  # to the host's server
 # which files of the pack may write, and with what; all of them into a job's folder or a path that the caller names
 WRITERS = {
+    "wan_core/comfy/long/job_board.py": {"unlink"},
     "wan_core/long/job_files.py": {"open", "os.open", "os.replace", "unlink"},
     "wan_core/long/journal.py": {"mkdir", "unlink"},
     "wan_core/long/jobs.py": {"unlink", "shutil.rmtree"},
-    "wan_core/video/reader.py": {"open", "av.open"},
+    "wan_core/video/join.py": {"open", "av.open"},
     "wan_core/video/writer.py": {"open", "av.open", "mkdir", "unlink", "os.open", "os.replace", "write_bytes"},
 }
 METHODS = {

@@ -19,12 +19,12 @@ STATE = """() => {
         size: [video.videoWidth, video.videoHeight], hidden: video.hidden,
     }
 }"""
-QUEUE = "() => window.app.queuePrompt(0)"
+QUEUE = "() => void window.app.queuePrompt(0)"  # not waited for: it comes back after what the server tells
 DEMO = Path(__file__).resolve().parents[2] / "example_workflows"
 
 
 def workflow() -> Any:
-    """The demo template of a long video, with segments enough to be stopped in."""
+    """The demo template of a long video."""
     from tools.workflow_prompt import load_workflow
 
     (file,) = DEMO.glob("*Demo*Long Video.json")
@@ -46,31 +46,33 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
     page.evaluate(OPEN, workflow())
     page.evaluate(
         """(name) => {
-            const node = window.app.graph._nodes.find((each) => each.comfyClass === 'SkyReelsV2LongVideo')
-            const set = (key, value) => { node.widgets.find((each) => each.name === key).value = value }
-            Object.entries({ job_name: name, total_frames: 117, steps: 60, seed: 5 })
-                .forEach(([key, value]) => set(key, value))
+            const find = (kind) => window.app.graph._nodes.find((each) => each.comfyClass === kind)
+            const put = (node, key, value) => { node.widgets.find((each) => each.name === key).value = value }
+            put(find('SkyReelsV2PromptScript'), 'script', 'a red circle moving to the right')
+            Object.entries({ job_name: name, total_frames: 433, base_num_frames: 121, steps: 6, seed: 5 })
+                .forEach(([key, value]) => put(find('SkyReelsV2LongVideo'), key, value))
         }""",
         name,
     )
     page.evaluate(QUEUE)
-    first = wait_for(page, "now.part && now.size[0] > 0 && !now.hidden")
-    assert "segments" in first["text"] and first["part"].startswith("part-")
-    moved = wait_for(page, f"now.time !== {first['time']} || now.part !== {first['part']!r}", 30_000)
-    assert moved["seconds"] > 0
+    root, end = host.base / "output" / "skyreels_v2_jobs", time.monotonic() + 120
+    while not list(root.glob(f"{name}-*/segment-0001.json")) and time.monotonic() < end:
+        time.sleep(0.02)
+    host.interrupt()  # seen from here: a browser without a graphics card may be behind
+    first = wait_for(page, "now.size[0] > 0 && !now.hidden")
+    assert first["part"].startswith("part-") and first["seconds"] > 0
+    wait_for(page, f"now.time !== {first['time']} || now.part !== {first['part']!r}", 30_000)
     page.screenshot(path=tmp_path / "running.png")
-    root = host.base / "output" / "skyreels_v2_jobs"
-    wait_for(page, "/[2-9] of/.test(now.text)")
-    host.interrupt()
     stopped = wait_for(page, "now.text.includes('queue again to continue')")
+    wait_for(page, "now.part === 'part-0001.mp4'")
     page.screenshot(path=tmp_path / "stopped.png")
     (folder,) = root.glob(f"{name}-*")
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("segment-*.json")}
-    assert f"{len(kept)} of " in stopped["text"] and len(kept) >= 2
+    assert f"{len(kept)} of 4 segments kept" in stopped["text"] and 2 <= len(kept) < 4
     time.sleep(1)
     page.evaluate(QUEUE)
-    whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 4")
+    whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 15")
     page.screenshot(path=tmp_path / "finished.png")
-    assert not whole["part"].startswith("part-") and abs(whole["seconds"] - 117 / 24) < 0.2
+    assert not whole["part"].startswith("part-") and abs(whole["seconds"] - 433 / 24) < 0.2
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept, "not made again"
     assert "growing" not in page.evaluate("JSON.stringify(window.app.graph.serialize())").replace(name, "")

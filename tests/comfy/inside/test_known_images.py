@@ -177,6 +177,5 @@ def test_a_sampled_video_begins_and_ends_on_its_images(
             chosen,
         )
     shown = torch.from_numpy(frames_of(made.path)).float() / 255
-    print(total, [round(error_db(each, moving[40]), 1) for each in shown][-9:])
     assert len(shown) == total
     assert error_db(shown[0], moving[0]) > 25 and error_db(shown[-1], moving[40]) > 26

@@ -322,7 +322,7 @@ def test_all_that_the_live_plan_says_is_said_in_chinese_where_the_front_end_is(
     assert len(lines) == len(english["text"].splitlines())
     for line in lines:
         kept = "SkyReels-V2|token|fps|PyAV|MB|[a-z]+_[a-z_]+|steps|loop|codec|crf|4k|cinepak|h264|hevc|av1|prores|ffv1"
-        names = rf"\b({kept}|png|shift|solver|euler|unipc|lcm|a/b|x1|\d+x\d+)\b"
+        names = rf"\b({kept}|png|16 bit|shift|solver|euler|unipc|lcm|a/b|x1|\d+x\d+)\b"
         left = re.sub(names, "", line)
         assert re.search(r"[\u4e00-\u9fff]", line) and not re.search(r"[A-Za-z]", left), line
     texts = [entry["text"].replace("SkyReels-V2", "") for entry in (english, chinese)]

@@ -46,7 +46,8 @@ def shown_widgets(entry: Any) -> list[str]:
         return []
     options = [option for option in getattr(entry, "options", None) or () if hasattr(option, "inputs")]
     if options:  # a choice, and what the choice with the most inputs brings
-        return max(([entry.id, *(each.id for each in option.inputs)] for option in options), key=len)
+        brought = [[each.id for each in option.inputs if not getattr(each, "advanced", None)] for option in options]
+        return [entry.id, *max(brought, key=len)]
     control = ["control_after_generate"] if getattr(entry, "control_after_generate", None) else []
     return [entry.id, *control] if hasattr(entry, "socketless") else []
 
@@ -58,7 +59,7 @@ def test_a_node_shows_what_a_first_video_needs_and_eight_widgets_at_most(pack_no
     }
     assert {node: names for node, names in shown.items() if len(names) > MOST} == {}
     custom = ["size", "width", "height"]
-    assert shown["SkyReelsV2LongVideo"] == [*custom, "total_frames", "seed", "control_after_generate", "steps", "cfg"]
+    assert shown["SkyReelsV2LongVideo"] == [*custom, "total_frames", "seed", "control_after_generate", "cfg", "method"]
     assert shown["SkyReelsV2Sampler"] == ["seed", "control_after_generate", "steps", "cfg", "shift"]
     assert shown["SkyReelsV2EmptyLatent"] == [*custom, "frames"]
 

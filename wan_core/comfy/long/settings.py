@@ -215,8 +215,11 @@ class Inputs:
     def check(self, settings: LongVideoSettings) -> None:
         """Refuse inputs that do not go together, before any work; `Raises: InputError`."""
         self.images.check(settings.loop, settings.method)
-        for positive in self.prompts.positives if settings.method.name == ROLLING else ():
-            check_guidance(Guidance(self.model, positive, self.negative, settings.cfg))
+        if settings.method.name == ROLLING:
+            for positive in self.prompts.positives:
+                check_guidance(Guidance(self.model, positive, self.negative, settings.cfg))
+        else:
+            check_long_model(self.model.model, settings.forcing.causal_attention)
         for positive in self.prompts.positives:
             check_conditioning(self.model.model, positive, "positive")
         check_conditioning(self.model.model, self.negative, "negative")

@@ -13,7 +13,6 @@ from typing import Any
 import comfy.samplers
 import torch
 
-from ...errors import InputError
 from ...sampling.known import KnownFrames, known_mask
 from ...sampling.loop import sample
 from ...sampling.noise import fresh_noise, seeded_noise
@@ -29,6 +28,7 @@ from .causal_cache import causal_cache
 from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
 from .frame_noise import add_frame_noise
 from .guided import GuidedCalls, in_use, set_fps
+from .padding import check_movable, pad_conditions, pad_frames, pad_noise
 from .prompt_frames import of_frames
 
 PLANNED_RUN = "skyreels_planned_run"  # key in a run's model_options: who plans it first leaves it there
@@ -238,67 +238,3 @@ def first_latents(noise: torch.Tensor, given: torch.Tensor, sigmas: torch.Tensor
     """Return the latents of the first row: pure noise, or below full noise a mixture with the given video."""
     sigma = float(sigmas[0])
     return noise if sigma >= FULL_NOISE else sigma * noise + (1 - sigma) * given
-
-
-def pad_frames(latents: torch.Tensor, frames: int) -> torch.Tensor:
-    """Repeat the last latent frame of [B, C, F, H, W] until there are `frames`."""
-    missing = frames - latents.shape[2]
-    return torch.cat((latents, latents[:, :, -1:].expand(-1, -1, missing, -1, -1)), dim=2) if missing else latents
-
-
-def pad_noise(noise: torch.Tensor, frames: int, seed: int) -> torch.Tensor:
-    """Add seeded noise behind [B, C, F, H, W] until there are `frames`."""
-    batch, channels, have, height, width = noise.shape
-    if have == frames:
-        return noise
-    extra = seeded_noise((batch, channels, frames - have, height, width), seed, "padding")
-    return torch.cat((noise, extra.to(noise)), dim=2)
-
-
-def pad_conditions(conds: dict[str, list[dict[str, Any]] | None], have: int, frames: int) -> None:
-    """Bring conditions with latent frames of their own (image-to-video channels) to the padded number of frames."""
-    if have == frames:
-        return
-    for conditions in conds.values():
-        for condition in conditions or ():
-            for name, tensor in of_every_frame(condition["model_conds"], have):
-                condition["model_conds"][name] = type(condition["model_conds"][name])(pad_frames(tensor, frames))
-
-
-def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, padded: int) -> None:
-    """Refuse conditions that say something of every frame of a clip where the model sees a part of it.
-
-    Args:
-        conds: a guider's conditions, processed.
-        frames: latent frames of the clip.
-        padded: the same in whole blocks.
-
-    Raises:
-        InputError: channels for every frame, an area that is a part of the clip's time, or a mask for every frame.
-    """
-    for conditions in conds.values():
-        for condition in conditions or ():
-            area: tuple[Any, ...] = tuple(condition.get("area") or ())
-            mask = condition.get("mask")
-            held: list[Any] = [name for name, _ in of_every_frame(condition["model_conds"], padded)]
-            if len(area) == 6 and (area[3] > 0 or area[0] < frames):  # frames, height, width; where each begins
-                held.append(words("an area in time"))
-            if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
-                held.append(words("a mask for every frame"))
-            if held:
-                raise InputError(
-                    "The conditioning holds {what} for a clip of {frames} latent frames, but a moving window shows "
-                    "the model only a part of them: set window_frames to 0, or remove the node that adds it.",
-                    what=held[0],
-                    frames=frames,
-                )
-
-
-def of_every_frame(model_conds: dict[str, Any], frames: int) -> list[tuple[str, torch.Tensor]]:
-    """Return the conditions [B, C, F, H, W] that belong to every latent frame of a clip, by name."""
-    tensors = {name: getattr(value, "cond", None) for name, value in model_conds.items()}
-    return [
-        (name, tensor)
-        for name, tensor in tensors.items()
-        if isinstance(tensor, torch.Tensor) and tensor.ndim == 5 and tensor.shape[2] == frames
-    ]
