@@ -108,7 +108,7 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
         variables = hosts | (front_end_variable() if hosts else {})
         # a thread for each process: the tensors of the tests are tiny, and slower on more
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-        return run([python, "-m", "pytest", *side_by_side(), *rest], variables)
+        return run([python, "-m", "pytest", *rest], variables)
     if known.command == "fuzz":
         limit = f"timeout={known.minutes * 60 + 600:.0f}"
         return run([python, "-m", "pytest", "tests/fuzz", "-s", "-o", limit, *rest], {MINUTES: str(known.minutes)})
@@ -121,11 +121,6 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
         return run([python, "-m", module, *rest])
     module = next((module for flag, module in BENCHMARKS.items() if getattr(known, flag)), "benchmarks.run")
     return run([python, "-m", module, *rest], host_variables())
-
-
-def side_by_side() -> list[str]:
-    """Return pytest's arguments that share the tests among processes: one for each processor, four at most."""
-    return ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadgroup", "--no-loadscope-reorder"]
 
 
 def run(command: Sequence[str | Path], variables: dict[str, str] | None = None, cwd: Path = ROOT) -> int:
