@@ -157,7 +157,6 @@ def test_a_command_runs_its_program_with_the_arguments_that_it_does_not_know(
 ) -> None:
     ran: list[tuple[str, dict[str, str]]] = []
     monkeypatch.setattr(dev, "prepare", lambda *_: Path("python"))
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setattr(
         dev, "run", lambda parts, variables=None: ran.append((" ".join(map(str, parts)), variables or {})) or 7
     )
