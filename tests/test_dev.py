@@ -84,6 +84,7 @@ def test_each_host_gets_a_python_of_its_own_and_another_process_finds_the_same(
 
     monkeypatch.setattr(dev, "prepare", prepare)
     found = dev.host_variables()
+    made.sort(reverse=True)  # they are made side by side
     assert [venv.name for venv in made] == [".venv-host-0.33.0", ".venv-host-0.18.1"]
     for name, value in found.items():
         monkeypatch.setenv(name, value)
