@@ -129,6 +129,15 @@ class Plan:
         return longest if self.method == SEGMENTS else min(self.window, longest)
 
     @property
+    def left_behind(self) -> int:
+        """The latents, counted in latent frames, that every segment leaves for the next one at most.
+
+        A moving window leaves the samples at work and three more of each that the solver remembers.
+        """
+        by_method = {MOVING_WINDOW: 4 * self.window, ROLLING: self.window}
+        return by_method.get(self.method, self.overlap + self.segments[-1].closing)
+
+    @property
     def rows(self) -> int:
         """Calls of the model in all, twice as many with guidance."""
         return sum(segment.rows for segment in self.segments)
@@ -297,7 +306,7 @@ def estimate(plan: Plan, height: int, width: int, batch: int = 1) -> Estimate:
     channels, _, rows, columns = geometry.latent_shape(0, height, width)
     longest = max(segment.length for segment in plan.segments)
     latent = batch * channels * rows * columns * FLOAT32
-    carried = plan.overlap + plan.segments[-1].closing  # what every segment leaves for those behind it
+    carried = plan.left_behind
     pixels = max(segment.num_frames for segment in plan.segments) * height * width * 3 * FLOAT32
     return Estimate(
         tokens=batch * plan.seen * (rows // down) * (columns // across),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
 from wan_core.long.moving_window import FIRST, SAMPLES, MovingWindow, WindowTask, plan_moving_window
-from wan_core.long.segments import Plan
+from wan_core.long.segments import Plan, estimate
 from wan_core.long.sources import roll_out
 from wan_core.model.geometry import WAN21
 from wan_core.sampling.known import KnownFrames
@@ -170,3 +170,12 @@ def test_every_segment_but_the_last_finishes_a_window_and_a_minute_takes_few_cal
     assert plan.segments[0].rows == 30 + 4 * 6 and plan.segments[3].rows == 5 * 6
     assert plan.segments[3].frames == (4 * 75 - 3, 4 * 100 - 3)
     assert FIRST in source(plan).state_names
+
+
+def test_the_estimate_counts_what_lies_on_the_disk_at_most() -> None:
+    plan = plan_moving_window(157, 33, 2, 0, 5)
+    made = source(plan, (), "unipc")
+    frame = 2 * 2 * 3 * 4  # bytes of one latent frame of SHAPE, which has 2 channels in place of 16
+    largest = max(piece.state[SAMPLES].nbytes for piece in roll_out(made))
+    kept = estimate(plan, 16, 24).journal / len(plan.segments) * 2 / WAN21.channels
+    assert largest <= kept == 4 * plan.window * frame < 2 * largest
