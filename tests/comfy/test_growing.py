@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.comfy.front_end import one_front_end
 from tests.comfy.host import Host
 from tools.browser import OPEN
 
@@ -38,7 +37,7 @@ def wait_for(page: Any, condition: str, timeout: float = 180_000) -> Any:
     ).json_value()
 
 
-@pytest.mark.two_front_ends
+@one_front_end
 def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
     host: Host, page: Any, tmp_path: Path, request: Any
 ) -> None:
