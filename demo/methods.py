@@ -31,6 +31,7 @@ from wan_core.long.rollout import Rollout, Segments, Task, seeded
 from wan_core.long.segments import Plan, plan_segments
 from wan_core.long.sources import Source
 from wan_core.long.sources import roll_out as make_all
+from wan_core.model.geometry import WAN21
 from wan_core.sampling.denoise import model_denoise
 from wan_core.sampling.loop import sample
 from wan_core.sampling.run import ForcingOptions, Row
@@ -69,8 +70,7 @@ class Way:
 
 def quarter(first: int, frames: int) -> int:
     """Return which of the four prompts a latent frame has."""
-    latents = (frames - 1) // 4 + 1
-    return min(first * len(DIRECTIONS) // latents, len(DIRECTIONS) - 1)
+    return min(first * len(DIRECTIONS) // WAN21.latent_frames(frames), len(DIRECTIONS) - 1)
 
 
 def conditions_of(plan: Plan) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from ..words import Words, joined, words
 from .moving_window import plan_moving_window
 from .rolling import Window
 from .rolling_video import CHANGES, RECACHE, plan_rolling
-from .segments import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS, Plan, plan_segments
+from .segments import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS, Plan, leading, plan_segments
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,8 @@ class Method:
         """
         self.check()
         if self.name == ROLLING:
-            prefix = next((number for number, at in enumerate(sorted(known)) if at != number), len(known))
             count = len(self.sigmas(steps, 1.0)) - 1
-            return plan_rolling(total_frames, self.window, self.chunk_frames, count, prefix, cuts, geometry)
+            return plan_rolling(total_frames, self.window, self.chunk_frames, count, leading(known), cuts, geometry)
         block, lag = forcing.causal_block_size, forcing.ar_step
         if self.name == MOVING_WINDOW:
             return plan_moving_window(total_frames, base_num_frames, block, lag, steps, frozenset(known), geometry)

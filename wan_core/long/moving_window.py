@@ -20,7 +20,7 @@ from ..model.geometry import WAN21, Geometry
 from ..sampling.known import KnownFrames
 from ..sampling.noise import KNOWN, noise_of_frames
 from ..sampling.run import ForcingOptions, Run, plan_rows
-from ..sampling.schedule import Staircase, check_window, least_ar_step, padded_frames
+from ..sampling.schedule import Staircase, check_window, least_ar_step, padded_frames, staircase
 from ..sampling.solvers import adds_noise
 from ..words import words
 from .prompt_blend import prompt_weights
@@ -32,6 +32,7 @@ from .segments import (
     Segment,
     busy_rows,
     check_counts,
+    leading,
 )
 from .sources import Finished, State, check_made, check_state
 
@@ -71,7 +72,8 @@ def plan_moving_window(
     lag = ar_step or least_ar_step(window, steps, block)
     check_window(window, steps, lag, block)
     total = geometry.latent_of_frame(total_frames - 1) + 1
-    stairs = staircase_of(total, window, block, lag, steps, known)
+    in_blocks, prefix = padded_frames(total, block), leading(known)
+    stairs = staircase(in_blocks, steps, lag, block, prefix, window)
     at_once = window // block
     count = -(-stairs.blocks // at_once)
     if count > MOST_SEGMENTS:
@@ -83,7 +85,6 @@ def plan_moving_window(
             window=window,
             most=MOST_SEGMENTS,
         )
-    in_blocks = stairs.blocks * block
     busy = busy_rows([at in known for at in range(in_blocks)] if known else [False] * in_blocks, block, lag, steps)
     segments: list[Segment] = []
     done = begin = 0
@@ -98,15 +99,6 @@ def plan_moving_window(
         segments.append(Segment(index, start, done - start, finished - done, 0, padding, rows, frames, ahead))
         done, begin = finished, end
     return Plan(total_frames, total, window, 0, block, lag, steps, tuple(segments), MOVING_WINDOW, 0, geometry)
-
-
-def staircase_of(total: int, window: int, block: int, lag: int, steps: int, known: Collection[int]) -> Staircase:
-    """Return the schedule of a video of so many latent frames."""
-    prefix = 0
-    while prefix in known:
-        prefix += 1
-    blocks = padded_frames(total, block) // block
-    return Staircase(blocks, block, steps, min(lag, steps), prefix // block, min(window // block, blocks))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ of Infinity-RoPE (Yesiltepe et al. 2025).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,8 +168,7 @@ class RollingVideo:
 
     def place_of(self, frame: int) -> int:
         """Return the number of the place that a latent frame lies in."""
-        return min(max(frame - self.plan.prefix, -1) // self.plan.causal_block_size + bool(self.plan.prefix),
-                   len(self.starts) - 1)  # fmt: skip
+        return bisect_right(self.starts, frame) - 1
 
     def prompt_of(self, frame: int) -> int:
         """Return the number of the prompt of a latent frame, blends aside."""

@@ -80,16 +80,16 @@ def without_seams(plan: Plan, shift: float, known: tuple[int, ...]) -> torch.Ten
     columns, rows = prefix + blocks * size, blocks * plan.steps
     mask = torch.zeros(columns, dtype=torch.bool)
     mask[[at for at in known if at < columns]] = True
-    stairs = staircase(columns, plan.steps, plan.ar_step, size, leading_known(mask), plan.window)
+    stairs = None
     if plan.method == MOVING_WINDOW:
+        stairs = staircase(columns, plan.steps, plan.ar_step, size, leading_known(mask), plan.window)
         rows = stairs.num_rows
     cell = max(1, min(LARGEST_CELL, LONGEST_SIDE // max(rows, columns)))
     across, down = samples(columns), samples(rows)
-    if plan.method == MOVING_WINDOW:
+    if stairs is not None:
         block = across // size
         seen = torch.tensor([stairs.seen(row) for row in down.tolist()])
-        step = (down[:, None] + 1 - (block - stairs.ready) * stairs.lag).clamp(0, plan.steps + 1)
-        step[:, block < stairs.ready] = plan.steps + 1
+        step, _ = stairs.steps_of(down.tolist(), block.tolist())
         shown = (block >= seen[:, :1]) & (block < seen[:, 1:])
     else:
         first = prefix + down[:, None] // plan.steps * size  # of the chunk in work

@@ -422,6 +422,11 @@ def count_rows(known: list[bool], block: int, ar_step: int, steps: int) -> int:
     return sum(end - first for first, end in busy_rows(known, block, ar_step, steps))
 
 
+def leading(known: Collection[int]) -> int:
+    """Return how many latent frames are known at the start; `known`: their numbers."""
+    return next((number for number, at in enumerate(sorted(known)) if at != number), len(known))
+
+
 def leading_blocks(known: list[bool], block: int) -> int:
     """Return how many whole blocks are known at the start of a window."""
     return next((at for at, value in enumerate(known) if not value), len(known)) // block

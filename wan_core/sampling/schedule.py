@@ -9,6 +9,7 @@ Source: `generate_timestep_matrix` of SkyReels-V2 (Chen et al. 2025); Chen et al
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -156,14 +157,14 @@ class Staircase:
         end = min(max(self.window, self.ready, begun), self.blocks)
         return max(end - self.window, 0), end
 
-    def steps_of(self, rows: range, blocks: range) -> tuple[torch.Tensor, torch.Tensor]:
+    def steps_of(self, rows: Sequence[int], blocks: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the step of some blocks in some rows, int64 [R, N], and which of them the row makes, bool [R, N].
 
         The step is 0 before the block begins, i in the row of step i, and steps + 1 when it is finished or known.
         """
-        begins = (torch.tensor(blocks, dtype=torch.int64) - self.ready) * self.lag
-        index = torch.tensor(rows, dtype=torch.int64)[:, None] + 1 - begins[None, :]
-        index[:, : max(self.ready - blocks.start, 0)] = self.steps + 1
+        number = torch.tensor(blocks, dtype=torch.int64)
+        index = torch.tensor(rows, dtype=torch.int64)[:, None] + 1 - (number - self.ready) * self.lag
+        index[:, number < self.ready] = self.steps + 1
         return index.clamp(0, self.steps + 1), (index > 0) & (index <= self.steps)
 
 

@@ -82,9 +82,17 @@ class JobSampling:
         """Return what a segment is called."""
         return words("segment {number} of {count}", number=segment.index + 1, count=len(self.plan.segments))
 
-    def guidance(self, positive: list[object]) -> Guidance:
+    def guidance(self, positive: list[Any]) -> Guidance:
         """Return what a run with some prompts is guided by."""
         return Guidance(self.inputs.model, positive, self.inputs.negative, self.settings.cfg)
+
+    def run(
+        self, segment: Segment, positive: list[Any], sampler: DiffusionForcingSampler, noise: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what a sampler makes of a segment with some prompts."""
+        guidance, callback = self.guidance(positive), self.progress.begin(segment)
+        with self.kept(segment):
+            return guidance.run(sampler, noise, self.sigmas, self.seed_of(segment), callback=callback)
 
     def segment(self, task: Task) -> torch.Tensor:
         """Return the latents [1, 16, F, h, w] of a segment.
@@ -95,11 +103,7 @@ class JobSampling:
         """
         segment = task.segment
         sampler = DiffusionForcingSampler(self.settings.forcing, task.known, segment.start, self.part(segment))
-        guidance = self.guidance(self.inputs.prompts.positive(task))
-        with self.kept(segment):
-            return guidance.run(
-                sampler, task.noise, self.sigmas, self.seed_of(segment), callback=self.progress.begin(segment)
-            )
+        return self.run(segment, self.inputs.prompts.positive(task), sampler, task.noise)
 
     def window(self, task: WindowTask) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the latents [1, 16, F, h, w] of all frames that a segment sees, and what is left of them.
@@ -111,12 +115,8 @@ class JobSampling:
         stretch = Stretch(task.run, task.weights, task.fresh, task.begun)
         forcing = task.run.options
         sampler = DiffusionForcingSampler(forcing, task.known, task.first, self.part(segment), stretch)
-        guidance = self.guidance(marked(self.inputs.prompts.positives, [*task.weights]))
-        with self.kept(segment):
-            made = guidance.run(
-                sampler, task.noise, self.sigmas, self.seed_of(segment), callback=self.progress.begin(segment)
-            )
-        return made, sampler.left
+        positive = marked(self.inputs.prompts.positives, [*task.weights])
+        return self.run(segment, positive, sampler, task.noise), sampler.left
 
     def rolling(self, task: RollingTask) -> torch.Tensor:
         """Return the new latents [1, 16, new, h, w] of a segment.
