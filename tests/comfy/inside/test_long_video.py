@@ -358,3 +358,29 @@ def test_carrying_frames_instead_of_latents_runs_and_differs(bridge: ModuleType,
     by_frames = frames_of(make(bridge, inputs(bridge, model, vae), settings(bridge, carry_over="frames")).path)
     assert by_frames.shape == by_latents.shape
     assert (by_frames[:17] == by_latents[:17]).all() and (by_frames != by_latents).any()
+
+
+def test_neither_a_display_that_fails_nor_a_part_that_is_gone_ends_the_sampling(
+    bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show(found: dict[str, Any]) -> None:
+        raise RuntimeError("nobody is there")
+
+    given, chosen = inputs(bridge, model, vae), settings(bridge)
+    with torch.inference_mode():
+        made = bridge.make_long_video(given, chosen, bridge.Job("unseen", show=show))
+    assert len(frames_of(made.path)) == 46
+    sampled: list[int] = []
+    sample = bridge.JobSampling.segment
+
+    def tidied(self: Any, task: Any) -> torch.Tensor:
+        sampled.append(task.segment.index)
+        if task.segment.index == 1:
+            for part in bridge.jobs_root().glob("tidied-*/part-0000*"):
+                part.unlink()
+        return sample(self, task)
+
+    monkeypatch.setattr(bridge.JobSampling, "segment", tidied)
+    with torch.inference_mode(), pytest.raises(Exception, match="part-0000"):  # of joining, which needs it
+        bridge.make_long_video(given, chosen, bridge.Job("tidied"))
+    assert sampled == [0, 1, 2]

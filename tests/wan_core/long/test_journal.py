@@ -435,13 +435,18 @@ def test_a_result_is_known_as_it_was_noted(tmp_path):
         assert not job.has(result)
 
 
+def whole_result(job: Journal) -> tuple[Path, dict]:
+    """Finish a job whose file is not noted; return the file and the job's record."""
+    make(job)
+    result = job.folder / "video.bin"
+    result.write_bytes(b"whole")
+    job.finish()
+    return result, job_records.read_record(job.folder / "job.json")
+
+
 def test_a_result_that_an_older_version_noted_by_its_size_is_made_again(tmp_path):
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
-        make(job)
-        result = job.folder / "video.bin"
-        result.write_bytes(b"whole")
-        job.finish()
-        about = job_records.read_record(job.folder / "job.json")
+        result, about = whole_result(job)
         job_records.write_record(job.folder / "job.json", {**about, "result": {"video.bin": 5}})
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
         assert job.next_segment() is None and not job.has(result)
@@ -496,11 +501,7 @@ def test_a_job_whose_result_is_lost_after_its_parts_are_gone_is_made_again(tmp_p
 
 def test_an_older_job_keeps_its_files_and_the_name_of_its_result(tmp_path):
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
-        make(job)
-        result = job.folder / "video.bin"
-        result.write_bytes(b"whole")
-        job.finish()
-        about = job_records.read_record(job.folder / "job.json")
+        result, about = whole_result(job)
         noted = {"result": {"video.bin": [5, hashlib.sha256(b"whole").hexdigest()]}}
         job_records.write_record(job.folder / "job.json", {**about, **noted})
     with Journal(tmp_path, "video", SETTINGS, 4) as job:

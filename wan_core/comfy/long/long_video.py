@@ -24,6 +24,7 @@ from ...video.codecs import find_codec
 from ...video.join import join_videos, remove_texts, texts_of
 from ...video.writer import SEQUENCE_SUFFIX, write_sequence, write_video
 from ...words import Joined, Words, joined, lines, words
+from ..harmless import Harmless
 from ..host_flags import writes_no_texts
 from ..language import say
 from ..node_text import tell
@@ -112,7 +113,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
             text = lines(text, room)
         path = journal.result_path(settings.suffix)
         if before:
-            job.show(growing(journal, settings.suffix))
+            show_growing(job, journal, settings.suffix)
         if before is not None:
             known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
             progress = JobProgress(plan, inputs.model, job.say)
@@ -128,7 +129,7 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
             with journal.writing():
                 remove_texts(path)
             journal.finish(path)
-        job.show(growing(journal, settings.suffix, path))
+        show_growing(job, journal, settings.suffix, path)
         latents = journal.load(len(plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
 
@@ -188,6 +189,11 @@ def growing(journal: Journal, suffix: str, whole: Path | None = None) -> dict[st
     }
 
 
+def show_growing(job: Job, journal: Journal, suffix: str, whole: Path | None = None) -> None:
+    """Show what is finished of a job; a part that somebody took away meanwhile is no reason to end the run."""
+    Harmless(lambda: job.show(growing(journal, suffix, whole)))()
+
+
 class LongVideoRun:
     """One run of a job: from the first segment that is missing to the last.
 
@@ -222,7 +228,7 @@ class LongVideoRun:
             if finished.segment.index == len(self.plan.segments) - 1:
                 own["window"] = finished.window
             self.journal.commit(finished.segment.index, {**finished.state, **own}, parts)
-            self.job.show(growing(self.journal, self.settings.suffix))
+            show_growing(self.job, self.journal, self.settings.suffix)
             room = make_room(jobs_root(), self.job.keep_gb, IN_USE_SECONDS)  # this job has grown
             if room is not None and agreed_gb(jobs_root()) is not None:
                 tell("jobs", room)
