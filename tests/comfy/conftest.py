@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what says nothing new, so that a run ends in time, and keep together what shares a server.
+    """Leave out what says nothing new, so that a run ends in time.
 
     SKYREELS_WHOLE_MATRIX keeps all. Left out on older hosts: tests marked `newest_host`, and front ends that their
     users don't have. Left out everywhere: tests marked `whole_matrix`, and those marked `two_front_ends` in others.
@@ -47,9 +47,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         host, front_end = given.get("install"), given.get("front_end")
-        if host is not None:  # a server or a run inside it for each version; one process has both only one by one
-            kind = "inside" if item.path.stem == "test_inside" else "server"
-            item.add_marker(pytest.mark.xdist_group(f"{kind} {host.version}"))
         marks = {mark.name for mark in item.iter_markers()}
         older = host is not None and numbers[host.version] < max(numbers.values())
         surplus = "whole_matrix" in marks or (older and "newest_host" in marks)
