@@ -31,7 +31,7 @@ def contact_sheet(frames: Tensor | Iterable[Tensor], columns: int, gap: int = 2)
     pictures = (to_uint8(frame) for frame in frames)
     first = next(pictures, None)
     if first is None:
-        raise InputError("there are no frames for a contact sheet: it needs at least one")
+        raise InputError("a contact sheet has 0 frames, but needs at least one")
     tiles = list(all_of_one_size(first, pictures))
     height, width = first.shape[:2]
     columns = min(columns, len(tiles))

@@ -17,7 +17,7 @@ ROUTE = "/skyreels_v2/jobs"  # web/js/job_board.js asks here
 
 
 def of_job(name: str, get: Callable[[Any], Any]) -> Any:
-    """Return what there is of a job by its folder's name, None where there is no such job."""
+    """Return something of the job in a folder of this name, None if there isn't one."""
     job = job_of(jobs_root(), name)
     return None if job is None else get(job.folder)
 
@@ -29,7 +29,7 @@ def register() -> None:
         return
     from aiohttp import web
 
-    async def aside(work: Callable[..., Any], *given: Any) -> Any:  # beside the event loop: it reads the disk
+    async def aside(work: Callable[..., Any], *given: Any) -> Any:  # off the event loop, since it reads the disk
         return await asyncio.get_running_loop().run_in_executor(None, work, *given)
 
     @server.routes.get(ROUTE)

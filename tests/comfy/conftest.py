@@ -27,7 +27,7 @@ HOSTS: list[HostInstall | None] = [*find_hosts()] or [None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks, and say why there is no host."""
+    """Name the marks, and say why no host was found."""
     config.addinivalue_line("markers", "newest_host: says the same on every host, so the newest one suffices")
     config.addinivalue_line("markers", "two_front_ends: the pinned one with classic nodes, the newest with Nodes 2.0")
     config.addinivalue_line("markers", "whole_matrix: only with SKYREELS_WHOLE_MATRIX (tools/compatibility.py)")

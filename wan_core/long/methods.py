@@ -159,8 +159,8 @@ class Method:
         if self.name == MOVING_WINDOW:
             return [
                 words(
-                    "Moving window: blocks of {block} latent frames lag {lag} steps behind each other; a new prompt "
-                    "begins with the first block whose frames lie in its time, while earlier ones keep theirs.",
+                    "Moving window: each block of {block} latent frames lags {lag} steps behind the one before it. A "
+                    "new prompt starts with the first block in its time; earlier blocks keep theirs.",
                     block=plan.causal_block_size,
                     lag=plan.ar_step,
                 )
