@@ -32,8 +32,8 @@ NEW_NAMES = (
 Way = Callable[[Path, Path, Random], None]
 
 
-def make(job: Journal) -> list[Any]:
-    """Make what a job lacks, join it, and return what it holds in the end."""
+def make_segments(job: Journal) -> None:
+    """Make what a job lacks."""
     while (index := job.next_segment()) is not None:
         before = job.load(index - 1, "tail")["tail"] if index else torch.zeros(3)
         picture = job.frames_folder / f"frame_{index:06}.png"
@@ -42,13 +42,18 @@ def make(job: Journal) -> list[Any]:
                 with replacing(path) as unfinished:
                     unfinished.write_bytes(bytes([index]) * 50)
         job.commit(index, {"tail": before * 0.5 + index}, [job.part_path(index, ".bin"), picture])
+
+
+def make(job: Journal) -> list[Any]:
+    """Make what a job lacks, join it, and return what it holds in the end: the last tail follows from all others."""
+    make_segments(job)
     result = job.folder / "video.bin"
     if not job.has(result):
         with job.writing(), replacing(result) as unfinished:
             unfinished.write_bytes(b"".join(part.read_bytes() for part in job.parts(".bin")))
         job.finish(result)
-    tails = [job.load(index, "tail")["tail"].tolist() for index in range(job.segments)]
-    return [tails, [part.read_bytes() for part in job.parts()], result.read_bytes()]
+    tail = job.load(job.segments - 1, "tail")["tail"].tolist()
+    return [tail, [part.read_bytes() for part in job.parts(".png")], result.read_bytes()]
 
 
 def open_job(root: Path) -> Journal:
@@ -111,20 +116,22 @@ ACTIONS = ("run", "run", "run", "other", "list", "remove", "limit", "room")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    """A finished job, and what it holds."""
-    root = tmp_path_factory.mktemp("whole")
-    with open_job(root) as job:
-        return root, make(job)
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[Any]]:
+    """A finished job, one with all its segments that was stopped before they were joined, and what both come to."""
+    finished, stopped = (tmp_path_factory.mktemp(name) for name in ("finished", "stopped"))
+    with open_job(stopped) as job:
+        make_segments(job)
+    with open_job(finished) as job:
+        return [finished, stopped], make(job)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
 @pytest.mark.parametrize("honest", [True, False], ids=["damaged", "forged"])
 def test_a_damaged_job_ends_in_the_same_video_or_in_a_sentence(
-    whole: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, honest: bool
+    whole: tuple[list[Path], list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, honest: bool
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power is lost here
-    template, expected = whole
+    templates, expected = whole
     ways = HONEST if honest else [*HONEST, forged, forged, forged]
     number = 0
 
@@ -136,7 +143,7 @@ def test_a_damaged_job_ends_in_the_same_video_or_in_a_sentence(
         outside.joinpath("folder").mkdir(parents=True)
         (outside / "file").write_bytes(b"precious")
         (outside / "folder" / "inner").write_bytes(b"too")
-        shutil.copytree(template, root)
+        shutil.copytree(templates[number % 2], root)
         (folder,) = root.iterdir()
         damages, action = drawn
         for way, seed in damages:
