@@ -203,4 +203,6 @@ def test_a_node_inside_a_subgraph_has_its_plan(page: Any) -> None:
     page.wait_for_timeout(1500)
     page.evaluate(CENTRE.replace("app.graph.nodes", "app.canvas.graph.nodes"), LONG)
     wait_for(page, "1 segment, 60 model calls, 97 video frames")
+    # once the node is where it was centred, which takes Nodes 2.0 a few frames
+    page.wait_for_function(f"() => {{ const [one, ...more] = ({FACTS})(); return one?.atop && !more.length }}")
     assert [shown["atop"] for shown in page.evaluate(FACTS)] == [True]
