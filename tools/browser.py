@@ -34,7 +34,24 @@ READY = """() => {
         && LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined
 }"""
 SETTING = "([name, value]) => window.app.extensionManager.setting.set(name, value)"
-OPEN = "(workflow) => window.app.loadGraphData(workflow, true, true)"
+# the front end follows the address to the graph that it names: one opened right behind another may be put back
+OPEN = """async (workflow) => {
+    const ids = (nodes) => String(nodes.map((node) => String(node.id)).sort())
+    const { app } = window, wanted = ids(workflow.nodes)
+    const there = async () => {
+        for (let checks = 0; checks < 3; checks++) {
+            await new Promise((resolve) => setTimeout(resolve, 100))
+            if (ids(app.graph.nodes) !== wanted || ![`#${app.graph.id}`, ''].includes(location.hash)) return false
+        }
+        return true
+    }
+    for (let tries = 0; tries < 5; tries++) {
+        await app.loadGraphData(structuredClone(workflow), true, true)
+        for (let waits = 0; waits < 10; waits++)
+            if (await there()) return
+    }
+    throw new Error(`opened ${wanted}, shown ${ids(app.graph.nodes)} at ${location.hash}, not ${app.graph.id}`)
+}"""
 PROMPT = "async () => (await window.app.graphToPrompt()).output"
 FIT = """async () => {
     const { canvas, extensionManager, graph } = window.app

@@ -15,6 +15,7 @@ from tests.comfy.front_end import one_front_end
 from tests.comfy.host import REPO, Host, PromptRefused
 from tests.comfy.scene import Scene, refusal, tensors
 from tests.comfy.test_long_video import LONG, text_of
+from tools.browser import OPEN
 from tools.hosts import version_numbers
 from tools.node_schemas import MOVED, read
 from tools.workflow_prompt import load_workflow
@@ -65,9 +66,7 @@ def test_a_custom_size_needs_its_sides(host: Host) -> None:
         host.run(scene.prompt)
 
 
-OPEN = """async (workflow) => {
-    await window.app.loadGraphData(workflow, true, true)
-    await new Promise((resolve) => setTimeout(resolve, 300))
+OPENED = """async () => {
     const graph = window.app.graph
     return {
         prompt: (await window.app.graphToPrompt()).output,
@@ -77,6 +76,12 @@ OPEN = """async (workflow) => {
     }
 }"""
 VUE = "(on) => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+
+
+def opened(page: Any, workflow: dict[str, Any]) -> Any:
+    """Open a workflow; return its prompt, what is saved of it, and the input in which each link ends."""
+    page.evaluate(OPEN, workflow)
+    return page.evaluate(OPENED)
 
 
 def inputs_as_they_were(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def todays(inputs: dict[str, Any]) -> dict[str, Any]:
 def test_a_workflow_of_the_released_nodes_opens_and_makes_the_same_prompt(page: Any, path: Path, vue: bool) -> None:
     page.evaluate(VUE, vue)
     workflow = load_workflow(path)
-    seen = page.evaluate(OPEN, workflow)
+    seen = opened(page, workflow)
     links = {link[0]: link for link in workflow["links"]}
     moved = {str(node["id"]): node for node in workflow["nodes"] if node["type"] in TABLE}
     assert moved
@@ -114,7 +119,7 @@ def test_a_workflow_of_the_released_nodes_opens_and_makes_the_same_prompt(page: 
     slots = {slot["link"]: slot["name"] for node in workflow["nodes"] for slot in node["inputs"] if slot.get("link")}
     for identity, name in seen["links"]:
         assert name in (slots[identity], f"size.{slots[identity]}")
-    again = page.evaluate(OPEN, seen["saved"])  # and what is saved now opens as it was
+    again = opened(page, seen["saved"])  # and what is saved now opens as it was
     assert {number: again["prompt"][number] for number in moved} == {number: seen["prompt"][number] for number in moved}
     page.evaluate(VUE, False)
 
@@ -137,7 +142,7 @@ def test_a_released_blueprint_in_a_saved_workflow_keeps_its_values(host: Host, p
         names = [slot["name"] for slot in node["inputs"] if slot.get("widget")]
         for key, value in size.items():
             node["widgets_values"][names.index(key)] = node["widgets_values_named"][key] = value
-    prompt = page.evaluate(OPEN, workflow)["prompt"]
+    prompt = opened(page, workflow)["prompt"]
     (latent,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "SkyReelsV2EmptyLatent"]
     assert (latent["size"], latent["frames"], latent["batch_size"]) == (size["size"], 97, 1)
     if name == "custom":
