@@ -68,7 +68,7 @@ def command_line() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, add_help=False, allow_abbrev=False)
 
-    command("test", "run the tests, with every ComfyUI found; arguments go to pytest (-n0: in one process)")
+    command("test", "run the tests, with every ComfyUI found; arguments go to pytest")
     command("lint", "run ruff, mypy and the import rules")
     demo = command("demo", "make a small video with no ComfyUI; `demo --help` lists the flags")
     demo.add_argument("--comfyui", type=Path, help="a ComfyUI in which an example workflow runs instead")

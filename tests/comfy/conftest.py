@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.comfy import tiny_models
 from tests.comfy.front_end import FRONT_ENDS, FrontEnd
-from tests.comfy.host import HERE, REPO, Host, HostInstall, find_hosts, run_in_host, why_no_host
+from tests.comfy.host import REPO, Host, HostInstall, find_hosts, why_no_host
+from tests.comfy.inside_suites import InsideSuites, write_models, write_vae
 from tests.comfy.videos import CLIP, CLIP_FPS, CLIP_FRAMES, write_picture
 from tests.conftest import NOTES
 from tools.hosts import version_numbers
@@ -23,6 +24,7 @@ from wan_core.video.writer import write_video
 # these run inside the host's Python: test_inside.py starts them there
 collect_ignore = ["inside", "host_nodes"]
 
+SUITES = pytest.StashKey[InsideSuites]()
 HOSTS: list[HostInstall | None] = [*find_hosts()] or [None]
 
 
@@ -59,6 +61,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Begin the suites of inside/, and put the tests that wait for them last."""
+    waiting = [
+        item for item in session.items if isinstance(item, pytest.Function) and "inside_suites" in item.fixturenames
+    ]
+    session.items.sort(key=lambda item: item in waiting)
+    hosts = [item.callspec.params["install"] for item in waiting if item.callspec.params["install"] is not None]
+    if hosts and not session.config.option.collectonly:
+        folder = tempfile.TemporaryDirectory(prefix="inside-")
+        session.config.stash[SUITES] = suites = InsideSuites(hosts, Path(folder.name))
+        session.config.add_cleanup(folder.cleanup)
+        session.config.add_cleanup(suites.stop)
+
+
+@pytest.fixture(scope="session")
+def inside_suites(pytestconfig: pytest.Config) -> InsideSuites:
+    """The suites of inside/, which run since the tests began."""
+    return pytestconfig.stash[SUITES]
+
+
 @pytest.fixture(scope="session", params=HOSTS, ids=lambda install: install.version if install else "no-host")
 def install(request: pytest.FixtureRequest) -> HostInstall:
     """A ComfyUI on this machine; the test runs once for each version found."""
@@ -71,27 +93,14 @@ def install(request: pytest.FixtureRequest) -> HostInstall:
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder laid out like ComfyUI's models folder, with tiny files."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("diffusion_models", "loras", "vae"):
-        (folder / name).mkdir()
-    transformers = folder / "diffusion_models"
-    # DF-1.3B, the one with fps weights, is released in fp32; the 14B models in 16 bit
-    tiny_models.write_transformer(transformers / "tiny_df.safetensors", dtype=torch.float32)
-    tiny_models.write_transformer(transformers / "tiny_df_nofps.safetensors", fps=False)
-    tiny_models.write_transformer(transformers / "tiny_i2v.safetensors", in_dim=36, fps=False)
-    tiny_models.write_t5(transformers / "not-a-transformer-but-t5.safetensors")
-    tiny_models.write_truncated(transformers / "truncated.safetensors", transformers / "tiny_df.safetensors")
-    tiny_models.write_lora(folder / "loras" / "tiny_lora.safetensors")
+    write_models(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def vae_file(model_files: Path) -> Path:
     """The tiny video VAE, with the key names of the first host's own class."""
-    path = model_files / "vae" / "tiny_wan_vae.safetensors"
-    if not path.exists():
-        installed = next(install for install in HOSTS if install is not None)
-        run_in_host(installed, HERE / "write_tiny_vae.py", path)
-    return path
+    return write_vae(next(install for install in HOSTS if install is not None), model_files)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.comfy.front_end import one_front_end
 from tests.comfy.host import Host
-from tools.browser import OPEN
+from tools.browser import FIT, OPEN
 
 STATE = """() => {
     const box = document.querySelector('.skyreels-v2-growing')
@@ -19,6 +22,12 @@ STATE = """() => {
     }
 }"""
 QUEUE = "() => void window.app.queuePrompt(0)"  # not waited for: it comes back after what the server tells
+PUT = """(settings) => {
+    const find = (kind) => window.app.graph._nodes.find((each) => each.comfyClass === kind)
+    const put = (node, key, value) => { node.widgets.find((each) => each.name === key).value = value }
+    put(find('SkyReelsV2PromptScript'), 'script', 'a red circle moving to the right')
+    Object.entries(settings).forEach(([key, value]) => put(find('SkyReelsV2LongVideo'), key, value))
+}"""
 DEMO = Path(__file__).resolve().parents[2] / "example_workflows"
 
 
@@ -43,16 +52,8 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
 ) -> None:
     name = f"growing-{request.node.callspec.id}".replace(".", "-").replace(" ", "-").lower()
     page.evaluate(OPEN, workflow())
-    page.evaluate(
-        """(name) => {
-            const find = (kind) => window.app.graph._nodes.find((each) => each.comfyClass === kind)
-            const put = (node, key, value) => { node.widgets.find((each) => each.name === key).value = value }
-            put(find('SkyReelsV2PromptScript'), 'script', 'a red circle moving to the right')
-            Object.entries({ job_name: name, total_frames: 433, base_num_frames: 121, steps: 6, seed: 5 })
-                .forEach(([key, value]) => put(find('SkyReelsV2LongVideo'), key, value))
-        }""",
-        name,
-    )
+    settings = {"total_frames": 433, "base_num_frames": 121, "steps": 6, "seed": 5}
+    page.evaluate(PUT, {"job_name": name, **settings})
     page.evaluate(QUEUE)
     root, end = host.base / "output" / "skyreels_v2_jobs", time.monotonic() + 120
     while not list(root.glob(f"{name}-*/segment-0001.json")) and time.monotonic() < end:
@@ -75,3 +76,31 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
     assert not whole["part"].startswith("part-") and abs(whole["seconds"] - 433 / 24) < 0.2
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept, "not made again"
     assert "growing" not in page.evaluate("JSON.stringify(window.app.graph.serialize())").replace(name, "")
+
+
+CONVERT = """() => {
+    const { graph } = window.app
+    const { node } = graph.convertToSubgraph(
+        new Set(graph._nodes.filter((each) => each.comfyClass === 'SkyReelsV2LongVideo')))
+    return [String(node.id), node.widgets.map((widget) => widget.name)]
+}"""
+
+
+@pytest.mark.two_front_ends
+def test_a_job_in_a_subgraph_plays_on_the_node_that_is_seen(
+    host: Host, page: Any, tmp_path: Path, request: Any
+) -> None:
+    name = f"inner-{request.node.callspec.id}".replace(".", "-").replace(" ", "-").lower()
+    page.evaluate(OPEN, workflow())
+    page.evaluate(PUT, {"job_name": name, "total_frames": 97, "base_num_frames": 49, "steps": 2})
+    outside, widgets = page.evaluate(CONVERT)
+    page.evaluate(FIT)
+    page.evaluate(QUEUE)
+    whole = wait_for(page, "now.text.includes('finished') && now.part.endsWith('.mp4') && now.seconds > 3")
+    page.screenshot(path=tmp_path / "finished.png")
+    assert whole["size"] == [64, 64] and not whole["hidden"]
+    saved = page.evaluate("JSON.stringify(window.app.graph.serialize())")
+    assert "growing" not in saved
+    (found,) = [node for node in json.loads(saved)["nodes"] if str(node["id"]) == outside]
+    assert "growing" not in widgets
+    assert len(found.get("widgets_values") or ()) <= len(widgets)

@@ -14,6 +14,19 @@ function address({ folder, versions }, file) {
     return api.apiURL(`/view?${query}`)
 }
 
+/** Return the node that an id of a run such as "5:3" names, and before it the nodes of the subgraphs that it lies in. */
+function nodesAt(id) {
+    const nodes = []
+    let graph = app.rootGraph ?? app.graph
+    for (const part of String(id).split(":")) {
+        const node = graph?._nodes?.find((each) => String(each.id) === part)
+        if (!node) return []
+        nodes.push(node)
+        graph = node.subgraph
+    }
+    return NODES.includes(nodes.at(-1).comfyClass) ? nodes : []
+}
+
 /** Return what shows a job on a node: its finished parts as one film, and a line under it. */
 function player(node) {
     const box = addBox(node, "growing", HEIGHT)
@@ -22,21 +35,20 @@ function player(node) {
     const line = document.createElement("div")
     box.append(video, line)
     let job = { files: [] }
-    let at = 0
-    const play = (number) => {
-        at = number % job.files.length
-        video.dataset.part = job.files[at]
-        video.src = address(job, job.files[at])
+    const play = (file) => {
+        video.dataset.part = file
+        video.src = address(job, file)
         video.play().catch(() => {}) // a page that nobody has clicked on may not play
     }
-    video.onended = () => job.files.length && play(at + 1)
+    // the one behind it, or the first: also where the last was played, or is no longer among those that are told of
+    video.onended = () => job.files.length && play(job.files[job.files.indexOf(video.dataset.part) + 1] ?? job.files[0])
     video.onerror = () => (video.hidden = true) // a codec that browsers don't play
     video.onloadeddata = () => (video.hidden = false)
     return (now) => {
         const begins = !job.files.length || now.complete || now.folder !== job.folder
         job = now
         line.textContent = now.about
-        if (job.files.length && begins) play(0)
+        if (job.files.length && begins) play(job.files[0])
     }
 }
 
@@ -44,20 +56,16 @@ app.registerExtension({
     name: "SkyReelsV2.Growing",
     setup() {
         const shown = new Map() // of a node: what shows its job, and the last that was told of it
-        const find = (id) => {
-            const node = app.graph.getNodeById(id) ?? app.graph._nodes.find((each) => String(each.id) === String(id))
-            return NODES.includes(node?.comfyClass) ? node : null
-        }
         api.addEventListener(EVENT, ({ detail }) => {
-            const node = find(detail.node)
-            if (!node) return
-            if (!shown.has(node)) {
-                shown.set(node, { show: player(node) })
-                fit(node)
+            for (const node of nodesAt(detail.node)) {
+                if (!shown.has(node)) {
+                    shown.set(node, { show: player(node) })
+                    fit(node)
+                }
+                const entry = shown.get(node)
+                entry.told = detail
+                entry.show(detail)
             }
-            const entry = shown.get(node)
-            entry.told = detail
-            entry.show(detail)
         })
         const stopped = () => {
             for (const entry of shown.values()) {

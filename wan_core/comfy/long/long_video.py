@@ -36,6 +36,7 @@ from .settings import Inputs, LongVideoSettings, describe, encode_clips, held_im
 
 JOBS_FOLDER = "skyreels_v2_jobs"
 IN_USE_SECONDS = 3600.0  # a finished video may still be read by other nodes of its graph
+MOST_PARTS = 100  # that a front end is told of at once: the newest
 
 
 @dataclass(frozen=True)
@@ -169,14 +170,14 @@ def report(
 
 
 def growing(journal: Journal, suffix: str, whole: Path | None = None) -> dict[str, Any]:
-    """Return what a front end needs to play what is finished of a job, in the language of whoever queued it.
+    """Return what a front end needs to play what was finished last of a job, in the language of whoever queued it.
 
     Args:
         journal: the open job.
         suffix: of the files that hold the video.
         whole: the finished video, in place of its parts.
     """
-    files = [whole] if whole is not None else journal.parts(suffix)
+    files = [whole] if whole is not None else journal.parts(suffix)[-MOST_PARTS:]
     kept = {"finished": len(journal.finished), "segments": journal.segments}
     about = words("{finished} of {segments} segments", **kept) if whole is None else words("finished")
     return {
