@@ -41,7 +41,8 @@ class KeptTokens:
             Those of all tokens that this call's queries may look at.
         """
         before = list(self.blocks)
-        for start in range(0, self.new_blocks * block_tokens, block_tokens):
+        for number in range(self.new_blocks):  # a share of very few tokens may have none of a block
+            start = number * block_tokens
             # copies: a view would hold the memory of the whole call
             self.blocks.append(x[:, start : start + block_tokens].to(self.device or x.device, copy=True))
         if not before:
