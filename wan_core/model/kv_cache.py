@@ -88,6 +88,7 @@ class KVCache:
         self.parts = [part for layer in self.layers for part in (layer.keys, layer.values)]
         self.end = 0  # the latent frame behind the cached ones, at which the next call begins
         self.held = 0  # blocks in each part when the call began
+        self.asked = (0, 0, 0)  # what `begin` was asked for: who keeps keys and values elsewhere asks for the same there
 
     @property
     def num_bytes(self) -> int:
@@ -102,6 +103,7 @@ class KVCache:
             finished: latent frame behind the finished ones; whole blocks of them are kept by the call.
             sink_blocks: blocks at the beginning of the video that are never forgotten.
         """
+        self.asked = (start, finished, sink_blocks)
         self.end = max(self.end, start)
         inside = (self.end - start) // self.block_size
         for part in self.parts:
