@@ -6,8 +6,11 @@ Two Ray nodes on one machine, an actor on each. Without Ray these tests are skip
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import Any
 import comfy.hooks
 import comfy.model_management
 import comfy.samplers
+import comfy.sd
+import comfy.utils
 import pytest
 import torch
 from measures import relative_error
@@ -86,7 +91,9 @@ def spread(pack: ModuleType, models: Path, address: str) -> Iterator[Callable[..
 
     def wrapped(model: Any, workers: int = 2) -> Any:
         unload()
-        made.append(module("comfy.cluster.remote").clustered(model, module("comfy.cluster.group").Place(address, workers)))
+        made.append(
+            module("comfy.cluster.remote").clustered(model, module("comfy.cluster.group").Place(address, workers))
+        )
         return made[-1]
 
     yield wrapped
@@ -100,13 +107,6 @@ def cluster(spread: Callable[..., Any], models: Path) -> Any:
 
 def unload() -> None:
     comfy.model_management.unload_all_models()
-
-
-def actors(address: str) -> list[Any]:
-    """The actors that live."""
-    from ray.util.state import list_actors
-
-    return [each for each in list_actors(address=address) if each.state != "DEAD"]
 
 
 def group_of(model: Any) -> Any:
@@ -157,3 +157,227 @@ def test_actors_make_what_one_process_makes(checkpoint: Path, cluster: Any, name
 def test_cores_sampler(checkpoint: Path, cluster: Any) -> None:
     euler = comfy.samplers.ksampler("euler")
     assert relative_error(sample(cluster, euler), sample(loaded(checkpoint), euler)) < SAME
+
+
+def roll(model: Any) -> torch.Tensor:
+    rolling, window = module("comfy.sampling.rolling"), module("long.rolling").Window(4, 1)
+    options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 2, window, "lcm")
+    with torch.inference_mode():
+        guidance = module("comfy.sampling.guided").Guidance(model, conditioning(1), conditioning(2), 4.0)
+        return rolling.roll(guidance, {"samples": torch.zeros(1, 16, 8, 4, 6)}, 3, options)["samples"]
+
+
+@with_ray
+def test_rolling(checkpoint: Path, cluster: Any) -> None:
+    assert relative_error(roll(cluster), roll(loaded(checkpoint))) < SAME
+
+
+def with_lora(model: Any, models: Path) -> Any:
+    return module("comfy.loading.lora").apply_lora(model, models / "loras" / "tiny_lora.safetensors", 1.0)[0]
+
+
+def with_cores_lora(model: Any, models: Path) -> Any:
+    file = comfy.utils.load_torch_file(str(models / "loras" / "tiny_lora.safetensors"))
+    return comfy.sd.load_lora_for_models(model, None, file, 0.7, 0)[0]
+
+
+@with_ray
+@pytest.mark.parametrize("lora", [with_lora, with_cores_lora])
+def test_a_lora_works_before_the_node_and_after_it(
+    checkpoint: Path, models: Path, cluster: Any, spread: Callable[..., Any], lora: Any
+) -> None:
+    one = sample(lora(loaded(checkpoint), models))
+    assert relative_error(one, sample(loaded(checkpoint))) > 1e-3
+    assert relative_error(sample(lora(cluster, models)), one) < SAME
+    assert relative_error(sample(cluster), sample(loaded(checkpoint))) < SAME  # the model itself is as it was
+    assert relative_error(sample(spread(lora(loaded(checkpoint), models))), one) < SAME
+
+
+@with_ray
+def test_fp8_weights(checkpoint: Path, spread: Callable[..., Any]) -> None:
+    one = sample(loaded(checkpoint, "fp8_e4m3fn"))
+    assert relative_error(one, sample(loaded(checkpoint))) > 1e-3
+    assert relative_error(sample(spread(loaded(checkpoint, "fp8_e4m3fn"))), one) < SAME
+
+
+def in_call(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], None]) -> list[int]:
+    """Do something a moment after a call of the group has begun; returns a list with an entry for each call."""
+    group, calls = module("comfy.cluster.group").Group, list[int]()
+    ask = group.ask
+
+    def asked(self: Any, name: str, *args: Any) -> Any:
+        if name == "run":
+            calls.append(len(self.actors))
+            if len(calls) == number:
+                do()
+        return ask(self, name, *args)
+
+    monkeypatch.setattr(group, "ask", asked)
+    return calls
+
+
+@with_ray
+@pytest.mark.parametrize("name", ["async", "causal with known frames", "rolling"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_when_an_actor_is_killed_the_video_is_the_same(
+    checkpoint: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, name: str, which: int
+) -> None:
+    def make(model: Any) -> torch.Tensor:
+        return roll(model) if name == "rolling" else sample(model, **RUNS[name])
+
+    one = make(loaded(checkpoint))
+    assert relative_error(make(cluster), one) < SAME
+    before = alive(cluster)
+    calls = in_call(monkeypatch, 7, lambda: os.kill(before[which], signal.SIGKILL))
+    assert relative_error(make(cluster), one) < SAME
+    assert len(calls) > 8
+    assert not set(alive(cluster)) & set(before) and len(alive(cluster)) == 2
+    wait_until(lambda: not any(map(running, before)))
+
+
+@with_ray
+def test_a_worker_that_dies_again_is_told_in_words(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    sample(cluster)
+    group = module("comfy.cluster.group").Group
+    ask = group.ask
+
+    def dying(self: Any, name: str, *args: Any) -> Any:
+        if name == "run":
+            os.kill(alive(cluster)[1], signal.SIGKILL)
+        return ask(self, name, *args)
+
+    monkeypatch.setattr(group, "ask", dying)
+    with pytest.raises(module("errors").InputError, match="lost a worker twice"):
+        sample(cluster)
+    monkeypatch.undo()
+    assert sample(cluster).isfinite().all()
+
+
+@with_ray
+def test_an_interrupted_run_leaves_actors_that_work(
+    checkpoint: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = sample(loaded(checkpoint), **CAUSAL)
+    sample(cluster, **CAUSAL)
+    before = alive(cluster)
+    in_call(monkeypatch, 5, lambda: comfy.model_management.interrupt_current_processing(True))
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample(cluster, **CAUSAL)
+    monkeypatch.undo()
+    assert relative_error(sample(cluster, **CAUSAL), one) < SAME
+    assert alive(cluster) == before
+
+
+@with_ray
+def test_a_stop_reaches_all_actors_in_the_middle_of_a_call(cluster: Any) -> None:
+    """Asked of the first while it computes: it ends, and so do the others, at the same block."""
+    sample(cluster)
+    import ray
+
+    group = group_of(cluster)
+    x = torch.randn(1, 16, 40, 32, 32)
+    call = module("comfy.cluster.messages").Call(x, torch.full((1,), 500.0), torch.randn(1, 12, 4096), {})
+    asked = [actor.do.remote("run", call) for actor in group.actors]
+    time.sleep(0.3)
+    group.stop(asked)
+    errors = [group.error_of(each) for each in asked]
+    assert all(isinstance(error, module("comfy.cluster.messages").Stopped) for error in errors), errors
+    assert ray.get(group.actors[0].do.remote("process")) == alive(cluster)[0]
+
+
+@with_ray
+def test_unloading_ends_the_actors_and_the_next_run_starts_them(checkpoint: Path, cluster: Any) -> None:
+    one = sample(cluster)
+    before = alive(cluster)
+    unload()
+    assert group_of(cluster).actors == []
+    wait_until(lambda: not any(map(running, before)))
+    assert relative_error(sample(cluster), one) < SAME
+
+
+@with_ray
+def test_actors_end_with_the_model(checkpoint: Path, spread: Callable[..., Any], address: str) -> None:
+    unload()
+    place = module("comfy.cluster.group").Place(address, 2)
+    model = module("comfy.cluster.remote").clustered(loaded(checkpoint), place)
+    sample(model)
+    before = alive(model)
+    del model
+    gc.collect()
+    comfy.model_management.cleanup_models_gc()
+    wait_until(lambda: not any(map(running, before)))
+
+
+def running(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@with_ray
+def test_what_changes_the_inside_is_refused(checkpoint: Path, spread: Callable[..., Any]) -> None:
+    refused = pytest.raises(module("errors").InputError, match="changes the inside of the model")
+    model = spread(loaded(checkpoint))
+    patched = model.clone()
+    patched.set_model_double_block_patch(lambda args: args)
+    with refused:
+        sample(patched)
+    replaced = model.clone()
+    replaced.add_object_patch("diffusion_model.blocks.0.self_attn.forward", lambda *args: None)
+    with pytest.raises(module("errors").InputError, match=r"self_attn\.forward changes the inside"):
+        sample(replaced)
+    file = comfy.utils.load_torch_file(str(checkpoint.parents[1] / "loras" / "tiny_lora.safetensors"))
+    hooks = comfy.hooks.create_hook_lora(file, 1.0, 1.0)
+    hooked = comfy.hooks.set_hooks_for_conditioning(conditioning(1), hooks)
+    with pytest.raises(module("errors").InputError, match="hooked to a prompt"):
+        sample(model, positive=hooked)
+
+
+@with_ray
+def test_a_file_that_a_worker_lacks_is_named(checkpoint: Path, spread: Callable[..., Any], tmp_path: Path) -> None:
+    there = tmp_path / "only_here.safetensors"
+    there.write_bytes(checkpoint.read_bytes())
+    model = spread(loaded(there))
+    there.unlink()
+    with pytest.raises(module("errors").InputError, match="copy the file there"):
+        sample(model)
+
+
+@with_ray
+def test_a_job_is_the_same_with_the_node(checkpoint: Path, cluster: Any) -> None:
+    identity = module("comfy.long.identity").model_identity
+    ours, theirs = identity(loaded(checkpoint)), identity(cluster)
+    assert ours["weights"] == theirs["weights"] and ours["patches"] == theirs["patches"]
+
+
+@with_ray
+def test_an_address_where_nothing_answers_is_refused(pack: ModuleType, address: str) -> None:
+    host = module("comfy.cluster.ray_host")
+    with pytest.raises(module("errors").InputError, match="has joined the Ray cluster"):
+        host.connected("10.1.2.3:6379")
+
+
+def test_without_ray_the_node_says_how_to_get_it(
+    pack_nodes: dict[str, Any], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    with pytest.raises(module("errors").InputError, match=r'pip install "ray\[default\]"'):
+        pack_nodes["SkyReelsV2GPUCluster"].execute(loaded(checkpoint), 0, "")
+
+
+def test_a_model_of_another_loader_is_refused(pack: ModuleType, checkpoint: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with pytest.raises(module("errors").InputError, match="straight from SkyReels-V2 Model Loader"):
+        module("comfy.cluster.remote").clustered(
+            comfy.sd.load_diffusion_model(str(checkpoint)), module("comfy.cluster.group").Place()
+        )

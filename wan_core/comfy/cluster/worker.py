@@ -6,6 +6,7 @@ memory are ComfyUI's own.
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,10 @@ class Worker:
     def forget(self, key: str) -> None:
         """Forget a cache."""
         self.caches.pop(key, None)
+
+    def process(self) -> int:
+        """Return the number of this process."""
+        return os.getpid()
 
     def spare(self) -> int:
         """Return the bytes that are free beside the weights."""
