@@ -7,12 +7,15 @@ actors belong to this process: they end with it, and with the MODEL.
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import sys
+import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.cli_args
 import comfy.model_management
@@ -26,6 +29,7 @@ from .messages import Call, Refused, Stopped, Weights
 from .ray_host import connected, gpus
 
 POLL = 0.1  # seconds between two looks at whether the user has stopped the run
+START = 180.0  # seconds until all actors have imported ComfyUI
 PATIENCE = 20.0  # seconds that the others have when one has failed or all were asked to stop
 PACKAGE = __name__.partition(".wan_core.")[0]
 
@@ -68,7 +72,10 @@ class Group:
         place: where.
     """
 
+    every: ClassVar[weakref.WeakSet[Group]] = weakref.WeakSet()  # of this process: they share the GPUs
+
     def __init__(self, place: Place):
+        Group.every.add(self)
         self.place = place
         self.actors: list[Any] = []
         self.weights: Weights | None = None
@@ -131,15 +138,16 @@ class Group:
             return
         ray = connected(self.place.address)
         count, on_gpus = self.place.count(ray)
+        self.make_room(count, int(ray.cluster_resources().get("GPU" if on_gpus else "CPU", 0)))
         ray.cloudpickle.register_pickle_by_value(bootstrap)  # an actor has no pack before it
-        kind = ray.remote(concurrency_groups={"control": 1})(bootstrap.Bootstrap).options(
+        actor = ray.remote(concurrency_groups={"control": 1})(bootstrap.Bootstrap).options(
             num_cpus=0 if on_gpus else 1, num_gpus=1 if on_gpus else 0, scheduling_strategy="SPREAD"
         )  # fmt: skip
         host = Path(comfy.cli_args.__file__).resolve().parents[1]
         pack = Path(sys.modules[PACKAGE].__path__[0]).resolve()
         flags = pickle.dumps(vars(comfy.cli_args.args))
-        self.actors = [kind.remote(str(host), str(pack), PACKAGE, flags) for _ in range(count)]
-        address = self.answers([self.actors[0].do.remote("meeting")])[0]
+        self.actors = [actor.remote(str(host), str(pack), PACKAGE, flags) for _ in range(count)]
+        address = self.answers([actor.do.remote("meeting") for actor in self.actors], START)[0]
         joined = [actor.do.remote("join", rank, count, address) for rank, actor in enumerate(self.actors)]
         machines = self.answers(joined)
         logging.info("SkyReels-V2: %d workers on %s", count, ", ".join(sorted(set(machines))))
@@ -149,16 +157,32 @@ class Group:
             for call in calls:
                 self.ask("run", call)
 
+    def make_room(self, count: int, places: int) -> None:
+        """End other MODELs' actors where there is no place beside them."""
+        others = [group for group in Group.every if group is not self and group.actors]
+        if sum(len(group.actors) for group in others) + count > places:
+            for group in others:
+                group.close()
+
     def ask(self, name: str, *args: Any) -> list[Any]:
         """Return what a method returns in every actor."""
         ray = connected(self.place.address)
         sent = [ray.put(each) for each in args]  # once, however many actors read it
         return self.answers([actor.do.remote(name, *sent) for actor in self.actors])
 
-    def answers(self, asked: list[Any]) -> list[Any]:
-        """Wait for answers, and for the user; see `run`. `Raises: ActorsLost`."""
-        ray, waiting = connected(self.place.address), list(asked)
+    def answers(self, asked: list[Any], seconds: float = math.inf) -> list[Any]:
+        """Wait for answers, so long at most, and for the user; see `run`. `Raises: ActorsLost`."""
+        ray, waiting, end = connected(self.place.address), list(asked), time.monotonic() + seconds
         while waiting:
+            if time.monotonic() > end:
+                self.close()
+                raise InputError(
+                    "Of {count} workers of the GPU cluster {missing} haven't started in {seconds:.0f} s: the places are "
+                    "taken by something else, which `ray status` shows. Set workers to fewer, or end it.",
+                    count=len(asked),
+                    missing=len(waiting),
+                    seconds=seconds,
+                )
             done, waiting = ray.wait(waiting, timeout=POLL)
             if comfy.model_management.processing_interrupted():
                 self.stop(waiting)
