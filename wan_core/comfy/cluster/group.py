@@ -177,8 +177,8 @@ class Group:
             if time.monotonic() > end:
                 self.close()
                 raise InputError(
-                    "Of {count} workers of the GPU cluster {missing} haven't started in {seconds:.0f} s: the places are "
-                    "taken by something else, which `ray status` shows. Set workers to fewer, or end it.",
+                    "Of {count} GPU Cluster workers {missing} haven't started in {seconds:.0f} s. Something else may "
+                    "use the GPUs (`ray status` shows it): end it, or set workers to fewer.",
                     count=len(asked),
                     missing=len(waiting),
                     seconds=seconds,

@@ -15,7 +15,7 @@ def ray_module() -> Any:
         return importlib.import_module("ray")
     except ImportError:
         raise InputError(
-            'GPU Cluster needs Ray, which is not installed: run  pip install "ray[default]"  with the Python that runs '
+            'GPU Cluster needs Ray, which is not installed: run `pip install "ray[default]"` with the Python that runs '
             "ComfyUI, on every machine, and restart ComfyUI."
         ) from None
 
@@ -44,7 +44,7 @@ def connected(address: str) -> Any:
     if address.startswith("ray://"):
         raise InputError(
             "address is {address}, a Ray client address, but the machine of ComfyUI has to be a part of the cluster: "
-            "run  ray start --address=HOST:6379  on it, and give that HOST:6379.",
+            "run `ray start --address=HOST:6379` on it, and give that HOST:6379.",
             address=address,
         )
     try:
@@ -54,8 +54,8 @@ def connected(address: str) -> Any:
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
-            "No Ray cluster answers at {address} ({reason}): run  ray start --head  on the first machine and  ray "
-            "start --address=HOST:6379  on the others, or leave address empty to use this machine alone.",
+            "No Ray cluster answers at {address} ({reason}): run `ray start --head` on the first machine and "
+            "`ray start --address=HOST:6379` on the others, or leave address empty to use this machine alone.",
             address=address or "local",
             reason=str(error).splitlines()[0] if str(error) else type(error).__name__,
         ) from None

@@ -42,7 +42,7 @@ class RemoteWanModel(HostWanModel):
 
     group: Group
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         x: torch.Tensor,
         t: torch.Tensor,
