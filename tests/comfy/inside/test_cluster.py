@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -57,15 +59,20 @@ if any("default_worker.py" in each for each in sys.orig_argv):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of two Ray nodes with a place for one actor each."""
-    import ray
-    from ray.cluster_utils import Cluster
-
+def workers_path(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Have the workers of Ray import what this process could."""
     folder = tmp_path_factory.mktemp("workers")
     tools = str(Path(__file__).resolve().parents[3] / "tools")
     (folder / "sitecustomize.py").write_text(BRIDGE.format(tools=tools), encoding="utf-8")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.fixture(scope="module")
+def address(workers_path: None) -> Iterator[str]:
+    """A cluster of two Ray nodes with a place for one actor each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
     )  # fmt: skip
@@ -322,6 +329,20 @@ def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
     while not done():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+@with_ray
+def test_nothing_outlives_a_host_that_is_killed(checkpoint: Path, workers_path: None) -> None:
+    """A host that has started Ray itself, with an empty address, as on one machine with two GPUs."""
+    command = [sys.executable, str(Path(__file__).with_name("cluster_host.py")), str(checkpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        lines = (line for line in host.stdout if line.startswith("READY "))
+        told = json.loads(next(lines).removeprefix("READY "))
+        everyone = [*told["actors"], *told["daemons"]]
+        assert len(told["actors"]) == 2 and told["difference"] < 1e-4 and all(map(running, everyone))
+        host.kill()
+    wait_until(lambda: not any(map(running, everyone)))
 
 
 @with_ray
