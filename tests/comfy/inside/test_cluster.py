@@ -26,7 +26,9 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from conftest import REPO
 from measures import relative_error
+from ray_workers import prepared
 from sampling_scene import module
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -47,23 +49,10 @@ RUNS: dict[str, dict[str, Any]] = {
 SAME = 1e-5
 
 
-# what `conftest.py` does for torchvision in this process, in those that Ray starts as workers
-BRIDGE = """
-import sys
-if any("default_worker.py" in each for each in sys.orig_argv):
-    sys.path.insert(0, {tools!r})
-    import launch_host
-    launch_host.bridge_wheels()
-    sys.path.remove({tools!r})
-"""
-
-
 @pytest.fixture(scope="module")
 def workers_path(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Have the workers of Ray import what this process could."""
-    folder = tmp_path_factory.mktemp("workers")
-    tools = str(Path(__file__).resolve().parents[3] / "tools")
-    (folder / "sitecustomize.py").write_text(BRIDGE.format(tools=tools), encoding="utf-8")
+    folder = prepared(tmp_path_factory.mktemp("workers"), REPO)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 
@@ -329,6 +318,27 @@ def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
     while not done():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+@with_ray
+def test_the_node_with_the_embedded_models(pack_nodes: dict[str, Any], address: str) -> None:
+    """What the demo templates do: made by a factory with arguments of its own, with latents of its own."""
+    model, clip, _ = pack_nodes["SkyReelsV2DemoModels"].execute().args
+    unload()
+    shared = pack_nodes["SkyReelsV2GPUCluster"].execute(model, 2, address).args[0]
+    texts = pack_nodes["SkyReelsV2TextEncode"].execute(clip, "a red circle", "").args
+
+    def video(of: Any) -> torch.Tensor:
+        latent = {"samples": torch.zeros(1, 16, 5, 8, 8)}
+        run = module("comfy.sampling.guided").Guidance(of, *texts, 3.0)
+        options = module("comfy.sampling.sampler").ForcingOptions(**ASYNC)
+        with torch.inference_mode():
+            return module("comfy.sampling.generate").generate(run, latent, 5, SIGMAS, options)["samples"]
+
+    one = video(model)
+    assert relative_error(video(shared), one) < SAME and len(alive(shared)) == 2
+    assert type(shared.model.latent_format) is type(model.model.latent_format)
+    unload()
 
 
 @with_ray

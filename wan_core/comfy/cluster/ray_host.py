@@ -52,7 +52,7 @@ def connected(address: str) -> Any:
             address=address or "local", include_dashboard=False if not address else None, log_to_driver=False,
             logging_level=logging.ERROR, configure_logging=False,
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise InputError(
             "No Ray cluster answers at {address} ({reason}): run `ray start --head` on the first machine and "
             "`ray start --address=HOST:6379` on the others, or leave address empty to use this machine alone.",
