@@ -41,8 +41,8 @@ class SkyReelsV2GPUCluster(io.ComfyNode):
                 io.String.Input(
                     "address",
                     default="",
-                    tooltip="Ray cluster to use, as HOST:6379, or auto for one that runs on this machine. Empty: only "
-                    "this machine; Ray is started, and ends with ComfyUI.",
+                    tooltip="Ray cluster that this machine has joined (ray start), as HOST:6379 or just auto. Empty: "
+                    "only this machine; Ray is started, and ends with ComfyUI.",
                 ),
             ],
             outputs=[io.Model.Output("model", display_name="model", tooltip="For any sampler, ours or ComfyUI's.")],

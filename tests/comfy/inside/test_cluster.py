@@ -392,10 +392,27 @@ def test_a_job_is_the_same_with_the_node(checkpoint: Path, cluster: Any) -> None
 
 
 @with_ray
-def test_an_address_where_nothing_answers_is_refused(pack: ModuleType, address: str) -> None:
+def test_a_workflow_cannot_connect_this_machine_to_a_cluster(
+    pack: ModuleType, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
     host = module("comfy.cluster.ray_host")
+    assert address in host.clusters_here(ray)  # as its own processes tell
+    tried: list[Any] = []
+    monkeypatch.setattr(ray, "init", lambda **given: tried.append(given))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for elsewhere in ("10.1.2.3:6379", "ray://10.1.2.3:10001"):
+        with pytest.raises(module("errors").InputError, match="isn't a part of that Ray cluster"):
+            host.connected(elsewhere)
+    assert not tried
+
+
+@with_ray
+def test_a_second_cluster_is_refused(cluster: Any) -> None:
+    sample(cluster)
     with pytest.raises(module("errors").InputError, match="has joined the Ray cluster"):
-        host.connected("10.1.2.3:6379")
+        module("comfy.cluster.ray_host").connected("10.1.2.3:6379")
 
 
 def test_without_ray_the_node_says_how_to_get_it(

@@ -7,36 +7,39 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import pickle
+import platform
 import sys
 from pathlib import Path
 from typing import Any
-
-HOST_VARIABLE = "SKYREELS_COMFYUI"  # where ComfyUI is on a machine that has it in another folder
-PACK_VARIABLE = "SKYREELS_PACK"
 
 
 class Bootstrap:
     """An actor, from its first moment to its end.
 
+    On a machine that has ComfyUI in another folder, that folder is on the PYTHONPATH of `ray start`.
+
     Args:
         host: ComfyUI's folder on the machine that asks.
         pack: this pack's folder there.
         package: the name that the pack is imported under, so that what is sent is found.
-        flags: ComfyUI's command line, pickled.
+        flags: ComfyUI's command line, as plain values.
     """
 
-    def __init__(self, host: str, pack: str, package: str, flags: bytes):
-        folder = Path(os.environ.get(HOST_VARIABLE, host))
-        root = Path(os.environ.get(PACK_VARIABLE, pack))
-        for path, name in ((folder, "ComfyUI"), (root, "this node pack")):
-            if not path.is_dir():
-                raise FileNotFoundError(f"{os.uname().nodename} has no {name} in {path}")
+    def __init__(self, host: str, pack: str, package: str, flags: dict[str, Any]):
+        folder = Path(host)
+        if not folder.is_dir():
+            found = importlib.util.find_spec("comfy")
+            if found is None or not found.submodule_search_locations:
+                raise FileNotFoundError(f"{platform.node()} has no ComfyUI in {folder}, nor on PYTHONPATH")
+            folder = Path(next(iter(found.submodule_search_locations))).parent
+        root = Path(pack) if Path(pack).is_dir() else folder / "custom_nodes" / Path(pack).name
+        if not root.is_dir():
+            raise FileNotFoundError(f"{platform.node()} has no {root}")
         sys.path.insert(0, str(folder))
-        args = importlib.import_module("comfy.cli_args").args
-        given = {**pickle.loads(flags), "cuda_device": None}  # Ray shows an actor its own GPU alone
-        vars(args).update(given)
+        options = importlib.import_module("comfy.cli_args")
+        fast = {options.PerformanceFeature(name) for name in flags["fast"]}
+        # Ray shows an actor its own GPU alone
+        vars(options.args).update({**flags, "fast": fast, "cuda_device": None})
         spec = importlib.util.spec_from_file_location(
             package, root / "__init__.py", submodule_search_locations=[str(root)]
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import sys
 import time
 import weakref
@@ -32,6 +31,13 @@ POLL = 0.1  # seconds between two looks at whether the user has stopped the run
 START = 180.0  # seconds until all actors have imported ComfyUI
 PATIENCE = 20.0  # seconds that the others have when one has failed or all were asked to stop
 PACKAGE = __name__.partition(".wan_core.")[0]
+
+
+def host_flags() -> dict[str, Any]:
+    """Return ComfyUI's command line in plain values, which any process can read."""
+    given = vars(comfy.cli_args.args)
+    plain = {name: value for name, value in given.items() if type(value) in (str, int, float, bool, type(None))}
+    return {**plain, "fast": [each.value for each in given.get("fast") or ()]}
 
 
 class ActorsLost(Exception):
@@ -145,9 +151,9 @@ class Group:
         )  # fmt: skip
         host = Path(comfy.cli_args.__file__).resolve().parents[1]
         pack = Path(sys.modules[PACKAGE].__path__[0]).resolve()
-        flags = pickle.dumps(vars(comfy.cli_args.args))
-        self.actors = [actor.remote(str(host), str(pack), PACKAGE, flags) for _ in range(count)]
-        address = self.answers([actor.do.remote("meeting") for actor in self.actors], START)[0]
+        self.actors = [actor.remote(str(host), str(pack), PACKAGE, host_flags()) for _ in range(count)]
+        self.answers([actor.do.remote("process") for actor in self.actors], START)
+        address = self.answers([self.actors[0].do.remote("meet")])[0]
         joined = [actor.do.remote("join", rank, count, address) for rank, actor in enumerate(self.actors)]
         machines = self.answers(joined)
         logging.info("SkyReels-V2: %d workers on %s", count, ", ".join(sorted(set(machines))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from typing import Any
 
@@ -12,23 +11,24 @@ from ...errors import InputError
 def ray_module() -> Any:
     """Return Ray; `Raises: InputError` where it is not installed."""
     try:
-        return importlib.import_module("ray")
+        import ray
     except ImportError:
         raise InputError(
             'GPU Cluster needs Ray, which is not installed: run `pip install "ray[default]"` with the Python that runs '
             "ComfyUI, on every machine, and restart ComfyUI."
         ) from None
+    return ray
 
 
 def connected(address: str) -> Any:
     """Return Ray, connected to a cluster.
 
     Args:
-        address: "host:port" of a running cluster, "auto" for the one that runs on this machine, "" to start one that
-            ends with this process.
+        address: "host:port" of a cluster that this machine is a part of already, "auto" for the one there is, "" to
+            start one that ends with this process.
 
     Raises:
-        InputError: Ray is missing, nothing answers at the address, or this process has joined another cluster.
+        InputError: Ray is missing, the machine is no part of the cluster, or this process has joined another one.
     """
     ray, address = ray_module(), address.strip()
     if ray.is_initialized():
@@ -41,10 +41,10 @@ def connected(address: str) -> Any:
                 joined=joined,
             )
         return ray
-    if address.startswith("ray://"):
+    if address not in ("", "auto") and address not in clusters_here(ray):
         raise InputError(
-            "address is {address}, a Ray client address, but the machine of ComfyUI has to be a part of the cluster: "
-            "run `ray start --address=HOST:6379` on it, and give that HOST:6379.",
+            "address is {address}, but this machine isn't a part of that Ray cluster, and a workflow may not connect "
+            "it to one: run `ray start --address=HOST:6379` on the machine of ComfyUI first.",
             address=address,
         )
     try:
@@ -60,6 +60,11 @@ def connected(address: str) -> Any:
             reason=str(error).splitlines()[0] if str(error) else type(error).__name__,
         ) from None
     return ray
+
+
+def clusters_here(ray: Any) -> set[str]:
+    """Return the addresses of the clusters that this machine is a part of, as its own processes tell."""
+    return set(ray._private.services.find_gcs_addresses())
 
 
 def gpus(ray: Any) -> int:

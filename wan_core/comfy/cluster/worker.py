@@ -7,7 +7,7 @@ memory are ComfyUI's own.
 from __future__ import annotations
 
 import os
-import socket
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Worker:
         self.loaded_for: tuple[Any, ...] = ()
         self.caches: dict[str, KVCache] = {}
         self.rank, self.size, self.stop = 0, 1, False
+        self.store: dist.TCPStore | None = None
         self.control: dist.ProcessGroup | None = None
         self.team: ProcessTeam | None = None
 
@@ -43,25 +44,25 @@ class Worker:
         except SkyReelsError as error:
             raise Refused(error.words) from None
 
-    def meeting(self) -> str:
-        """Return an address of this machine where the group can meet."""
-        with socket.socket() as found:
-            found.bind(("", 0))
-            port = found.getsockname()[1]
+    def meet(self) -> tuple[str, int]:
+        """Open a meeting place for the group on this machine, and return its address and port."""
         import ray
 
-        return f"tcp://{ray.util.get_node_ip_address()}:{port}"
+        address = ray.util.get_node_ip_address()
+        self.store = dist.TCPStore(address, 0, is_master=True, wait_for_workers=False)
+        return address, self.store.port
 
-    def join(self, rank: int, size: int, address: str) -> str:
+    def join(self, rank: int, size: int, place: tuple[str, int]) -> str:
         """Meet the others and return the name of this machine."""
         self.rank, self.size = rank, size
         if size > 1:
+            store = self.store or dist.TCPStore(*place, is_master=False)
             gpu = self.device.type == "cuda"
-            dist.init_process_group("nccl" if gpu else "gloo", init_method=address, rank=rank, world_size=size)
+            dist.init_process_group("nccl" if gpu else "gloo", store=store, rank=rank, world_size=size)
             # questions of the CPU, such as whether to stop, do not wait for the GPU
             self.control = dist.new_group(backend="gloo") if gpu else None
             self.team = ProcessTeam()
-        return socket.gethostname()
+        return platform.node()
 
     def hold(self, weights: Weights) -> None:
         """Load a checkpoint with its patches, unless it is the one that is held; `Raises: CheckpointError`."""
@@ -175,7 +176,7 @@ def own_path(weights: Weights) -> str:
     if found is None:
         raise CheckpointError(
             "{machine} has no {path} and no {name} in its models/diffusion_models: copy the file there.",
-            machine=socket.gethostname(),
+            machine=platform.node(),
             path=weights.path,
             name=weights.name or Path(weights.path).name,
         )
