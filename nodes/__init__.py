@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..wan_core.comfy.doors import with_doors
 from . import job_board, language, live_plan, moved_inputs
+from .cluster import SkyReelsV2GPUCluster
 from .conditioning import SkyReelsV2TextEncode
 from .decode import SkyReelsV2VAEDecode
 from .demo_models import SkyReelsV2DemoModels
@@ -41,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
     SkyReelsV2LoraLoader,
     SkyReelsV2StepCache,
     SkyReelsV2RollingSampler,
+    SkyReelsV2GPUCluster,
 ]
 for node in NODES:
     with_doors(node)

@@ -48,4 +48,6 @@ ALIASES: dict[str, list[str]] = {
         *LONG, *TEXT_TO_VIDEO, "self forcing", "causvid", "causal forcing", "longlive", "autoregressive", "streaming",
         "自回归", "滚动生成", "流式生成",
     ],
+    "SkyReelsV2GPUCluster": ["multi gpu", "multigpu", "ray", "raylight", "xdit", "sequence parallel", "distributed",
+        "多卡", "多显卡", "分布式", "集群", "序列并行"],
 }  # fmt: skip

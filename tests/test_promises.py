@@ -35,6 +35,13 @@ CALLS = {
     "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "asyncio.open_connection",
 }  # fmt: skip
 STARTS = ("os.exec", "os.spawn", "os.posix_spawn", "torch.hub.")
+# what GPU Cluster and the splitting over GPUs may do, and nothing else of the pack; SECURITY.md says so
+DISTRIBUTED = {
+    "wan_core/parallel/exchange.py": "imports torch.distributed",
+    "wan_core/parallel/team.py": "imports torch.distributed",
+    "wan_core/comfy/cluster/worker.py": "imports torch.distributed",
+    "wan_core/comfy/cluster/bootstrap.py": "calls importlib.import_module",
+}
 ERRORS = {"pickle": {"UnpicklingError", "PickleError"}}  # of a module whose errors alone may be named
 ANSWERS = {
     f"nodes/{name}.py" for name in ("job_board", "live_plan", "language", "moved_inputs")
@@ -124,7 +131,10 @@ def broken_promises(source: str, file: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", sorted(FILES), ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_a_file_keeps_the_promises(file: Path) -> None:
-    assert list(broken_promises(file.read_text("utf-8"), file.relative_to(ROOT).as_posix())) == []
+    name = file.relative_to(ROOT).as_posix()
+    allowed = DISTRIBUTED.get(name)
+    found = {line.partition(": ")[2] for line in broken_promises(file.read_text("utf-8"), name)}
+    assert found == ({allowed} if allowed else set())
 
 
 BROKEN = """

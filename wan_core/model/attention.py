@@ -86,9 +86,25 @@ def block_causal(
 
     Source: the causal mask of SkyReels-V2's transformer (`num_frame_per_block`).
     """
-    if block_tokens >= q.shape[1]:
+    return in_spans(attention, q, k, v, heads, query_spans(q.shape[1], k.shape[1], block_tokens), transformer_options)
+
+
+def in_spans(
+    attention: Attention,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: int,
+    spans: list[tuple[slice, int]],
+    transformer_options: dict[str, Any] | None = None,
+) -> torch.Tensor:
+    """Return attention [B, Lq, heads * D], one call for each of the spans that `query_spans` gave; see `block_causal`.
+
+    A single span is one call on all that is there.
+    """
+    if len(spans) == 1:
         return attention(q, k, v, heads, transformer_options=transformer_options)
     out = torch.empty_like(q)
-    for rows, seen in query_spans(q.shape[1], k.shape[1], block_tokens):
+    for rows, seen in spans:
         out[:, rows] = attention(q[:, rows], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
     return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from .kv_cache import LayerCache
 from .layers import GELU, Layers, gate, modulate, parts_of, written_over
 from .operations import by_hand, reusable
 from .rope import Rotary
+from .share import Share, by_run
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class BlockInputs:
     pieces: int = 1  # parts of the tokens that are computed one after the other, where memory is short
     cached_tokens: int = 0  # tokens of a block as the cache keeps it
     patched: Patched | None = None  # None where no host's patches are asked
+    share: Share | None = None  # which of the tokens are here, where several processes compute together
 
 
 class WanSelfAttention(nn.Module):
@@ -73,11 +76,16 @@ class WanSelfAttention(nn.Module):
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return [B, L, C] for `x` [B, L, C]."""
         options = inputs.transformer_options
-        in_pieces = inputs.pieces > 1 and by_hand() and not options.get("patches", {}).get("attn1_patch")
+        alone = inputs.share is None
+        in_pieces = inputs.pieces > 1 and by_hand() and alone and not options.get("patches", {}).get("attn1_patch")
         # v last: it has no intermediates, which would stand beside the two others
         q = None if in_pieces else self.rotated_in_parts(self.q, self.norm_q, x, inputs)
         k = self.rotated_in_parts(self.k, self.norm_k, x, inputs)
         v = self.v(x) if q is None else written_over(self.v, x)
+        if inputs.share is not None and q is not None:  # q is: in pieces it is made only where all tokens are here
+            x = inputs.share.attend(self.attention, q, k, v, self.num_heads, inputs)
+            del q, k, v
+            return self.o(x)
         if inputs.cache is not None:
             k = inputs.cache.keys.extend(k, inputs.cached_tokens)
             v = inputs.cache.values.extend(v, inputs.cached_tokens)
@@ -188,12 +196,16 @@ class WanAttentionBlock(nn.Module):
         modulation = self.modulation.to(x) + inputs.modulation  # [B, T, 6, C]
         shift_attn, scale_attn, gate_attn, shift_ffn, scale_ffn, gate_ffn = modulation.unbind(2)  # each [B, T, C]
 
-        x = gate(x, self.attend(self.modulated_norm(self.norm1, x, shift_attn, scale_attn), inputs), gate_attn)
+        share = inputs.share
+        y = self.attend(by_run(share, partial(self.modulated_norm, self.norm1), (x,), (shift_attn, scale_attn)), inputs)
+        x = by_run(share, gate, (x, y), (gate_attn,))
+        del y
         x = self.add_cross_attention(x, inputs)
         for patch in options.get("patches", {}).get("attn2_patch", ()):
             x = patch({"x": x, "transformer_options": options})
-        y = written_over(self.ffn, self.modulated_norm(self.norm2, x, shift_ffn, scale_ffn), inputs.pieces)
-        return gate(x, y, gate_ffn)
+        y = by_run(share, partial(self.modulated_norm, self.norm2), (x,), (shift_ffn, scale_ffn))
+        y = written_over(self.ffn, y, inputs.pieces)
+        return by_run(share, gate, (x, y), (gate_ffn,))
 
     def attend(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return what self attention makes of `x` [B, L, C], normalised and modulated."""

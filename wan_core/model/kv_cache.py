@@ -41,7 +41,8 @@ class KeptTokens:
             Those of all tokens that this call's queries may look at.
         """
         before = list(self.blocks)
-        for start in range(0, self.new_blocks * block_tokens, block_tokens):
+        for number in range(self.new_blocks):  # a share of very few tokens may have none of a block
+            start = number * block_tokens
             # copies: a view would hold the memory of the whole call
             self.blocks.append(x[:, start : start + block_tokens].to(self.device or x.device, copy=True))
         if not before:
@@ -87,6 +88,11 @@ class KVCache:
         self.parts = [part for layer in self.layers for part in (layer.keys, layer.values)]
         self.end = 0  # the latent frame behind the cached ones, at which the next call begins
         self.held = 0  # blocks in each part when the call began
+        self.asked = (
+            0,
+            0,
+            0,
+        )  # what `begin` was asked for: who keeps keys and values elsewhere asks for the same there
 
     @property
     def num_bytes(self) -> int:
@@ -101,6 +107,7 @@ class KVCache:
             finished: latent frame behind the finished ones; whole blocks of them are kept by the call.
             sink_blocks: blocks at the beginning of the video that are never forgotten.
         """
+        self.asked = (start, finished, sink_blocks)
         self.end = max(self.end, start)
         inside = (self.end - start) // self.block_size
         for part in self.parts:

@@ -89,7 +89,7 @@ def parts_of(x: Tensor, pieces: int = 1) -> list[slice]:
 
     A part is long enough that neither a GPU's idle corners nor the copying of offloaded weights for each part matter.
     """
-    if not by_hand():
+    if not by_hand() or x.shape[1] == 0:
         return [slice(0, x.shape[1])]
     parts = max(pieces, -(-x.shape[0] * x.shape[1] // PART_TOKENS))
     return [rows for rows, _ in query_spans(x.shape[1], x.shape[1], 0, parts)]

@@ -28,6 +28,7 @@ from .host_patches import run_after_block, run_replaced
 from .kv_cache import KVCache
 from .layers import Layers
 from .rope import Positions, Rotary
+from .share import Share, Team, Tokens, by_run
 
 CONDITIONED_FPS = 16  # the one frame rate with a row of its own; row 1 stands for any other (24)
 
@@ -62,6 +63,7 @@ class WanModel(nn.Module):
         self.dtype = layers.dtype or torch.get_default_dtype()
         self.patch_size = config.patch_size
         self.last_rotary: tuple[tuple[Any, ...], Rotary] | None = None  # every step of a clip asks for the same table
+        self.team: Team | None = None  # the processes that compute a forward pass together; see `wan_core.parallel`
 
         self.patch_embedding = layers.operations.Conv3d(
             config.in_dim, dim, kernel_size=config.patch_size, stride=config.patch_size, device=layers.device,
@@ -113,7 +115,8 @@ class WanModel(nn.Module):
             Velocity, noise minus video, [B, out_dim, F, H, W].
 
         Raises:
-            InputError: a tensor has another width than the model, or `t` another number of frames than `x`.
+            InputError: a tensor has another width than the model, or `t` another number of frames than `x`; a host's
+                patch looks at the tokens, which are not all here.
         """
         self.check(x, t, context, bool(references))
         options = {} if transformer_options is None else transformer_options
@@ -122,12 +125,12 @@ class WanModel(nn.Module):
         x, *beside = (self.pad_to_patches(each) for each in (x, *references))
         grid = options["grid_sizes"] = self.grid_of(x)
         e, modulation = self.embed_time(t, fps, x)
+        grids = grid, *(self.grid_of(each) for each in beside)
+        share = self.share_of(grids, e.shape[1], causal_block_size, cache, options)
+        rotary = self.rotary(grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end, grids[1:])
         inputs = BlockInputs(
             modulation=modulation,
-            rotary=self.rotary(
-                grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end,
-                tuple(self.grid_of(each) for each in beside),
-            ),
+            rotary=rotary if share is None else share.rotary(self.rotary_kernel.part, rotary),
             context=self.embed_context(context, clip_fea),
             image_tokens=None if clip_fea is None else clip_fea.shape[-2],
             block_tokens=causal_block_size * grid[1] * grid[2],
@@ -135,10 +138,37 @@ class WanModel(nn.Module):
             pieces=pieces,
             cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
             patched=Patched(x, e),
-        )  # fmt: skip
+            share=share,
+        )
         # the first block's tokens get no name here: they would lie beside those of every later block
-        tokens = self.run_blocks(self.embed_all(x, beside), inputs, cache)[:, : math.prod(grid)]
-        return self.unpatchify(self.head(tokens, e), grid)[:, :, :frames, :height, :width]
+        if share is None:
+            values = self.head(self.run_blocks(self.embed_all(x, beside), inputs, cache)[:, : math.prod(grid)], e)
+        else:
+            tokens = self.run_blocks(share.own(self.embed_all(x, beside)), inputs, cache)
+            values = share.whole(by_run(share, self.head, (tokens,), (e,)))[:, : math.prod(grid)]
+        return self.unpatchify(values, grid)[:, :, :frames, :height, :width]
+
+    def share_of(
+        self,
+        grids: tuple[tuple[int, int, int], ...],
+        noise_levels: int,
+        causal_block_size: int,
+        cache: KVCache | None,
+        options: dict[str, Any],
+    ) -> Share | None:
+        """Return which of the tokens of a video and its references are computed here; None for all of them."""
+        if self.team is None:
+            return None
+        if any(options.get("patches", {}).values()) or any(options.get("patches_replace", {}).values()):
+            raise InputError(
+                "A node put its own function into the model's blocks. It expects the whole video, but several "
+                "processes each compute a part of it: remove that node."
+            )
+        frame_tokens = math.prod(grids[0][1:])
+        unit = causal_block_size if cache is None else cache.block_size
+        cached = 0 if cache is None else len(cache.parts[0].blocks)
+        count = sum(math.prod(grid) for grid in grids)
+        return self.team.share(Tokens(count, noise_levels, unit * frame_tokens, cached, self.config.num_heads))
 
     def check(self, x: Tensor, t: Tensor, context: Tensor, references: bool) -> None:
         """Refuse tensors that do not fit the model, or one another; `Raises: InputError`."""

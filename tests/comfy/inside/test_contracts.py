@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,7 @@ def outcomes(
     """What became of every value; each has an output folder of its own."""
     scene, found, before = contract_scene.Scene(pack_nodes, models), Outcomes(), folder_paths.get_output_directory()
     known: dict[str, str] = {}
+    sys.modules.setdefault("ray", ModuleType("ray"))  # with or without it: nothing is computed here
     for name, node, entry, base in scene.rows():
         values = scene.cases(name, entry) if entry is not None else {RIGHT: [None]}
         for column, tried in values.items():
@@ -74,6 +76,8 @@ def outcomes(
             row = found.setdefault(name, {}).setdefault("" if entry is None else entry.id, {})
             row[column] = list(dict.fromkeys(said))
     folder_paths.set_output_directory(before)
+    if not hasattr(sys.modules["ray"], "init"):
+        del sys.modules["ray"]
     if os.environ.get("SKYREELS_CONTRACTS"):
         Path(os.environ["SKYREELS_CONTRACTS"]).write_text(json.dumps(found), "utf-8")
     yield found

@@ -25,6 +25,7 @@ from ..sampling.memory_estimate import estimate_memory
 from .packed import hold_packed
 from .quantization import for_host
 
+HELD_IDENTITY = "skyreels_v2_identity"  # the attachment of a MODEL whose weights are elsewhere: digests of them
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
     "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..loading.loader import HELD_IDENTITY
 from ..loading.packed import stored
 
 PRIMITIVES = (str, int, float, bool, type(None))
@@ -23,20 +24,21 @@ RUN_STATE = ("wrappers", "callbacks", "sample_sigmas", "sigmas", "uuids", "cond_
 
 def model_identity(patcher: Any) -> dict[str, Any]:
     """Return what decides about a MODEL's output: some of its weights, its LoRAs, and the options of its patches."""
-    weights = file_weights(patcher)
-    named = {name: digest(weights[name]) for name in NAMED_WEIGHTS if name in weights}
     return {
-        "weights": {
-            **named,
-            "blocks": digest(
-                [stored(each).reshape(-1)[:SAMPLE] for name, each in weights.items() if "blocks." in name]
-            ),
-        },
+        "weights": patcher.get_attachment(HELD_IDENTITY) or weights_identity(patcher),
         "dtype": str(patcher.model.get_dtype()),
         "patches": {key: digest(value) for key, value in sorted(patcher.patches.items())},
         "options": settings_of(patcher.model_options),
         **({"object_patches": replaced_parts(patcher.object_patches)} if patcher.object_patches else {}),
     }
+
+
+def weights_identity(patcher: Any) -> dict[str, str]:
+    """Return digests of some of the weights that a MODEL has from its file."""
+    weights = file_weights(patcher)
+    blocks = [stored(each).reshape(-1)[:SAMPLE] for name, each in weights.items() if "blocks." in name]
+    named = {name: digest(weights[name]) for name in NAMED_WEIGHTS if name in weights}
+    return {**named, "blocks": digest(blocks)}
 
 
 def replaced_parts(patches: Mapping[str, Any]) -> dict[str, Any]:

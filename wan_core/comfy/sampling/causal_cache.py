@@ -144,6 +144,9 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
     """
     device = latents.device
     beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
+    transformer = guider.inner_model.diffusion_model
+    if hasattr(transformer, "room"):  # what computes elsewhere keeps its cache there
+        return device if transformer.room() > need.kept + beside else None
     others = [copied.load_device for copied in patchers_of(guider.model_patcher)[1:]]
     if all(spare_memory(each) > need.kept + beside for each in (device, *others)):
         return device
