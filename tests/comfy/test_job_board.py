@@ -69,6 +69,8 @@ def test_a_stopped_job_is_seen_queued_again_and_deleted(host: Host, page: Any, t
     assert stopped["picture"] == [64, 64] and rows("kept")["atop"]
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("segment-*.json")}
     page.evaluate(CLICK, [folder.name, "Resume"])
+    working = rows("at work")  # neither queued again nor deleted meanwhile
+    assert working["buttons"] == []
     finished = rows("finished")
     page.screenshot(path=tmp_path / "finished.png")
     assert finished["buttons"] == ["Delete"]

@@ -26,6 +26,7 @@ UNFINISHED = ".unfinished"
 HOLDER = "holder"  # the file beside a lock that says who has it; Windows lets nobody read the locked file itself
 MARKER = ".held"  # ends the name of what stands for a lock on a drive that cannot lock
 HOLDER_BYTES = 200
+WAIT_SECONDS = 0.2  # for a lock: somebody may just be looking whether it is held
 CANNOT_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 # a link is an error, a pipe does not wait for its other end, and Windows changes no line ends
 PLAIN = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
@@ -191,13 +192,21 @@ class Lock:
         self.lock: BaseFileLock | None = None
 
     def acquire(self) -> bool:
+        """Take the lock and write down who has it; False if another holder has it; raises as `open_plain` does."""
+        got = self.take()
+        if got:
+            with suppress(OSError):  # it is only for the other one's message
+                write_whole(self.held_by, f"process {os.getpid()} on {platform.node()}\n".encode())
+        return got
+
+    def take(self) -> bool:
         """Take the lock; False if another holder has it; raises as `open_plain` does."""
         kinds: tuple[tuple[type[BaseFileLock], Path], ...] = ((FileLock, self.path), (SoftFileLock, self.marker))
         for kind, path in kinds:
             check_file(path)
             if os.path.lexists(path) and os.lstat(path).st_nlink > 1:  # older versions of filelock empty the file
                 raise not_plain(path)
-            lock = kind(str(path), timeout=0, thread_local=False)
+            lock = kind(str(path), timeout=WAIT_SECONDS, thread_local=False)
             free = True
             try:
                 lock.acquire()
@@ -213,8 +222,6 @@ class Lock:
             if not free:
                 return False
             self.lock = lock
-            with suppress(OSError):  # it is only for the other one's message
-                write_whole(self.held_by, f"process {os.getpid()} on {platform.node()}\n".encode())
             return True
         return False
 
@@ -238,6 +245,17 @@ class Lock:
                 marker=self.marker,
             )
         return known
+
+
+def is_held(path: Path) -> bool:
+    """Return whether somebody holds a lock; raises as `open_plain` does."""
+    if not is_file(path):
+        return False
+    lock = Lock(path)
+    try:
+        return not lock.take()
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..words import Joined, Words, counted, joined, lines, words
-from .job_files import JournalError, check_in_place, folder_bytes, held, is_file, is_folder, open_plain
+from .job_files import JournalError, check_in_place, folder_bytes, held, is_file, is_folder, is_held, open_plain
 from .job_records import read_job
 
 JOB_FILE, LOCK_FILE = "job.json", "lock"
@@ -78,6 +78,13 @@ def info_of(folder: Path) -> JobInfo:
         max(times[1:] or times),
         about.get("removable") is True,
     )
+
+
+def is_at_work(folder: Path) -> bool:
+    """Return whether a run works on a job, here or on another machine that shares the drive."""
+    with suppress(JournalError, OSError):
+        return is_held(folder / LOCK_FILE)
+    return False
 
 
 def remove_job(folder: str | os.PathLike[str]) -> None:

@@ -54,7 +54,7 @@ function row(job, labels, refresh) {
     resume.disabled = !job.resumable
     resume.title = job.resumable ? "" : labels.unkept
     resume.style.opacity = job.resumable ? "1" : "0.5"
-    resume.hidden = job.complete
+    resume.hidden = job.complete || job.at_work
     const remove = button(labels.delete, async () => {
         if (remove.textContent === labels.delete) {
             remove.textContent = labels.sure
@@ -66,6 +66,7 @@ function row(job, labels, refresh) {
         if (response?.ok) return refresh()
         said.textContent = (await response?.json().catch(() => null))?.error ?? ""
     })
+    remove.hidden = job.at_work
     const buttons = make("div", { display: "flex", flexDirection: "column", gap: "4px", flex: "none" })
     buttons.append(resume, remove)
     line.append(picture, about, buttons)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import InputError
-from wan_core.long import job_files, job_records
+from wan_core.long import job_files, job_records, jobs
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
 from wan_core.long.journal import Journal
@@ -145,6 +146,30 @@ def test_a_second_run_of_one_job_is_refused(tmp_path):
             pass  # another job is free
     with Journal(tmp_path, "video", SETTINGS, 3) as job:
         assert job.next_segment() == 0
+
+
+def test_a_job_at_work_is_told_from_one_that_was_stopped_and_looking_disturbs_no_run(tmp_path):
+    with Journal(tmp_path, "video", SETTINGS, 3) as job:
+        assert jobs.is_at_work(job.folder)
+        holder = (job.folder / "holder").read_bytes()
+    assert not jobs.is_at_work(job.folder) and not jobs.is_at_work(tmp_path / "none")
+    assert (job.folder / "holder").read_bytes() == holder
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            jobs.is_at_work(job.folder)
+            time.sleep(0.001)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            with Journal(tmp_path, "video", SETTINGS, 3):
+                pass
+    finally:
+        stop.set()
+        looking.join()
 
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path):

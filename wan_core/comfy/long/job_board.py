@@ -13,7 +13,7 @@ import torch
 
 from ...errors import SkyReelsError
 from ...long.job_files import is_file, open_plain, write_whole
-from ...long.jobs import JobInfo, date_of, list_jobs, remove_job
+from ...long.jobs import JobInfo, date_of, is_at_work, list_jobs, remove_job
 from ...video.reader import read_frames
 from ...video.writer import encoded_png
 from ...words import Catalogue, Words, words
@@ -62,14 +62,16 @@ def board(root: Path, language: Catalogue) -> dict[str, Any]:
             "name": job.folder.name,
             "about": words(
                 "{state}, {size:.1f} MB, {changed}",
-                state=state_of(job),
+                state=words("{state}, at work", state=state_of(job)) if at_work else state_of(job),
                 size=job.size / 1e6,
                 changed=date_of(job.changed),
             ).say(language),
             "complete": job.complete,
+            "at_work": at_work,
             "resumable": kept_workflow(job.folder) is not None,
         }
         for job in reversed(list_jobs(root))
+        for at_work in (is_at_work(job.folder),)
     ]
     return {"jobs": rows, "labels": {name: label.say(language) for name, label in LABELS.items()}}
 
