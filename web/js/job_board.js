@@ -85,8 +85,9 @@ app.registerExtension({
             const { jobs, labels } = await response.json()
             box.replaceChildren(...(jobs.length ? jobs.map((job) => row(job, labels, refresh)) : [labels.none]))
         }
-        // whatever ends or stops may have changed a job
-        const events = ["execution_start", "execution_success", "execution_error", "execution_interrupted"]
+        // whatever begins, grows, ends or stops may have changed a job
+        const ends = ["execution_success", "execution_error", "execution_interrupted"]
+        const events = ["execution_start", "skyreels_v2.growing", ...ends]
         after(node, "onAdded", () => {
             events.forEach((name) => api.addEventListener(name, refresh))
             refresh()
