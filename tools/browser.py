@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -34,6 +34,7 @@ READY = """() => {
         && LiteGraph.registered_node_types['SkyReelsV2Sampler'] !== undefined
 }"""
 SETTING = "([name, value]) => window.app.extensionManager.setting.set(name, value)"
+EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
 # the front end follows the address to the graph that it names: one opened right behind another may be put back
 OPEN = """async (workflow) => {
     const ids = (nodes) => String(nodes.map((node) => String(node.id)).sort())
@@ -100,6 +101,10 @@ def visit(page: Any, url: str, settings: Mapping[str, Any]) -> None:
         page.request.post(f"{server}/settings/{name}", data=json.dumps(value), headers=JSON)
     page.goto(server, wait_until="load", timeout=120_000)
     page.wait_for_function(READY, timeout=180_000)
+    # the first graph's models are looked for meanwhile: what is missing would turn a node of the next graph red
+    with suppress(Exception):  # some front end may never be idle
+        page.wait_for_load_state("networkidle", timeout=10_000)
+    page.evaluate(OPEN, EMPTY)
 
 
 def run(page: Any, prompt: dict[str, Any] | None = None, seconds: int = 120) -> str:

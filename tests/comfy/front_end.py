@@ -46,7 +46,6 @@ class FrontEnd:
 one_front_end = pytest.mark.parametrize("front_end", [FrontEnd(False, False)], ids=str, indirect=True)
 FRONT_ENDS = [FrontEnd(newest, nodes2) for newest in (False, True) for nodes2 in (False, True)]
 
-EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
 CENTRE = """(kind) => {
     const { app } = window
     app.canvas.ds.scale = 1

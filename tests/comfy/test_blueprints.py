@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.comfy.front_end import EMPTY, known_part, search
+from tests.comfy.front_end import known_part, search
 from tests.comfy.host import Host
-from tools.browser import DRAWN, OPEN, PROMPT, run
+from tools.browser import DRAWN, EMPTY, OPEN, PROMPT, run
 from tools.build_subgraphs import BLUEPRINTS, build
 
 pytestmark = pytest.mark.whole_matrix

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.comfy.front_end import CENTRE, EMPTY, search
+from tests.comfy.front_end import CENTRE, search
 from tests.comfy.host import PACK_FOLDER, Host
-from tools.browser import DRAWN, FIT, LOCALE, OPEN, SELECT, run, visit
+from tools.browser import DRAWN, EMPTY, FIT, LOCALE, OPEN, SELECT, run, visit
 from tools.node_schemas import CHINESE, page_file, read
 
 pytestmark = pytest.mark.whole_matrix

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.comfy.front_end import CENTRE, EMPTY
+from tests.comfy.front_end import CENTRE
 from tests.comfy.host import Host
 from tests.comfy.scene import Scene
 from tests.comfy.test_long_video import long_video
-from tools.browser import OPEN, PROMPT
+from tools.browser import EMPTY, OPEN, PROMPT
 
 ADD = """(kind) => {
     const node = window.LiteGraph.createNode(kind)

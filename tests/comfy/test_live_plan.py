@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from tests.comfy.front_end import CENTRE, EMPTY
+from tests.comfy.front_end import CENTRE
 from tests.comfy.host import REPO
-from tools.browser import LOCALE, OPEN, PROMPT, SET, SETTING, THEME
+from tools.browser import EMPTY, LOCALE, OPEN, PROMPT, SET, SETTING, THEME
 from tools.workflow_prompt import load_workflow
 
 LONG = "SkyReelsV2LongVideo"

@@ -159,7 +159,10 @@ def faults(use: Use) -> Iterator[str]:
         yield f"{use.name} is not there"
     elif use.positional is not None and callable(found):
         arguments = [None] * (use.positional + of_an_object(use.name))
-        signature = inspect.signature(found)
+        try:
+            signature = inspect.signature(found)
+        except ValueError:  # made in C, without one
+            return
         bind = signature.bind_partial if use.starred else signature.bind
         try:
             bind(*arguments, **dict.fromkeys(use.keywords))
