@@ -262,10 +262,16 @@ def test_a_codec_of_ten_bits_keeps_shades_that_eight_bits_do_not_have(tmp_path: 
 
 
 def test_eight_and_sixteen_bits_are_the_same_picture() -> None:
-    for picture in (torch.rand(5, 7, 3), torch.randint(0, 256, (5, 7, 3), dtype=torch.uint8)):
+    generator = torch.Generator().manual_seed(1)
+    whole = torch.randint(0, 256, (50, 70, 3), dtype=torch.uint8, generator=generator)
+    fine = torch.rand(50, 70, 3, generator=generator)
+    for picture in (fine, whole):
         deep = to_uint16(picture)
-        assert deep.dtype == np.uint16 and deep.shape == (5, 7, 3)
-        assert (np.round(deep / 256) == to_uint8(picture)).all()
+        assert deep.dtype == np.uint16 and deep.shape == (50, 70, 3)
+        # each is rounded for itself, so between two bytes they may fall to different sides
+        assert np.abs(deep / 256 - to_uint8(picture)).max() <= 0.5 + 0.5 / 256
+    assert np.abs(to_uint16(fine) / 256 - 255 * fine.double().numpy()).max() <= 0.51 / 256
+    assert (to_uint16(whole) == 256 * whole.int().numpy()).all()
 
 
 def test_grey_in_ten_bits_is_as_bright_as_the_standard_says() -> None:
