@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from demo.measure import psnr
 from tests.comfy.host import REPO, ExecutionFailed, Host, HostInstall, host_environment
 from tests.comfy.inside.ray_workers import prepared
 from tests.comfy.test_demo import frames_of, node_of, shipped
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.newest_host
 
@@ -71,13 +71,6 @@ def actors(workers: Path) -> list[int]:
         except (OSError, ValueError):
             continue
     return found
-
-
-def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.comfy.front_end import one_front_end
 from tests.comfy.host import Host
+from tests.waiting import wait_until
 from tools.browser import FIT, OPEN
 
 STATE = """() => {
@@ -55,9 +56,8 @@ def test_a_running_job_plays_grows_says_what_is_kept_and_ends_whole(
     settings = {"total_frames": 433, "base_num_frames": 121, "steps": 6, "seed": 5}
     page.evaluate(PUT, {"job_name": name, **settings})
     page.evaluate(QUEUE)
-    root, end = host.base / "output" / "skyreels_v2_jobs", time.monotonic() + 120
-    while not list(root.glob(f"{name}-*/segment-0001.json")) and time.monotonic() < end:
-        time.sleep(0.02)
+    root = host.base / "output" / "skyreels_v2_jobs"
+    wait_until(lambda: list(root.glob(f"{name}-*/segment-0001.json")), 120, every=0.02)
     host.interrupt()  # seen from here: a browser without a graphics card may be behind
     first = wait_for(page, "now.size[0] > 0 && !now.hidden")
     assert first["part"].startswith("part-") and first["seconds"] > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from tests.comfy.front_end import CENTRE
 from tests.comfy.host import Host
 from tests.comfy.scene import Scene
 from tests.comfy.test_long_video import long_video
+from tests.waiting import wait_until
 from tools.browser import EMPTY, OPEN, PROMPT
 
 ADD = """(kind) => {
@@ -39,9 +39,7 @@ def stop_after_a_segment(host: Host, name: str) -> Path:
     video = long_video(scene, total_frames=45, steps=20, job_name=name)
     scene.add("SaveVideo", video=video, filename_prefix=name, format="auto", codec="auto")
     identity, root = host.queue(scene.prompt), host.base / "output" / "skyreels_v2_jobs"
-    end = time.monotonic() + 120
-    while not list(root.glob(f"{name}-*/segment-0000.json")) and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: list(root.glob(f"{name}-*/segment-0000.json")), 120, every=0.02)
     host.interrupt()
     host.wait(identity, timeout=120)
     (folder,) = root.glob(f"{name}-*")

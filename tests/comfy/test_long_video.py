@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.comfy.graph import Ref
 from tests.comfy.host import ExecutionFailed, Host
 from tests.comfy.scene import SETTINGS, Scene, video_of
 from tests.comfy.videos import CLIP, CLIP_FRAMES, probe
+from tests.waiting import wait_until
 
 LONG = {
     **SETTINGS, "size": "custom", "width": 64, "height": 64, "total_frames": 45, "base_num_frames": 21,
@@ -113,9 +113,7 @@ def test_an_interrupted_video_goes_on_behind_its_last_finished_segment(host: Hos
     scene.add("SaveVideo", video=video, filename_prefix="long", format="auto", codec="auto")
     identity = host.queue(scene.prompt)
     records = host.base / "output" / "skyreels_v2_jobs"
-    end = time.monotonic() + 120
-    while not list(records.glob("interrupted-*/segment-0001.json")) and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: list(records.glob("interrupted-*/segment-0001.json")), 120, every=0.02)
     host.interrupt()
     host.wait(identity, timeout=120)
     kept = len(list(records.glob("interrupted-*/segment-*.json")))

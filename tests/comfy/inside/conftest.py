@@ -63,7 +63,8 @@ def start_comfy() -> None:
 
 start_comfy()
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for long_scene
-load_module("measures", REPO / "tests" / "measures.py")  # a host has a folder of this name, too
+for name in ("measures", "waiting"):
+    load_module(name, REPO / "tests" / f"{name}.py")  # a host has a folder `tests`, too
 
 # tests of what the oldest supported host has not
 NEWER = {"test_multigpu.py": "comfy.multigpu"}

@@ -1,4 +1,4 @@
-"""GPU Cluster: actors of a real Ray cluster compute what one process computes, and nothing of them is left behind.
+"""GPU Cluster: actors of a real Ray cluster compute what one process computes, and leave nothing behind.
 
 Two Ray nodes on one machine, an actor on each. Without Ray these tests are skipped: install it with
 `pip install "ray[default]"` into the host's Python, or put a folder that has it on PYTHONPATH.
@@ -29,7 +29,8 @@ import torch
 from conftest import REPO
 from measures import relative_error
 from ray_workers import prepared
-from sampling_scene import module
+from sampling_scene import conditioning, module, sampled
+from waiting import wait_until
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 with_ray = pytest.mark.skipif(
@@ -119,25 +120,8 @@ def alive(model: Any) -> list[int]:
     return found
 
 
-def conditioning(seed: int, **held: Any) -> list[Any]:
-    return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, held]]
-
-
-def sample(
-    model: Any, sampler: Any = None, known: int = 0, frames: int = 6, positive: Any = None, **options: Any
-) -> torch.Tensor:
-    bridge = module("comfy.sampling.sampler")
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive or conditioning(1), conditioning(2))
-    guider.set_cfg(4.0)
-    noise = torch.randn((1, 16, frames, 4, 6), generator=torch.Generator().manual_seed(7))
-    mask = torch.ones(1, 1, *noise.shape[2:])
-    mask[:, :, :known] = 0
-    sampler = sampler or bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options))
-    with torch.inference_mode():
-        return guider.sample(
-            noise, noise.flip(2), sampler, SIGMAS, disable_pbar=True, seed=3, denoise_mask=mask if known else None
-        )
+def sample(model: Any, sampler: Any = None, frames: int = 6, **given: Any) -> torch.Tensor:
+    return sampled(model, SIGMAS, (1, 16, frames, 4, 6), sampler, **given)
 
 
 @with_ray
@@ -313,13 +297,6 @@ def running(process: int) -> bool:
         return False
 
 
-def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
 @with_ray
 def test_the_node_with_the_embedded_models(pack_nodes: dict[str, Any], address: str) -> None:
     """What the demo templates do: made by a factory with arguments of its own, with latents of its own."""
@@ -368,6 +345,11 @@ def test_what_changes_the_inside_is_refused(checkpoint: Path, spread: Callable[.
     with pytest.raises(module("errors").InputError, match=r"self_attn\.forward changes the inside"):
         sample(replaced)
     file = comfy.utils.load_torch_file(str(checkpoint.parents[1] / "loras" / "tiny_lora.safetensors"))
+    bypass = pytest.raises(module("errors").InputError, match="bypass_lora changes the inside")
+    with bypass:  # its functions would lie around layers that nobody computes here
+        sample(comfy.sd.load_bypass_lora_for_models(model, None, file, 1.0, 0.0)[0])
+    with bypass:
+        spread(comfy.sd.load_bypass_lora_for_models(loaded(checkpoint), None, file, 1.0, 0.0)[0])
     hooks = comfy.hooks.create_hook_lora(file, 1.0, 1.0)
     hooked = comfy.hooks.set_hooks_for_conditioning(conditioning(1), hooks)
     with pytest.raises(module("errors").InputError, match="hooked to a prompt"):

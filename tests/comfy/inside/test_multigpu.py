@@ -23,7 +23,7 @@ import pytest
 import torch
 from long_scene import inputs, make, settings
 from measures import relative_error
-from sampling_scene import module
+from sampling_scene import conditioning, module, sampled
 
 SIGMAS = torch.tensor([0.999, 0.9, 0.7, 0.4, 0.1, 0.0])
 MANY_SIGMAS = torch.linspace(0.999, 0.0, 13)  # so many that a step cache leaves some out
@@ -71,26 +71,10 @@ def computed(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[int, int
     return frames
 
 
-def conditioning(seed: int, **held: Any) -> list[Any]:
-    return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)) * 0.3, held]]
-
-
 def sample(
-    model: Any, sampler: Any = None, positive: list[Any] | None = None, known: int = 0, frames: int = SHAPE[2],
-    sigmas: torch.Tensor = SIGMAS, **options: Any,
-) -> torch.Tensor:  # fmt: skip
-    bridge = module("comfy.sampling.sampler")
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive or conditioning(1), conditioning(2))
-    guider.set_cfg(4.0)
-    noise = torch.randn((1, 16, frames, *SHAPE[3:]), generator=torch.Generator().manual_seed(7))
-    mask = torch.ones(1, 1, *noise.shape[2:])
-    mask[:, :, :known] = 0
-    sampler = sampler or bridge.DiffusionForcingSampler(bridge.ForcingOptions(**options))
-    with torch.inference_mode():
-        return guider.sample(
-            noise, noise.flip(2), sampler, sigmas, disable_pbar=True, seed=3, denoise_mask=mask if known else None
-        )
+    model: Any, sampler: Any = None, frames: int = SHAPE[2], sigmas: torch.Tensor = SIGMAS, **given: Any
+) -> torch.Tensor:
+    return sampled(model, sigmas, (1, 16, frames, *SHAPE[3:]), sampler, **given)
 
 
 def loaded(checkpoint: Path, ours: bool = True) -> Any:

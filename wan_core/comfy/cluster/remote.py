@@ -63,8 +63,7 @@ class RemoteWanModel(HostWanModel):
         }
         sent = {name: on_device(value, CPU) for name, value in sent.items()}
         call = Call(x.cpu(), t.cpu(), context.cpu(), sent, None if cache is None else self.told(cache))
-        velocity = self.group.run(call).to(x)
-        return velocity
+        return self.group.run(call).to(x)
 
     def _forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if is_replaced(self, "forward_orig"):
@@ -97,10 +96,11 @@ class RemotePatcher(comfy.model_patcher.ModelPatcher):
 
     def partially_load(self, device_to: Any, extra_memory: int = 0, force_patch_weights: bool = False) -> int:
         """Have the group hold this MODEL's weights with its patches."""
+        weights = self.weights()  # refuses before anything is changed
         with self.use_ejected(skip_and_inject_on_exit_only=True):
             self.unpatch_model(None, unpatch_weights=False)
             self.patch_model(load_weights=False)
-        self.model.diffusion_model.group.hold(self.weights())
+        self.model.diffusion_model.group.hold(weights)
         self.model.device = self.load_device
         return 0
 
@@ -112,7 +112,7 @@ class RemotePatcher(comfy.model_patcher.ModelPatcher):
         return 0
 
     def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> None:
-        """Take this MODEL's functions out again; there are no weights to move."""
+        """Remove this MODEL's functions; there are no weights to move."""
         super().unpatch_model(None, unpatch_weights)
         if unpatch_weights:
             self.model.device = self.offload_device
@@ -142,8 +142,9 @@ class RemotePatcher(comfy.model_patcher.ModelPatcher):
             if not isinstance(value, torch.Tensor):
                 refuse_inside(name)
             parameters[name] = value.detach().cpu()
-        if self.weight_wrapper_patches:
-            refuse_inside(next(iter(self.weight_wrapper_patches)))
+        for inside in (self.weight_wrapper_patches, self.injections):
+            if inside:
+                refuse_inside(next(iter(inside)))
         factory, (path, *args) = self.get_attachment(SOURCE)
         return Weights(
             factory, str(path), name_of(path), tuple(args), self.patches, parameters,
