@@ -13,7 +13,7 @@ hypothesis.settings.load_profile("any machine")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make room for what the run has to say at its end."""
-    config.stash[NOTES] = []
+    config.stash.setdefault(NOTES, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

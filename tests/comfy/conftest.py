@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "two_front_ends: the pinned one with classic nodes, the newest with Nodes 2.0")
     config.addinivalue_line("markers", "whole_matrix: only with SKYREELS_WHOLE_MATRIX (tools/compatibility.py)")
     if HOSTS == [None]:
-        config.stash[NOTES].append(f"The host tests were skipped: {why_no_host()}.")
+        config.stash.setdefault(NOTES, []).append(f"The host tests were skipped: {why_no_host()}.")
 
 
 @pytest.hookimpl(tryfirst=True)
