@@ -60,7 +60,13 @@ FIT_SIZES = {
     "14B-720P": GPU_SIZES["14B-720P"],
     "14B-1080P": Size(LARGE_MODEL, (31, 136, 240), 5),
 }
-SIZES = CPU_SIZES | GPU_SIZES | FIT_SIZES
+CLUSTER_SIZES = {  # model by model, each as a short and as a long clip
+    "1.3B-540P": GPU_SIZES["1.3B-540P"],
+    "1.3B-720P": Size(SMALL_MODEL, (31, 90, 160), 5),
+    "14B-540P": GPU_SIZES["14B-540P"],
+    "14B-720P": GPU_SIZES["14B-720P"],
+}
+SIZES = CPU_SIZES | GPU_SIZES | FIT_SIZES | CLUSTER_SIZES
 
 
 def model_of(size: str) -> str:

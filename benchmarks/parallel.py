@@ -26,20 +26,17 @@ from wan_core.model.wan_model import WanModel
 from wan_core.parallel.team import ProcessTeam
 from wan_core.parallel.traffic import Call, sent_bytes
 
-from .cases import LARGE_MODEL, SIZES, SMALL_MODEL, Case, Size, floating_point_operations, inputs
+from .cases import CLUSTER_SIZES, SIZES, Case, floating_point_operations, inputs, model_of
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = RESULTS / "parallel.md"
-WHOLE = {
-    "1.3B, 97 frames 540P": "1.3B-540P",
-    "1.3B, 121 frames 720P": "1.3B-720P",
-    "14B, 97 frames 540P": "14B-540P",
-    "14B, 121 frames 720P": "14B-720P",
-}
-SIZES.setdefault("1.3B-720P", Size(SMALL_MODEL, (31, 90, 160), 5))
+CLIPS = {"540P": "97 frames 540P", "720P": "121 frames 720P"}
 GPUS = range(2, 9)
 LINKS = {"NVLink": 450e9, "200 Gb/s": 25e9}  # bytes a second one way: of an H100, and of a fast network or PCIe 4.0
-MEASURED = {id(SMALL_MODEL): "per-frame, dim 1536 x 30 layers", id(LARGE_MODEL): "per-frame, dim 5120 x 4 of 40 layers"}
+MEASURED = {  # of a model: how results/h100.json names its case, and what that is
+    "1.3B": ("per-frame, dim 1536 x 30 layers", Case("1.3B-540P", "per-frame", "bfloat16")),
+    "14B": ("per-frame, dim 5120 x 4 of 40 layers", Case("14B-540P", "per-frame", "bfloat16", layers=4)),
+}
 
 
 @dataclass(frozen=True)
@@ -53,30 +50,27 @@ class Prediction:
     speed_up: dict[str, float]
 
 
-def seconds_on_one(size: Size) -> float:
+def seconds_on_one(size: str) -> float:
     """Return the time of a call on one H100: measured on 97 frames of 540P, else in proportion to its operations."""
     report = json.loads((RESULTS / "h100.json").read_text("utf-8"))
-    title = MEASURED[id(size.config)]
+    title, case = MEASURED[model_of(size)]
     found = next(each for each in report["forward"] if each["case"].startswith(title) and "ComfyUI" in each["name"]
                  and each["name"].startswith("ours"))  # fmt: skip
-    layers = 4 if size.config is LARGE_MODEL else 0
-    measured = Case("14B-540P" if layers else "1.3B-540P", "per-frame", "bfloat16", layers=layers)
-    wanted = next(name for name, each in SIZES.items() if each is size)
-    rate = floating_point_operations(measured) / statistics.median(found["seconds"])
-    return floating_point_operations(Case(wanted, "per-frame", "bfloat16")) / rate
+    rate = floating_point_operations(case) / statistics.median(found["seconds"])
+    return floating_point_operations(Case(size, "per-frame", "bfloat16")) / rate
 
 
 def predictions() -> Iterator[Prediction]:
     """Yield every line of the table."""
-    for name, key in WHOLE.items():
-        size = SIZES[key]
-        alone = seconds_on_one(size)
+    for name, size in CLUSTER_SIZES.items():
+        alone = seconds_on_one(name)
+        clip = f"{model_of(name)}, {CLIPS[name.rpartition('-')[2]]}"
         for gpus in GPUS:
             call = Call(size.config, size.tokens)
             sent = max(sent_bytes(call, rank, gpus) for rank in range(gpus))
             by_heads = size.config.num_heads % gpus == 0
             faster = {link: alone / (alone / gpus + sent / rate) for link, rate in LINKS.items()}
-            yield Prediction(name, gpus, "heads" if by_heads else "ring", sent, faster)
+            yield Prediction(clip, gpus, "heads" if by_heads else "ring", sent, faster)
 
 
 def page() -> str:
@@ -103,13 +97,12 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def measured(size: Size, device: torch.device, rounds: int = 3) -> list[float]:
+def measured(name: str, device: torch.device, rounds: int = 3) -> list[float]:
     """Return the seconds of a call, round by round, as the slowest of all processes saw it."""
-    name = next(name for name, each in SIZES.items() if each is size)
     dtype = "float32" if device.type == "cpu" else "bfloat16"
     given = inputs(Case(name, "per-frame", dtype, device=device.type))
     with torch.device(device):
-        model = WanModel(size.config, Layers(dtype=given.x.dtype, device=device)).eval().requires_grad_(False)
+        model = WanModel(SIZES[name].config, Layers(dtype=given.x.dtype, device=device)).eval().requires_grad_(False)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     model.team = ProcessTeam()
@@ -140,7 +133,7 @@ def measure(names: list[str]) -> None:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpu else "gloo")
     for name in names:
-        times = measured(SIZES[name], device)
+        times = measured(name, device)
         if dist.get_rank() == 0:
             count = dist.get_world_size()
             print(f"{name}: {statistics.median(times):.3f} s a call on {count} (median of {len(times)})", flush=True)
@@ -151,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print or write the table; under torchrun, measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parallel", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write results/parallel.md")
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(WHOLE.values()))
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(CLUSTER_SIZES))
     known = parser.parse_args(arguments)
     if "LOCAL_RANK" in os.environ:
         measure(known.sizes)

@@ -56,7 +56,7 @@ from .inputs import (
 from .method import chosen_method, method_input
 
 AS_THE_VIDEO = "as the video"
-GROWING = "skyreels_v2.growing"  # the event that web/js/growing.js waits for
+GROWING = "skyreels_v2.growing"  # the event that web/js/panel.js names
 
 
 def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: float, hidden: Any) -> io.NodeOutput:

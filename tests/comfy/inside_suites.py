@@ -1,4 +1,4 @@
-"""The suites of inside/, one for each host: begun when the tests begin and run beside them, on a core that is idle."""
+"""The suites of inside/, one for each host: started with the other tests, and run on a core that is idle meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEWEST_ONLY = (
     "audit", "damaged_loras", "demo_models", "known_images", "long_bad_input", "long_prompts", "long_source",
     "model_info", "plan",
 )  # fmt: skip
-SECONDS = 4800  # a whole suite, each of its tests with a limit of its own; it yields to what runs beside it
+SECONDS = 4800  # for a whole suite, which gives way to the other tests; each of its tests has a limit of its own
 
 
 class InsideSuites:
@@ -77,7 +77,7 @@ class InsideSuites:
 
 
 def yield_to_others() -> None:
-    """Give way to the tests beside this process: they talk to a browser, and wait for it."""
+    """Let the other tests go first: they talk to a browser, and wait for it."""
     os.nice(5)
 
 

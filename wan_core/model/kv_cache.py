@@ -88,11 +88,8 @@ class KVCache:
         self.parts = [part for layer in self.layers for part in (layer.keys, layer.values)]
         self.end = 0  # the latent frame behind the cached ones, at which the next call begins
         self.held = 0  # blocks in each part when the call began
-        self.asked = (
-            0,
-            0,
-            0,
-        )  # what `begin` was asked for: who keeps keys and values elsewhere asks for the same there
+        # what `begin` was asked for: who keeps keys and values elsewhere asks for the same there
+        self.asked = (0, 0, 0)
 
     @property
     def num_bytes(self) -> int:

@@ -2,10 +2,9 @@
 // stop it says what is kept. The server tells what there is after each segment; see `growing` in wan_core/comfy/long/long_video.py.
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
-import { addBox, fit } from "./panel.js"
+import { GROWING, addBox, fit } from "./panel.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo"]
-const EVENT = "skyreels_v2.growing"
 const HEIGHT = 220 // pixels
 
 /** Return the address of a file in the host's output folder. */
@@ -56,7 +55,7 @@ app.registerExtension({
     name: "SkyReelsV2.Growing",
     setup() {
         const shown = new Map() // of a node: what shows its job, and the last that was told of it
-        api.addEventListener(EVENT, ({ detail }) => {
+        api.addEventListener(GROWING, ({ detail }) => {
             for (const node of nodesAt(detail.node)) {
                 if (!shown.has(node)) {
                     shown.set(node, { show: player(node) })

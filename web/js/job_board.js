@@ -2,7 +2,7 @@
 // delete it; the server says what there is, in the language of the front end. See nodes/job_board.py.
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
-import { addBox, after } from "./panel.js"
+import { GROWING, addBox, after } from "./panel.js"
 
 const NODE = "SkyReelsV2Jobs"
 const ROUTE = "/skyreels_v2/jobs"
@@ -87,7 +87,7 @@ app.registerExtension({
         }
         // whatever begins, grows, ends or stops may have changed a job
         const ends = ["execution_success", "execution_error", "execution_interrupted"]
-        const events = ["execution_start", "skyreels_v2.growing", ...ends]
+        const events = ["execution_start", GROWING, ...ends]
         after(node, "onAdded", () => {
             events.forEach((name) => api.addEventListener(name, refresh))
             refresh()

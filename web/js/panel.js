@@ -7,6 +7,9 @@ const TEXT = "var(--fg-color, #ddd)"
 // mixed with the theme's own text colour, so that it can be read on a dark and on a light theme
 const REFUSAL = `color-mix(in srgb, #e5484d 55%, ${TEXT})`
 
+/** The server's event that there is more to see of a long video. */
+export const GROWING = "skyreels_v2.growing"
+
 /** Add a box to a node; `height` is its own in pixels. Returns its element. */
 export function addBox(node, name, height) {
     const element = document.createElement("div")

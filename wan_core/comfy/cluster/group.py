@@ -25,7 +25,7 @@ from ...words import words
 from ..node_text import tell
 from . import bootstrap
 from .messages import Call, Refused, Stopped, Weights
-from .ray_host import connected, gpus
+from .ray_host import connected, gpus, ray_module
 
 POLL = 0.1  # seconds between two looks at whether the user has stopped the run
 START = 180.0  # seconds until all actors have imported ComfyUI
@@ -115,7 +115,7 @@ class Group:
             actor.do.remote("forget", key)
 
     def spare(self) -> int:
-        """Return the bytes that the fullest actor has free beside the weights."""
+        """Return the bytes that are free in the actor with the least room, once its weights are loaded."""
         return min(self.steadily(lambda: self.ask("spare")))
 
     def steadily(self, asked: Callable[[], Any]) -> Any:
@@ -164,7 +164,7 @@ class Group:
                 self.ask("run", call)
 
     def make_room(self, count: int, places: int) -> None:
-        """End other MODELs' actors where there is no place beside them."""
+        """End other MODELs' actors if there is no room for both."""
         others = [group for group in Group.every if group is not self and group.actors]
         if sum(len(group.actors) for group in others) + count > places:
             for group in others:
@@ -172,13 +172,13 @@ class Group:
 
     def ask(self, name: str, *args: Any) -> list[Any]:
         """Return what a method returns in every actor."""
-        ray = connected(self.place.address)
+        ray = ray_module()
         sent = [ray.put(each) for each in args]  # once, however many actors read it
         return self.answers([actor.do.remote(name, *sent) for actor in self.actors])
 
     def answers(self, asked: list[Any], seconds: float = math.inf) -> list[Any]:
         """Wait for answers, so long at most, and for the user; see `run`. `Raises: ActorsLost`."""
-        ray, waiting, end = connected(self.place.address), list(asked), time.monotonic() + seconds
+        ray, waiting, end = ray_module(), list(asked), time.monotonic() + seconds
         while waiting:
             if time.monotonic() > end:
                 self.close()
@@ -200,7 +200,7 @@ class Group:
 
     def error_of(self, answer: Any) -> Exception | None:
         """Return the error of an answer that has come."""
-        ray = connected(self.place.address)
+        ray = ray_module()
         try:
             ray.get(answer)
         except ray.exceptions.RayTaskError as error:
@@ -211,7 +211,7 @@ class Group:
 
     def fail(self, error: Exception, waiting: list[Any]) -> None:
         """Raise what an error means, once the others have ended, too."""
-        ray = connected(self.place.address)
+        ray = ray_module()
         done, hanging = ray.wait(waiting, num_returns=len(waiting), timeout=PATIENCE) if waiting else ([], [])
         errors = [error, *filter(None, map(self.error_of, done))]
         for each in errors:  # that of a survivor, who has lost a connection, comes before that of the dead
@@ -227,14 +227,14 @@ class Group:
 
     def any_dead(self) -> bool:
         """Say whether an actor does not answer."""
-        ray = connected(self.place.address)
+        ray = ray_module()
         asked = [actor.do.remote("spare") for actor in self.actors]
         done, hanging = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
         return bool(hanging) or any(self.error_of(each) is not None for each in done)
 
     def stop(self, waiting: list[Any]) -> None:
         """Have the actors end what they compute; those that do not are ended."""
-        ray = connected(self.place.address)
+        ray = ray_module()
         if not waiting:
             return
         for actor in self.actors:
@@ -249,8 +249,7 @@ class Group:
         actors, self.actors = self.actors, []
         if not actors:
             return
-        import ray
-
+        ray = ray_module()
         if ray.is_initialized():
             for actor in actors:
                 ray.kill(actor)

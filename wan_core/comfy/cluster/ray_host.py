@@ -28,7 +28,7 @@ def connected(address: str) -> Any:
             start one that ends with this process.
 
     Raises:
-        InputError: Ray is missing, the machine is no part of the cluster, or this process has joined another one.
+        InputError: Ray is missing, the machine isn't part of the cluster, or this process has joined another one.
     """
     ray, address = ray_module(), address.strip()
     if ray.is_initialized():

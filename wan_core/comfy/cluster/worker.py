@@ -135,7 +135,7 @@ class Worker:
         return cache
 
     def load(self, call: Call) -> None:
-        """Have ComfyUI bring as many weights to the device as fit beside a call of this shape."""
+        """Have ComfyUI load as many weights onto the device as leave room for a call of this shape."""
         shape = (tuple(call.x.shape), self.held)
         if self.loaded_for != shape:
             need = self.patcher.model.memory_required(list(call.x.shape)) / self.size
@@ -151,7 +151,7 @@ class Worker:
         return os.getpid()
 
     def spare(self) -> int:
-        """Return the bytes that are free beside the weights."""
+        """Return the bytes that are free once the weights are loaded."""
         weights = 0 if self.patcher is None else self.patcher.model_size() - self.patcher.loaded_size()
         return int(spare_memory(self.device) - weights)
 
