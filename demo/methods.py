@@ -25,10 +25,11 @@ from demo.sheet import contact_sheet
 from demo.vae import latent_scale
 from wan_core.errors import SkyReelsError
 from wan_core.long.moving_window import MovingWindow, WindowTask, plan_moving_window
+from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rolling import RollingCalls, RollingRow, Window, block_noise, roll_out, split_known
 from wan_core.long.rolling_video import CHANGES, RollingTask, RollingVideo, cuts_of, plan_rolling
 from wan_core.long.rollout import Rollout, Segments, Task, seeded
-from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.segments import plan_segments
 from wan_core.long.sources import Source
 from wan_core.long.sources import roll_out as make_all
 from wan_core.model.geometry import WAN21
@@ -80,7 +81,7 @@ def conditions_of(plan: Plan) -> tuple[int, ...]:
 
 def in_segments(models: Models, prompts: list[str], frames: int, seed: int, settings: Settings) -> Source:
     """Return the source of a video in segments."""
-    plan = plan_segments(frames, WINDOW, OVERLAP, steps=settings.steps)
+    plan = plan_segments(Wanted(frames, WINDOW, OVERLAP, steps=settings.steps))
 
     def segment(task: Task) -> Tensor:
         return make_latents(models, [prompts[task.condition]], task.noise, settings, task.known)
@@ -91,7 +92,7 @@ def in_segments(models: Models, prompts: list[str], frames: int, seed: int, sett
 
 def by_window(models: Models, prompts: list[str], frames: int, seed: int, settings: Settings) -> Source:
     """Return the source of a video by a moving window."""
-    plan = plan_moving_window(frames, WINDOW, BLOCK, 0, settings.steps)
+    plan = plan_moving_window(Wanted(frames, WINDOW, causal_block_size=BLOCK, ar_step=0, steps=settings.steps))
     embedded = models.embed(["", *prompts])
 
     def window(task: WindowTask) -> tuple[Tensor, Tensor]:
@@ -126,9 +127,14 @@ def rolling(at_change: str) -> Callable[[Models, list[str], int, int, Settings],
     """Return what makes the source of a rolling video with one of the choices at a change of prompt."""
 
     def make(models: Models, prompts: list[str], frames: int, seed: int, settings: Settings) -> Source:
-        plan = plan_rolling(frames, SIGHT, BLOCK, settings.steps)
+        plan = plan_rolling(Wanted(frames, steps=settings.steps), SIGHT, BLOCK)
         conditions = conditions_of(plan)
-        plan = plan_rolling(frames, SIGHT, BLOCK, settings.steps, 0, cuts_of(plan, conditions))
+        plan = plan_rolling(
+            Wanted(frames, steps=settings.steps),
+            SIGHT,
+            BLOCK,
+            cuts=cuts_of(plan, conditions),
+        )
         embedded = models.embed(["", *prompts])
         sigmas = flow_sigmas(settings.steps, settings.shift)
 

@@ -23,8 +23,9 @@ from demo.shapes import SIZE
 from demo.sheet import contact_sheet
 from demo.vae import decode, encode
 from wan_core.errors import InputError, SkyReelsError
+from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
-from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.segments import plan_segments
 from wan_core.long.sources import roll_out
 from wan_core.video.writer import save_png, write_video
 
@@ -75,7 +76,7 @@ class DemoSettings:
             raise InputError(f"seed is {self.seed}, but it has to be 0 or more")
         how = self.sampling
         return plan_segments(
-            self.frames, WINDOW, OVERLAP, how.causal_block_size, how.ar_step, how.steps, how.causal_attention
+            Wanted(self.frames, WINDOW, OVERLAP, how.causal_block_size, how.ar_step, how.steps, how.causal_attention)
         )
 
 

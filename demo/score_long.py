@@ -25,8 +25,9 @@ from demo.shapes import draw_clips, render
 from demo.sheet import contact_sheet
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
+from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
-from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.segments import plan_segments
 from wan_core.long.sources import roll_out
 from wan_core.model.geometry import WAN21
 from wan_core.sampling.schedule import least_ar_step, padded_frames
@@ -189,7 +190,7 @@ def finite(values: Tensor) -> Tensor:
 
 def change_line(models: Models, settings: Settings) -> str:
     """Score whether a new prompt is heard within its segment."""
-    plan = plan_segments(WINDOW + 5 * NEW, WINDOW, OVERLAP, steps=settings.steps)
+    plan = plan_segments(Wanted(WINDOW + 5 * NEW, WINDOW, OVERLAP, steps=settings.steps))
     prompts = [CHANGES[segment.index // 2][0] for segment in plan.segments]
     heard = tried = 0
     for number in range(4):
@@ -203,7 +204,7 @@ def change_line(models: Models, settings: Settings) -> str:
 
 def end_and_loop_lines(models: Models, settings: Settings) -> list[str]:
     """Score whether an end image is reached over two segments, and whether a loop closes."""
-    plan = plan_segments(WINDOW + NEW, WINDOW, OVERLAP, steps=settings.steps)
+    plan = plan_segments(Wanted(WINDOW + NEW, WINDOW, OVERLAP, steps=settings.steps))
     clips = draw_clips(8, SEED)
     truth = render(clips, plan.total_frames)
     reached = []
@@ -224,7 +225,7 @@ def end_and_loop_lines(models: Models, settings: Settings) -> list[str]:
 
 def loop_line(models: Models, settings: Settings, frames: int) -> str:
     """Score whether loops close: steps of the shape around the seam, where the video is played round and round."""
-    plan = plan_segments(frames + 1, WINDOW, LOOP_OVERLAP, steps=settings.steps, loop=True)
+    plan = plan_segments(Wanted(frames + 1, WINDOW, LOOP_OVERLAP, steps=settings.steps, loop=True))
     closing, largest, usual = [], [], []
     for number, prompt in enumerate(PROMPTS):
         made = make(models, [prompt], plan, SEED + number, settings).pixels
@@ -258,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"score: {error}", file=sys.stderr)
         return 1
     frames, prompts = (WINDOW + 12 * NEW, PROMPTS[:1]) if options.quick else (MINUTE, PROMPTS)
-    plan = plan_segments(frames, WINDOW, OVERLAP, steps=settings.steps)
+    plan = plan_segments(Wanted(frames, WINDOW, OVERLAP, steps=settings.steps))
     seams = seam_lines(models, plan, prompts, settings, options.sheet)
     others = [change_line(models, settings), *end_and_loop_lines(models, settings)]
     print(f"\n{frames} frames in {len(plan.segments)} segments, {len(prompts)} prompts\n")

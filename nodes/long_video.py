@@ -28,7 +28,7 @@ from ..wan_core.comfy.node_text import node_event, node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
 from ..wan_core.long.methods import Method
-from ..wan_core.long.segments import ROLLING
+from ..wan_core.long.plan import ROLLING
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES

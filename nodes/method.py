@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..wan_core.errors import InputError
 from ..wan_core.long.methods import Method, method_of
+from ..wan_core.long.plan import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS
 from ..wan_core.long.rolling_video import CHANGES, RECACHE
-from ..wan_core.long.segments import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS
 from .inputs import timesteps_input
 
 TIMESTEPS = (

@@ -15,6 +15,7 @@ import torch
 from tools.figure_words import WORDS
 from tools.model_shapes import Trace, trace_model
 from tools.svg import INK, SOFT, Page, colour
+from wan_core.long.plan import Wanted
 from wan_core.long.schedule_picture import KNOWN, colour_of
 from wan_core.long.segments import plan_segments
 from wan_core.model.config import PRESETS
@@ -260,7 +261,7 @@ def causal(say: Words, trace: Trace) -> Page:
 
 def long_video(say: Words, trace: Trace) -> Page:
     """The segments of a plan: what each carries over and what it makes."""
-    plan = plan_segments(257, 97, 17)
+    plan = plan_segments(Wanted(257, 97, 17))
     page = Page(900, 230)
     scale, left = 11.4, 120
     page.text(left, 28, say["plan"].format(plan.total_frames, plan.latent_frames), 13, bold=True)

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tools.draw_figures import FOLDER, ICON, figures, icon
 from tools.model_shapes import Trace, trace_model
+from wan_core.long.plan import Wanted
 from wan_core.long.segments import plan_segments
 from wan_core.model.config import PRESETS, ReleasedModel, WanConfig
 from wan_core.model.layers import PART_TOKENS
@@ -218,7 +219,10 @@ def test_the_attention_calls_of_causal_attention_are_those_of_the_code(page: str
 
 @page
 def test_the_segments_are_those_of_the_plan(page: str) -> None:
-    sync, rippled = plan_segments(257, 97, 17), plan_segments(257, 97, 17, causal_block_size=5, ar_step=5)
+    sync, rippled = (
+        plan_segments(Wanted(257, 97, 17)),
+        plan_segments(Wanted(257, 97, 17, causal_block_size=5, ar_step=5)),
+    )
     expected = [
         [f"{a.index + 1}", f"{a.frames[0]}-{a.frames[1] - 1}", f"{a.overlap}", f"{a.new}", f"{a.rows}", f"{b.rows}"]
         for a, b in zip(sync.segments, rippled.segments, strict=True)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import fuzz
 from wan_core.errors import SkyReelsError
 from wan_core.long.key_frames import placed
+from wan_core.long.plan import MOST_SEGMENTS, Wanted
+from wan_core.long.plan_text import MOST_LINES, estimate, table
 from wan_core.long.schedule_picture import LONGEST_SIDE, schedule_picture
-from wan_core.long.segments import MOST_LINES, MOST_SEGMENTS, estimate, plan_segments
+from wan_core.long.segments import plan_segments
 
 SIZES = st.one_of(
     st.integers(-3, 300),
@@ -39,7 +41,7 @@ PLANS = st.fixed_dictionaries(
 def check(arguments: dict[str, Any]) -> None:
     """A plan is refused, or finishes each frame once, in windows of whole blocks, and can be shown."""
     try:
-        plan = plan_segments(**arguments)
+        plan = plan_segments(Wanted(**arguments))
     except SkyReelsError as error:
         assert str(error) and "\n" not in str(error)
         return
@@ -48,7 +50,7 @@ def check(arguments: dict[str, Any]) -> None:
     assert ends[0][0] == 0 and ends[-1][1] == plan.total_frames
     assert all(before[1] == after[0] for before, after in pairwise(ends))
     assert all(segment.length % plan.causal_block_size == 0 for segment in plan.segments)
-    assert len(str(plan.table()).splitlines()) <= MOST_LINES + 3
+    assert len(str(table(plan)).splitlines()) <= MOST_LINES + 3
     assert estimate(plan, 64, 64).tokens > 0
     if plan.rows:
         picture = schedule_picture(plan, 8.0, tuple(sorted(arguments["known"])))

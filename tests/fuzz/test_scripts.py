@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import fuzz
 from wan_core.errors import InputError
 from wan_core.long.key_frames import read_frames
+from wan_core.long.plan import Wanted
 from wan_core.long.script import MOST_CHARACTERS, parse_script
 from wan_core.long.segments import plan_segments
 from wan_core.words import words
 
-PLAN = plan_segments(257, 97, 17)  # 10.7 s at 24 fps; segments of 97, 80 and 80 frames
+PLAN = plan_segments(Wanted(257, 97, 17))  # 10.7 s at 24 fps; segments of 97, 80 and 80 frames
 # a time in a prompt as nobody could mean anything else: written down again here, by other means
 LEFT = re.compile(r"(?<![\w.:])\d{1,3}(\.\d)?\s?(s|sec|秒)\s?[-–~～到至]\s?\d{1,3}(\.\d)?\s?(s|sec|秒)\s?[:：]")
 

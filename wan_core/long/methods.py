@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from ..errors import InputError
-from ..model.geometry import WAN21, Geometry
-from ..sampling.run import ForcingOptions
 from ..sampling.sigmas import flow_sigmas, parse_timesteps, warped_sigmas
 from ..words import Words, joined, words
 from .moving_window import plan_moving_window
+from .plan import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS, Plan, Wanted
 from .rolling import Window
 from .rolling_video import CHANGES, RECACHE, plan_rolling
-from .segments import METHODS, MOVING_WINDOW, ROLLING, SEGMENTS, Plan, leading, plan_segments
+from .segments import plan_segments
 
 
 @dataclass(frozen=True)
@@ -98,30 +97,12 @@ class Method:
         """Return the solver; `chosen`: for models that are not distilled."""
         return "lcm" if self.few_steps else chosen
 
-    def plan(
-        self,
-        total_frames: int,
-        base_num_frames: int,
-        overlap_history: int,
-        steps: int,
-        forcing: ForcingOptions,
-        known: Sequence[int] = (),
-        loop: bool = False,
-        cuts: Sequence[int] = (),
-        geometry: Geometry = WAN21,
-    ) -> Plan:
+    def plan(self, wanted: Wanted, cuts: Sequence[int] = ()) -> Plan:
         """Return the plan of a video.
 
         Args:
-            total_frames: video frames.
-            base_num_frames: video frames of the model's window.
-            overlap_history: video frames that a segment carries over.
-            steps: denoising steps of a frame.
-            forcing: the diffusion-forcing settings.
-            known: given latent frames.
-            loop: whether the end leads back to the start.
+            wanted: what it follows from.
             cuts: see `plan_rolling`.
-            geometry: of the model.
 
         Raises:
             ScheduleError: settings that no plan can have.
@@ -129,23 +110,9 @@ class Method:
         """
         self.check()
         if self.name == ROLLING:
-            count = len(self.sigmas(steps, 1.0)) - 1
-            return plan_rolling(total_frames, self.window, self.chunk_frames, count, leading(known), cuts, geometry)
-        block, lag = forcing.causal_block_size, forcing.ar_step
-        if self.name == MOVING_WINDOW:
-            return plan_moving_window(total_frames, base_num_frames, block, lag, steps, frozenset(known), geometry)
-        return plan_segments(
-            total_frames,
-            base_num_frames,
-            overlap_history,
-            block,
-            lag,
-            steps,
-            forcing.causal_attention,
-            known,
-            loop,
-            geometry,
-        )  # fmt: skip
+            steps = len(self.sigmas(wanted.steps, 1.0)) - 1
+            return plan_rolling(replace(wanted, steps=steps), self.window, self.chunk_frames, cuts)
+        return plan_moving_window(wanted) if self.name == MOVING_WINDOW else plan_segments(wanted)
 
     def identity(self) -> dict[str, Any]:
         """Return what tells a job of this method from others; nothing for segments, as in older jobs."""

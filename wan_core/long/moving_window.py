@@ -9,56 +9,30 @@ Source: the moving window of SkyReels-V2's diffusion forcing (Chen et al. 2025),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 
 from ..errors import ScheduleError
-from ..model.geometry import WAN21, Geometry
 from ..sampling.known import KnownFrames
 from ..sampling.noise import KNOWN, noise_of_frames
 from ..sampling.run import ForcingOptions, Run, plan_rows
 from ..sampling.schedule import Staircase, check_window, least_ar_step, padded_frames, staircase
 from ..sampling.solvers import adds_noise
 from ..words import words
+from .plan import MOST_SEGMENTS, MOVING_WINDOW, Plan, Segment, Wanted
 from .prompt_blend import prompt_weights
 from .rollout import check_amounts, check_known
-from .segments import (
-    MOST_SEGMENTS,
-    MOVING_WINDOW,
-    Plan,
-    Segment,
-    busy_rows,
-    check_counts,
-    leading,
-)
 from .sources import Finished, State, check_made, check_state
 
 SAMPLES = "samples"  # what a state holds: see `WindowTask.begun`
 FIRST = "first"  # and the latent frame of the video that it begins with
 
 
-def plan_moving_window(
-    total_frames: int,
-    base_num_frames: int,
-    causal_block_size: int = 1,
-    ar_step: int = 0,
-    steps: int = 30,
-    known: Collection[int] = (),
-    geometry: Geometry = WAN21,
-) -> Plan:
-    """Plan a video of any length by a moving window.
-
-    Args:
-        total_frames: video frames wanted; a length that is not 4k + 1 is made up to the next one and trimmed.
-        base_num_frames: video frames of the window; cut to whole latent frames and whole blocks.
-        causal_block_size: latent frames of a block.
-        ar_step: steps that a block lags behind the one before it; 0 = the fewest that work.
-        steps: denoising steps of a frame.
-        known: latent frames of the video that are given (start, end, key frames).
-        geometry: of the model.
+def plan_moving_window(wanted: Wanted) -> Plan:
+    """Plan a video of any length by a moving window; an ar_step of 0 is the least that works.
 
     Returns:
         The plan; each segment but the last finishes as many blocks as the window holds.
@@ -66,26 +40,26 @@ def plan_moving_window(
     Raises:
         ScheduleError: settings that no plan can have, with the nearest ones that work.
     """
-    check_counts(total_frames, base_num_frames, 1, causal_block_size, ar_step, steps)
-    block = causal_block_size
-    window = max(geometry.latent_frames(base_num_frames) // block, 1) * block
-    lag = ar_step or least_ar_step(window, steps, block)
+    wanted.check()
+    geometry, total, known = wanted.geometry, wanted.latent_frames, frozenset(wanted.known)
+    block, steps = wanted.causal_block_size, wanted.steps
+    window = wanted.window(block)
+    lag = wanted.ar_step or least_ar_step(window, steps, block)
     check_window(window, steps, lag, block)
-    total = geometry.latent_of_frame(total_frames - 1) + 1
-    in_blocks, prefix = padded_frames(total, block), leading(known)
-    stairs = staircase(in_blocks, steps, lag, block, prefix, window)
+    in_blocks = padded_frames(total, block)
+    stairs = staircase(in_blocks, steps, lag, block, wanted.prefix, window)
     at_once = window // block
     count = -(-stairs.blocks // at_once)
     if count > MOST_SEGMENTS:
         raise ScheduleError(
             "{total_frames} video frames take {count} windows of {window} latent frames, but at most {most} can be "
             "planned: raise base_num_frames or ask for fewer frames.",
-            total_frames=total_frames,
+            total_frames=wanted.total_frames,
             count=count,
             window=window,
             most=MOST_SEGMENTS,
         )
-    busy = busy_rows([at in known for at in range(in_blocks)] if known else [False] * in_blocks, block, lag, steps)
+    busy = stairs.busy([at in known for at in range(in_blocks)])
     segments: list[Segment] = []
     done = begin = 0
     for index in range(count):
@@ -94,11 +68,13 @@ def plan_moving_window(
         seen = stairs.seen(begin)[0] * block, stairs.seen(max(end - 1, begin))[1] * block
         rows = sum(max(min(last, end) - max(first, begin), 0) for first, last in busy)
         finished, start = min(blocks * block, total), min(seen[0], done) if index else 0
-        frames = (geometry.first_frame(done), min(geometry.first_frame(finished), total_frames))
+        frames = (geometry.first_frame(done), min(geometry.first_frame(finished), wanted.total_frames))
         padding, ahead = blocks * block - finished, max(seen[1] - blocks * block, 0)
         segments.append(Segment(index, start, done - start, finished - done, 0, padding, rows, frames, ahead))
         done, begin = finished, end
-    return Plan(total_frames, total, window, 0, block, lag, steps, tuple(segments), MOVING_WINDOW, 0, geometry)
+    return Plan(
+        wanted.total_frames, total, window, 0, block, lag, steps, tuple(segments), MOVING_WINDOW, 0, geometry
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

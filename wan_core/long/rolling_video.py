@@ -12,19 +12,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import torch
 
 from ..errors import InputError, ScheduleError
-from ..model.geometry import WAN21, Geometry
 from ..words import words
+from .plan import MOST_SEGMENTS, ROLLING, Plan, Segment, Wanted
 from .prompt_blend import prompt_weights
 from .rolling import Window, split_known
 from .rollout import check_known
-from .segments import MOST_SEGMENTS, ROLLING, Plan, Segment, check_counts
 from .sources import Finished, State, check_made, check_state
 
 RECACHE, KEEP, FLUSH, CUT = CHANGES = ("recache", "keep", "flush", "cut")
@@ -32,38 +31,28 @@ WINDOWS_AT_ONCE = 2  # of new latent frames in a segment: making keys and values
 SINK, TAIL, SCENE, MADE_FROM = STATE = ("sink", "tail", "scene", "made_from")
 
 
-def plan_rolling(
-    total_frames: int,
-    window: Window,
-    chunk_frames: int = 3,
-    steps: int = 4,
-    prefix: int = 0,
-    cuts: Sequence[int] = (),
-    geometry: Geometry = WAN21,
-) -> Plan:
+def plan_rolling(wanted: Wanted, window: Window, chunk_frames: int = 3, cuts: Sequence[int] = ()) -> Plan:
     """Plan a video of any length, chunk after chunk.
 
     Args:
-        total_frames: video frames wanted; a length that is not 4k + 1 is made up to the next one and trimmed.
+        wanted: length, steps and geometry; known frames are those at its start.
         window: what a chunk sees, in latent frames.
         chunk_frames: latent frames of a chunk.
-        steps: denoising steps of a chunk.
-        prefix: latent frames that are given at the start.
         cuts: latent frames, each the first of a chunk, at which a segment has to begin: where a prompt changes.
-        geometry: of the model.
 
     Raises:
         ScheduleError: settings that no plan can have, with the nearest ones that work.
     """
-    check_counts(total_frames, 1, 1, chunk_frames, 0, steps)
+    wanted = replace(wanted, causal_block_size=chunk_frames)
+    wanted.check()
     window.check(chunk_frames)
-    total = geometry.latent_of_frame(total_frames - 1) + 1
+    geometry, total, prefix, steps = wanted.geometry, wanted.latent_frames, wanted.prefix, wanted.steps
     at_once = max(WINDOWS_AT_ONCE * window.frames // chunk_frames, 1) * chunk_frames
     if total // at_once > MOST_SEGMENTS:
         raise ScheduleError(
             "{total_frames} video frames take {count} segments of {new} new latent frames, but at most {most} can be "
             "planned: raise window_frames or ask for fewer frames.",
-            total_frames=total_frames,
+            total_frames=wanted.total_frames,
             count=-(-total // at_once),
             new=at_once,
             most=MOST_SEGMENTS,
@@ -77,14 +66,14 @@ def plan_rolling(
         chunks = -(-(end - begin) // chunk_frames)
         carried = window.carried(begin, chunk_frames)
         seen_again = len(split_known(min(carried, begin), chunk_frames))
-        frames = (geometry.first_frame(done), min(geometry.first_frame(end), total_frames))
+        frames = (geometry.first_frame(done), min(geometry.first_frame(end), wanted.total_frames))
         padding = chunks * chunk_frames - (end - begin)
         rows = seen_again + chunks * steps + max(chunks - 1, 0)
         overlap = min(carried, done)
         segments.append(Segment(index, done - overlap, overlap, end - done, 0, padding, rows if chunks else 0, frames))
         done = end
     return Plan(
-        total_frames, total, window.frames, 0, chunk_frames, 0, steps, tuple(segments), ROLLING, prefix, geometry
+        wanted.total_frames, total, window.frames, 0, chunk_frames, 0, steps, tuple(segments), ROLLING, prefix, geometry
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from ..sampling.known import KnownFrames
 from ..sampling.noise import seeded_noise
 from ..sampling.sigmas import TRAIN_STEPS
 from ..words import counted, words
+from .plan import Plan, Segment
 from .prompt_blend import prompt_weights
-from .segments import Plan, Segment
 from .sources import Finished, State, check_made, check_state
 
 CARRIED = ("tail", "head", "mean", "deviation")  # names under which a Carry is stored

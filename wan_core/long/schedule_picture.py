@@ -12,9 +12,10 @@ from itertools import accumulate
 import torch
 
 from ..sampling.known import leading_known
-from ..sampling.schedule import staircase
+from ..sampling.schedule import Staircase, staircase
 from ..sampling.sigmas import flow_sigmas, noise_levels
-from .segments import MOVING_WINDOW, SEGMENTS, Plan, Segment, busy_rows, leading_blocks
+from .plan import MOVING_WINDOW, SEGMENTS, Plan, Segment
+from .segments import stairs_of
 
 STOPS = (
     (0.267, 0.005, 0.329),
@@ -62,9 +63,7 @@ def schedule_picture(plan: Plan, shift: float, known: tuple[int, ...] = ()) -> t
             windows[kind] = window_of(plan, segment, known)
         sides = torch.tensor((segment.start, segment.start + segment.length))
         shown = slice(*torch.searchsorted(across, sides).tolist())
-        picture[seen, shown] = colours(
-            plan, windows[kind], shades, down[seen] - tops[number], across[shown] - segment.start
-        )
+        picture[seen, shown] = colours(windows[kind], shades, down[seen] - tops[number], across[shown] - segment.start)
     edges = torch.isin(down, torch.tensor(tops[1:-1], dtype=torch.int64) - 1)
     picture[edges] = torch.tensor(EDGE)
     return picture.repeat_interleave(cell, dim=0).repeat_interleave(cell, dim=1)
@@ -118,39 +117,33 @@ class Window:
         known: bool [F] of its latent frames.
         made: latent frames before its padding.
         busy: int64 [N, 2], the rows (first, end) of its schedule that denoise something.
-        leading: blocks that are known at its start.
-        block: latent frames of a block.
+        stairs: its schedule.
     """
 
     known: torch.Tensor
     made: int
     busy: torch.Tensor
-    leading: int
-    block: int
+    stairs: Staircase
 
 
 def window_of(plan: Plan, segment: Segment, given: Collection[int]) -> Window:
     """Return the window of a segment; `given`: known latent frames of the video."""
     known = segment.known(set(given))
-    block = plan.causal_block_size if plan.ar_step else 1
-    busy = busy_rows(known, plan.causal_block_size, plan.ar_step, plan.steps)
+    stairs = stairs_of(plan, known)
     made = segment.overlap + segment.new + segment.closing
-    return Window(torch.tensor(known), made, torch.tensor(busy), leading_blocks(known, block), block)
+    return Window(torch.tensor(known), made, torch.tensor(stairs.busy(known)), stairs)
 
 
-def colours(plan: Plan, window: Window, shades: torch.Tensor, rows: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+def colours(window: Window, shades: torch.Tensor, rows: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     """Return the colours [R, F, 3] of some rows and latent frames of a segment's window.
 
-    Block n of those to make begins `lag` rows after the one before it, so its step follows from the row; rows in which
-    only known frames would be denoised are left out. Source: `sampling.schedule.block_steps`.
+    Rows in which only known frames would be denoised are left out.
     """
     lengths = window.busy[:, 1] - window.busy[:, 0]
     before = torch.cumsum(lengths, 0) - lengths  # busy rows before each stretch of them
     stretch = torch.searchsorted(before, rows, right=True) - 1
     row = rows - before[stretch] + window.busy[stretch, 0]
-    number = frames // window.block - window.leading
-    step = (row[:, None] + 1 - number[None, :] * min(plan.ar_step, plan.steps)).clamp(0, plan.steps + 1)
-    step[:, number < 0] = plan.steps + 1
+    step, _ = window.stairs.steps_of(row.tolist(), (frames // window.stairs.block).tolist())
     found = shades[step]
     padding = frames >= window.made
     found[:, padding] = 0.5 * found[:, padding] + 0.5 * torch.tensor(PADDING)

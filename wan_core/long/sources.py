@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..finite import check_finite
 from ..words import Words, words
 from .journal import Journal
-from .segments import Plan, Segment
+from .plan import Plan, Segment
 
 State = Mapping[str, torch.Tensor]
 

@@ -147,6 +147,16 @@ class Staircase:
         """Return one past the row in which a block makes its last step; at most 0 for one that is known."""
         return self.begins(block) + self.steps if block >= self.ready else 0
 
+    def busy(self, known: Sequence[bool]) -> list[tuple[int, int]]:
+        """Return the rows (first, end) that denoise something; `known`: of every latent frame."""
+        rows: list[tuple[int, int]] = []
+        for number in range(self.ready, self.blocks):
+            if not all(known[number * self.block : (number + 1) * self.block]):
+                begin = self.begins(number)
+                joins = bool(rows) and begin <= rows[-1][1]
+                rows.append((rows.pop()[0] if joins else begin, self.ends(number)))
+        return rows
+
     def seen(self, row: int) -> tuple[int, int]:
         """Return the blocks (start, end) that a row sees: the window moves on by one when the block behind it begins.
 

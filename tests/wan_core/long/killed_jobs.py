@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from wan_core.long.journal import Journal
+from wan_core.long.plan import Wanted
 from wan_core.long.rollout import Rollout, Segments, Task, seeded
 from wan_core.long.segments import plan_segments
 from wan_core.long.sources import continue_job
@@ -25,7 +26,7 @@ from wan_core.sampling.sigmas import flow_sigmas
 from wan_core.video.join import join_videos
 from wan_core.video.writer import write_video
 
-PLAN = plan_segments(137, 37, 17, steps=4)
+PLAN = plan_segments(Wanted(137, 37, 17, steps=4))
 ROW_SECONDS = 0.001
 KILLS, MOST_JOBS = 20, 60
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wan_core.errors import InputError
 from wan_core.long.choices import MOST_CHOICES, choose, without_comments
+from wan_core.long.plan import Wanted
 from wan_core.long.script import parse_script
 from wan_core.long.segments import plan_segments
 
@@ -101,7 +102,7 @@ def test_braces_are_plain_after_a_backslash_and_without_an_end():
 
 
 def test_a_script_makes_its_choices_from_the_seed_of_the_video():
-    plan = plan_segments(257, 97, 17)
+    plan = plan_segments(Wanted(257, 97, 17))
     text = "0s-4s: a {red|green|blue|grey} ball\n4s-: {[seed 5] |}a {cube|star}"
     scripts = [parse_script(text, plan, 24, seed) for seed in range(30)]
     assert len({script.prompts for script in scripts}) == 8

@@ -29,6 +29,7 @@ from wan_core.long import job_files, job_records, jobs
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
 from wan_core.long.journal import Journal
+from wan_core.long.plan import Wanted
 from wan_core.long.rollout import Rollout, Segments, seeded
 from wan_core.long.segments import plan_segments
 from wan_core.long.sources import continue_job
@@ -542,7 +543,7 @@ def test_a_complete_job_that_lost_a_file_is_no_longer_complete(tmp_path):
 
 
 def test_a_segment_that_is_not_committed_is_noticed(tmp_path):
-    rollout = Rollout(plan_segments(57, 37, 17), (1, 2, 2, 2), seeded((1, 1)))
+    rollout = Rollout(plan_segments(Wanted(57, 37, 17)), (1, 2, 2, 2), seeded((1, 1)))
     with Journal(tmp_path, "video", {}, 2) as job, pytest.raises(RuntimeError, match="was not committed"):
         list(continue_job(Segments(rollout, lambda task: task.noise), job))
 

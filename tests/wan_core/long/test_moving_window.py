@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
 from wan_core.long.moving_window import FIRST, SAMPLES, MovingWindow, WindowTask, plan_moving_window
-from wan_core.long.segments import Plan, estimate
+from wan_core.long.plan import Plan, Wanted
+from wan_core.long.plan_text import estimate
 from wan_core.long.sources import roll_out
 from wan_core.model.geometry import WAN21
 from wan_core.sampling.known import KnownFrames
@@ -82,7 +83,11 @@ def videos(draw):
     known = {at for at in draw(st.lists(st.integers(0, latents - 1), max_size=4))}
     known |= set(range(draw(st.integers(0, latents - 1))))
     lag = draw(st.sampled_from((0, -(-steps // window) + 1)))
-    plan = plan_moving_window(frames, WAN21.video_frames(window * block), block, lag, steps, known)
+    plan = plan_moving_window(
+        Wanted(
+            frames, WAN21.video_frames(window * block), causal_block_size=block, ar_step=lag, steps=steps, known=known
+        )
+    )
     return plan, known, draw(st.sampled_from(("euler", "unipc", "lcm")))
 
 
@@ -120,7 +125,9 @@ def test_the_plan_counts_what_is_made(video):
 
 
 def test_any_finished_segment_is_enough_to_go_on_to_the_same_video() -> None:
-    made = source(plan_moving_window(157, 33, 2, 0, 5, {0, 20}), {0, 20}, "unipc")
+    made = source(
+        plan_moving_window(Wanted(157, 33, causal_block_size=2, ar_step=0, steps=5, known={0, 20})), {0, 20}, "unipc"
+    )
     whole = list(roll_out(made))
     assert len(whole) == 5
     for piece in whole[:-1]:
@@ -132,7 +139,7 @@ def test_any_finished_segment_is_enough_to_go_on_to_the_same_video() -> None:
 
 
 def test_every_frame_is_made_from_the_prompt_of_its_block() -> None:
-    plan = plan_moving_window(157, 33, 2, 0, 5)
+    plan = plan_moving_window(Wanted(157, 33, causal_block_size=2, ar_step=0, steps=5))
     conditions = tuple(int(first >= 17) + int(first >= 24) for first, _ in plan.places)
     made = source(plan, conditions=conditions)
     got = torch.cat([piece.latents for piece in roll_out(made)], dim=2)
@@ -147,7 +154,7 @@ def test_every_frame_is_made_from_the_prompt_of_its_block() -> None:
 
 
 def test_seeds_of_places_change_their_frames_and_those_behind() -> None:
-    plan = plan_moving_window(157, 33, 2, 0, 5)
+    plan = plan_moving_window(Wanted(157, 33, causal_block_size=2, ar_step=0, steps=5))
     seeds = tuple(SEED + (first >= 20) for first, _ in plan.places)
     before, after = (
         torch.cat([piece.latents for piece in roll_out(made)], dim=2)
@@ -158,13 +165,13 @@ def test_seeds_of_places_change_their_frames_and_those_behind() -> None:
 
 
 def test_the_lag_is_the_least_that_works_and_a_smaller_one_is_refused() -> None:
-    assert plan_moving_window(377, 97, 5, 0, 30).ar_step == 6
+    assert plan_moving_window(Wanted(377, 97, causal_block_size=5, ar_step=0, steps=30)).ar_step == 6
     with pytest.raises(ScheduleError, match="raise ar_step to 6"):
-        plan_moving_window(377, 97, 5, 5, 30)
+        plan_moving_window(Wanted(377, 97, causal_block_size=5, ar_step=5, steps=30))
 
 
 def test_every_segment_but_the_last_finishes_a_window_and_a_minute_takes_few_calls() -> None:
-    plan = plan_moving_window(1457, 97, 5, 0, 30)
+    plan = plan_moving_window(Wanted(1457, 97, causal_block_size=5, ar_step=0, steps=30))
     assert [segment.new for segment in plan.segments[:-1]] == [25] * 14
     assert plan.rows == 30 + 72 * 6 and plan.seen == 25
     assert plan.segments[0].rows == 30 + 4 * 6 and plan.segments[3].rows == 5 * 6
@@ -173,7 +180,7 @@ def test_every_segment_but_the_last_finishes_a_window_and_a_minute_takes_few_cal
 
 
 def test_the_estimate_counts_what_lies_on_the_disk_at_most() -> None:
-    plan = plan_moving_window(157, 33, 2, 0, 5)
+    plan = plan_moving_window(Wanted(157, 33, causal_block_size=2, ar_step=0, steps=5))
     made = source(plan, (), "unipc")
     frame = 2 * 2 * 3 * 4  # bytes of one latent frame of SHAPE, which has 2 channels in place of 16
     largest = max(piece.state[SAMPLES].nbytes for piece in roll_out(made))

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wan_core.long.plan import Plan, Wanted
 from wan_core.long.prompt_blend import prompt_weights
-from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.segments import plan_segments
 
-PLAN = plan_segments(117, 37, 17, steps=3)  # latent frames 0..9, then 5 in each of four segments
+PLAN = plan_segments(Wanted(117, 37, 17, steps=3))  # latent frames 0..9, then 5 in each of four segments
 STARTS = [first for first, _ in PLAN.places]
 
 

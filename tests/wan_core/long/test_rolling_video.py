@@ -10,6 +10,7 @@ import torch
 
 from tests.tiny import random_wan
 from wan_core.errors import InputError, ScheduleError
+from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rolling import RollingCalls, RollingRow, Window, block_noise, roll_out, split_known
 from wan_core.long.rolling_video import (
     CHANGES,
@@ -22,7 +23,6 @@ from wan_core.long.rolling_video import (
     cuts_of,
     plan_rolling,
 )
-from wan_core.long.segments import Plan
 from wan_core.long.sources import roll_out as make_all
 from wan_core.model.config import WanConfig
 from wan_core.sampling.denoise import model_denoise
@@ -84,7 +84,7 @@ def conditions(plan: Plan, change: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("known", [0, 1, 4])
 def test_the_first_segment_is_what_the_sampler_of_latents_makes(model, known) -> None:
-    plan = plan_rolling(61, WINDOW, CHUNK, 2, known)
+    plan = plan_rolling(Wanted(61, steps=2, known=range(known)), WINDOW, CHUNK)
     made = source(model, plan, known=known)
     first = next(iter(make_all(made))).latents
     given = [made.known[at] for at in range(known)]
@@ -100,9 +100,9 @@ def test_the_first_segment_is_what_the_sampler_of_latents_makes(model, known) ->
 
 @pytest.mark.parametrize("at_change", CHANGES)
 def test_any_finished_segment_is_enough_to_go_on_to_the_same_video(model, at_change) -> None:
-    plan = plan_rolling(189, WINDOW, CHUNK, 2, 1)
+    plan = plan_rolling(Wanted(189, steps=2, known=range(1)), WINDOW, CHUNK)
     prompts = conditions(plan, 23)
-    plan = plan_rolling(189, WINDOW, CHUNK, 2, 1, cuts_of(plan, prompts))
+    plan = plan_rolling(Wanted(189, steps=2, known=range(1)), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
     made = source(model, plan, known=1, conditions=prompts, at_change=at_change)
     whole = list(make_all(made))
     assert [piece.segment.new for piece in whole] == [17, 6, 16, 9] and plan.latent_frames == 48
@@ -114,7 +114,7 @@ def test_any_finished_segment_is_enough_to_go_on_to_the_same_video(model, at_cha
 
 def test_a_segment_sees_its_window_at_the_places_of_the_video(model) -> None:
     rows: list[RollingRow] = []
-    plan = plan_rolling(161, WINDOW, CHUNK, 2)
+    plan = plan_rolling(Wanted(161, steps=2), WINDOW, CHUNK)
     made = source(model, plan, rows.append)
     list(make_all(made))
     assert [segment.new for segment in plan.segments] == [16, 16, 9]
@@ -127,7 +127,7 @@ def test_a_segment_sees_its_window_at_the_places_of_the_video(model) -> None:
 
 
 def test_the_state_matters_and_holds_nothing_that_no_chunk_sees(model) -> None:
-    made = source(model, plan_rolling(125, WINDOW, CHUNK, 2))
+    made = source(model, plan_rolling(Wanted(125, steps=2), WINDOW, CHUNK))
     first, second = make_all(made)
     for name in ("sink", "tail"):
         changed = {**first.state, name: first.state[name] + 0.1}
@@ -137,9 +137,9 @@ def test_the_state_matters_and_holds_nothing_that_no_chunk_sees(model) -> None:
 
 
 def test_a_change_of_prompt_takes_effect_in_its_chunk_and_finds_what_was_chosen(model) -> None:
-    plan = plan_rolling(189, WINDOW, CHUNK, 2)
+    plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts = conditions(plan, 22)
-    cut = plan_rolling(189, WINDOW, CHUNK, 2, 0, cuts_of(plan, prompts))
+    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
     plain = latents_of(source(model, cut))
     videos = {how: latents_of(source(model, cut, conditions=prompts, at_change=how)) for how in CHANGES}
     for video in videos.values():
@@ -156,9 +156,9 @@ def test_a_change_of_prompt_takes_effect_in_its_chunk_and_finds_what_was_chosen(
 
 
 def test_kept_frames_are_made_again_with_the_prompts_that_they_came_from(model) -> None:
-    plan = plan_rolling(189, WINDOW, CHUNK, 2)
+    plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts, seen = conditions(plan, 22), []
-    cut = plan_rolling(189, WINDOW, CHUNK, 2, 0, cuts_of(plan, prompts))
+    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
     made = source(model, cut, conditions=prompts, at_change=KEEP)
     watched = replace(made, sample=lambda task: seen.append(task.made_from) or made.sample(task))
     list(make_all(watched))
@@ -170,9 +170,9 @@ def test_kept_frames_are_made_again_with_the_prompts_that_they_came_from(model) 
 
 
 def test_a_flush_leaves_the_sink_and_the_last_chunk(model) -> None:
-    plan = plan_rolling(189, WINDOW, CHUNK, 2)
+    plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts, seen = conditions(plan, 22), []
-    cut = plan_rolling(189, WINDOW, CHUNK, 2, 0, cuts_of(plan, prompts))
+    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
     made = source(model, cut, conditions=prompts, at_change=FLUSH)
     list(make_all(replace(made, sample=lambda task: seen.append(task) or made.sample(task))))
     assert [task.known.shape[2] for task in seen] == [0, 6, 4, 6]
@@ -180,10 +180,10 @@ def test_a_flush_leaves_the_sink_and_the_last_chunk(model) -> None:
 
 
 def test_a_blend_weights_its_frames_and_ends_with_a_segment(model) -> None:
-    plan = plan_rolling(189, WINDOW, CHUNK, 2)
+    plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts, seen = conditions(plan, 22), []
     cuts = cuts_of(plan, prompts, blend=3)
-    cut = plan_rolling(189, WINDOW, CHUNK, 2, 0, cuts)
+    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts)
     made = source(model, cut, conditions=prompts, blend=3)
     list(make_all(replace(made, sample=lambda task: seen.append(task) or made.sample(task))))
     assert cuts == (22, 26)
@@ -193,17 +193,17 @@ def test_a_blend_weights_its_frames_and_ends_with_a_segment(model) -> None:
 
 
 def test_what_cannot_be_is_refused(model) -> None:
-    plan = plan_rolling(61, WINDOW, CHUNK, 2, 1)
+    plan = plan_rolling(Wanted(61, steps=2, known=range(1)), WINDOW, CHUNK)
     with pytest.raises(InputError, match="method segments or moving window for end and key images"):
         replace(source(model, plan, known=1), known={0: torch.zeros(1, 16, 1, 4, 4), 9: torch.zeros(1, 16, 1, 4, 4)})
     with pytest.raises(InputError, match="one of recache, keep, flush, cut"):
         source(model, plan, known=1, at_change="forget")
     with pytest.raises(ScheduleError, match="has to hold a chunk of 9"):
-        plan_rolling(61, WINDOW, 9, 2)
+        plan_rolling(Wanted(61, steps=2), WINDOW, 9)
 
 
 def test_a_minute_is_planned_in_whole_windows() -> None:
-    plan = plan_rolling(1457, Window(21), 3, 4)
+    plan = plan_rolling(Wanted(1457, steps=4), Window(21), 3)
     assert {segment.new for segment in plan.segments[:-1]} == {42}
     assert plan.segments[1].rows == 6 + 14 * 4 + 13 and plan.seen == 21
     assert plan.segments[-1].frames[1] == 1457 and sum(s.new for s in plan.segments) == plan.latent_frames == 365

@@ -15,8 +15,9 @@ from tests.measures import relative_error
 from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError
 from wan_core.long import sources
+from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
-from wan_core.long.segments import Plan, plan_segments
+from wan_core.long.segments import plan_segments
 from wan_core.model.config import WanConfig
 from wan_core.model.wan_model import WanModel
 from wan_core.sampling.denoise import model_denoise
@@ -116,7 +117,7 @@ def test_long_videos_equal_diffusers_pipeline(
     transformer, model, frames, base, overlap, ar_step, block, segments, addnoise
 ):
     expected, sigmas = theirs(transformer, frames, base, overlap, ar_step, block, addnoise)
-    plan = plan_segments(frames, base, overlap, block, ar_step, STEPS)
+    plan = plan_segments(Wanted(frames, base, overlap, block, ar_step, STEPS))
     assert len(plan.segments) == segments
     rollout = Rollout(plan, SHAPE, one_generator(), addnoise_condition=addnoise)
     pieces = [finished.latents for finished in roll_out(rollout, sampler(model, plan, sigmas))]
@@ -126,7 +127,7 @@ def test_long_videos_equal_diffusers_pipeline(
 
 
 def small_rollout(frames=77, seeds=None, **options) -> Rollout:
-    plan = plan_segments(frames, 37, 17, steps=3, known=options.get("known", {}))
+    plan = plan_segments(Wanted(frames, 37, 17, steps=3, known=options.get("known", {})))
     seeds = seeds or (7,) * len(plan.segments)
     return Rollout(plan, (1, 4, 2, 3), seeded(seeds), **options)
 
@@ -147,7 +148,7 @@ def video(rollout: Rollout, **options) -> torch.Tensor:
 
 
 def test_a_changed_overlap_is_felt_by_the_oracles_measure(model):
-    plan = plan_segments(57, 37, 17, steps=STEPS)
+    plan = plan_segments(Wanted(57, 37, 17, steps=STEPS))
     sigmas = flow_sigmas(STEPS)
     got = [
         list(roll_out(Rollout(plan, SHAPE, one_generator(), addnoise_condition=level), sampler(model, plan, sigmas)))
@@ -158,7 +159,7 @@ def test_a_changed_overlap_is_felt_by_the_oracles_measure(model):
 
 
 def test_a_misaligned_overlap_is_carried_whole(model):
-    plan = plan_segments(66, 57, 13, causal_block_size=3, ar_step=2, steps=STEPS)
+    plan = plan_segments(Wanted(66, 57, 13, causal_block_size=3, ar_step=2, steps=STEPS))
     rollout = Rollout(plan, SHAPE, one_generator())
     first, second = roll_out(rollout, sampler(model, plan, flow_sigmas(STEPS)))
     assert plan.overlap % plan.causal_block_size
@@ -230,7 +231,7 @@ def test_start_end_and_key_frames_stand_where_they_belong():
 
 def test_an_end_frame_stands_before_the_padding():
     end = torch.full((1, 4, 1, 2, 3), 9.0)
-    plan = plan_segments(61, 37, 17, causal_block_size=5, ar_step=5, steps=3)
+    plan = plan_segments(Wanted(61, 37, 17, causal_block_size=5, ar_step=5, steps=3))
     rollout = Rollout(plan, (1, 4, 2, 3), seeded((1, 1, 1)), known=known_clip(15, end))
     last = list(roll_out(rollout, fake_sampler))[-1]
     assert last.segment.padding == 4 and last.latents.shape[2] == 1 and torch.equal(last.latents, end)
@@ -246,7 +247,7 @@ def test_a_segment_given_whole_is_not_sampled():
 
 
 def test_a_loop_leads_to_the_latents_behind_its_first_and_stops_one_frame_early():
-    plan = plan_segments(101, 57, 17, steps=3, loop=True)
+    plan = plan_segments(Wanted(101, 57, 17, steps=3, loop=True))
     rollout = Rollout(plan, (1, 4, 2, 3), seeded((7,) * len(plan.segments)))
     ends: list[torch.Tensor] = []
 
@@ -285,7 +286,7 @@ def drifting(task: Task) -> torch.Tensor:
 
 def test_drift_control_holds_the_statistics_without_a_jump():
     def ends(strength: float) -> tuple[list[float], list[float]]:
-        plan = plan_segments(337, 65, 17, steps=3)
+        plan = plan_segments(Wanted(337, 65, 17, steps=3))
         rollout = Rollout(plan, (1, 4, 24, 24), seeded((3,) * len(plan.segments)), drift_control=strength)
         pieces = list(roll_out(rollout, drifting))
         tails = [piece.latents[:, :, -1] for piece in pieces]

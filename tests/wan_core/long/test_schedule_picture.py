@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
+from wan_core.long.plan import Plan, Segment, Wanted
+from wan_core.long.plan_text import table
 from wan_core.long.schedule_picture import EDGE, KNOWN, LONGEST_SIDE, PADDING, UNSEEN, colour_of, schedule_picture
-from wan_core.long.segments import Plan, Segment, plan_segments
+from wan_core.long.segments import plan_segments
 from wan_core.sampling.sigmas import flow_sigmas, noise_levels
 
 PLANS = st.fixed_dictionaries(
@@ -69,7 +71,7 @@ def picture_of(plan: Plan, given_frames: set[int]) -> torch.Tensor:
 @settings(max_examples=150, deadline=None)
 def test_every_cell_has_the_colour_of_its_frame_in_its_row(arguments, known):
     try:
-        plan = plan_segments(**arguments, known=known)
+        plan = plan_segments(Wanted(**arguments, known=known))
     except ScheduleError:
         return
     if not plan.rows:
@@ -90,19 +92,19 @@ def test_every_cell_has_the_colour_of_its_frame_in_its_row(arguments, known):
     ids=["an hour", "the longest", "the widest window"],
 )
 def test_a_picture_has_a_largest_size_and_takes_memory_for_it_alone(arguments):
-    plan = plan_segments(**arguments)
+    plan = plan_segments(Wanted(**arguments))
     tracemalloc.start()
     picture = schedule_picture(plan, 8.0, (0,))
     peak = tracemalloc.get_traced_memory()[1]  # of Python's own objects; the picture itself is torch's
     tracemalloc.stop()
     assert max(picture.shape[:2]) <= LONGEST_SIDE and picture.shape[0] >= 400
     assert peak < 50e6
-    assert len(str(plan.table()).splitlines()) < 250
+    assert len(str(table(plan)).splitlines()) < 250
 
 
 def test_a_long_picture_is_every_nth_cell_of_the_whole_one(monkeypatch):
     monkeypatch.setattr("wan_core.long.schedule_picture.LONGEST_SIDE", 80)
-    plan = plan_segments(737, 97, 17, steps=9, ar_step=2, causal_block_size=5)
+    plan = plan_segments(Wanted(737, 97, 17, steps=9, ar_step=2, causal_block_size=5))
     picture, whole = schedule_picture(plan, 8.0), picture_of(plan, set())
     assert min(whole.shape[:2]) > 80
     rows, columns = ((2 * torch.arange(40) + 1) * side // 80 for side in whole.shape[:2])

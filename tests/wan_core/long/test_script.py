@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wan_core.errors import InputError
+from wan_core.long.plan import Wanted
 from wan_core.long.script import parse_script
 from wan_core.long.segments import plan_segments
 
-PLAN = plan_segments(257, 97, 17)  # 10.7 s at 24 fps; segments of 97, 80 and 80 frames
+PLAN = plan_segments(Wanted(257, 97, 17))  # 10.7 s at 24 fps; segments of 97, 80 and 80 frames
 
 
 def test_a_single_time_lasts_until_the_next():
@@ -48,7 +49,7 @@ def test_numbers_that_do_not_count_the_lines_belong_to_the_prompts():
 
 
 def test_a_decade_is_a_time_only_among_single_times():
-    plan = plan_segments(1457, 97, 17)
+    plan = plan_segments(Wanted(1457, 97, 17))
     assert parse_script("0s a\n20s b\n40s c", plan, 24).prompts == ("a", "b", "c")
     assert parse_script("0s-20s: a\n20s-: b\n90s neon", plan, 24).prompts == ("a", "b 90s neon")
 
@@ -89,7 +90,7 @@ def test_a_segment_gets_the_prompt_that_holds_most_of_it():
 
 
 def test_a_minute_follows_its_script():
-    plan = plan_segments(1457, 97, 17)
+    plan = plan_segments(Wanted(1457, 97, 17))
     script = parse_script("0s-20s: a\n20s-40s: b\n40s-1m0.7s: c", plan, 24)
     changes = [plan.segments[script.conditions.index(number)].frames[0] / 24 for number in (1, 2)]
     assert all(abs(at - wanted) < 80 / 24 / 2 + 0.1 for at, wanted in zip(changes, (20, 40), strict=True))

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_core.errors import ScheduleError
-from wan_core.long.segments import Plan, Segment, count_rows, estimate, plan_segments
+from wan_core.long.plan import Plan, Segment, Wanted
+from wan_core.long.plan_text import estimate, table
+from wan_core.long.segments import plan_segments
 from wan_core.model.geometry import WAN21
 from wan_core.sampling.run import ForcingOptions, plan_run
+from wan_core.sampling.schedule import staircase
 from wan_core.sampling.sigmas import flow_sigmas
 
 SETTINGS = st.fixed_dictionaries(
@@ -47,14 +50,14 @@ def test_segments_are_those_of_diffusers(total, base, overlap):
     if overlap >= base:
         return
     frames = [WAN21.video_frames(count) for count in (total, base, overlap)]
-    plan = plan_segments(*frames)
+    plan = plan_segments(Wanted(*frames))
     assert [segment.length for segment in plan.segments] == diffusers_lengths(*frames)
     assert all(segment.padding == 0 for segment in plan.segments) and plan.trimmed_frames == 0
 
 
 def try_plan(arguments: dict) -> Plan | None:
     try:
-        return plan_segments(**arguments)
+        return plan_segments(Wanted(**arguments))
     except ScheduleError as error:
         check_advice(arguments, str(error))
         return None
@@ -68,11 +71,11 @@ def check_advice(arguments: dict, message: str) -> None:
         if found := re.search(rf"{name} to (\d+)", advice):
             changed = {**arguments, name: int(found[1])}
             try:
-                plan_segments(**changed)
+                plan_segments(Wanted(**changed))
             except ScheduleError as error:  # the window is right now, only the length of the loop is not
                 assert "loop of" in str(error)
     if found := re.search(r"use (\d+)", advice):
-        plan_segments(**{**arguments, "total_frames": int(found[1])})
+        plan_segments(Wanted(**{**arguments, "total_frames": int(found[1])}))
 
 
 @given(SETTINGS)
@@ -120,7 +123,7 @@ def test_rows_are_those_of_the_schedule(arguments, known):
 
 @pytest.mark.parametrize("total", [121, 122, 257, 1457])
 def test_windows_of_121_frames_work_with_blocks_of_5(total):
-    plan = plan_segments(total, 121, 17, causal_block_size=5, ar_step=5)
+    plan = plan_segments(Wanted(total, 121, 17, causal_block_size=5, ar_step=5))
     assert all(segment.length % 5 == 0 for segment in plan.segments)
     assert plan.segments[-1].frames[1] == total
     # the one-window clip is padded as the sampler node pads it; longer ones stay inside the window of 31
@@ -129,25 +132,31 @@ def test_windows_of_121_frames_work_with_blocks_of_5(total):
 
 def test_the_lengths_the_authors_name():
     for total, segments in ((97, 1), (257, 3), (377, 5), (737, 9), (1457, 18)):
-        plan = plan_segments(total, 97, 17, causal_block_size=5, ar_step=5)
+        plan = plan_segments(Wanted(total, 97, 17, causal_block_size=5, ar_step=5))
         assert len(plan.segments) == segments and plan.rows >= 30 * segments
     assert plan.segments[1] == Segment(1, 20, 5, 20, 0, 0, rows=30 + 3 * 5, frames=(97, 177))
 
 
 def test_causal_attention_alone_asks_for_whole_blocks_and_sync_does_not():
-    assert plan_segments(121, 121, 17, 5, causal_attention=True).segments[0].length == 35
-    assert plan_segments(121, 121, 17, 5).segments[0].length == 31
+    assert plan_segments(Wanted(121, 121, 17, 5, causal_attention=True)).segments[0].length == 35
+    assert plan_segments(Wanted(121, 121, 17, 5)).segments[0].length == 31
 
 
 def test_a_segment_that_is_given_whole_needs_no_rows():
-    plan = plan_segments(65, 37, 17, known=range(10))
+    plan = plan_segments(Wanted(65, 37, 17, known=range(10)))
     assert [segment.rows for segment in plan.segments] == [0, 30, 30]
 
 
+def rows_of(known: list[bool], ar_step: int) -> int:
+    """Rows of a clip of five steps that denoise something."""
+    stairs = staircase(len(known), 5, ar_step, prefix=known.index(False))
+    return sum(end - first for first, end in stairs.busy(known))
+
+
 def test_a_known_end_saves_the_rows_of_its_block_only():
-    assert count_rows([False] * 4, 1, 3, 5) == 5 + 3 * 3
-    assert count_rows([False] * 3 + [True], 1, 3, 5) == 5 + 2 * 3
-    assert count_rows([False, True, True, False], 1, 9, 5) == 10
+    assert rows_of([False] * 4, 3) == 5 + 3 * 3
+    assert rows_of([False] * 3 + [True], 3) == 5 + 2 * 3
+    assert rows_of([False, True, True, False], 9) == 10
 
 
 @pytest.mark.parametrize(
@@ -177,7 +186,7 @@ def test_a_known_end_saves_the_rows_of_its_block_only():
 def test_settings_without_a_plan_are_refused_with_the_nearest_that_work(changes, message):
     arguments = {"total_frames": 257, "base_num_frames": 97, "overlap_history": 17, **changes}
     with pytest.raises(ScheduleError, match=re.escape(message)):
-        plan_segments(**arguments)
+        plan_segments(Wanted(**arguments))
 
 
 @pytest.mark.parametrize(
@@ -191,32 +200,32 @@ def test_settings_without_a_plan_are_refused_with_the_nearest_that_work(changes,
     ],
 )
 def test_a_loop_leaves_the_last_segment_as_much_room_as_there_is(total_frames: int, counts: list[tuple[int, int]]):
-    plan = plan_segments(total_frames, 97, 17, loop=True)
+    plan = plan_segments(Wanted(total_frames, 97, 17, loop=True))
     assert [(segment.new, segment.closing) for segment in plan.segments] == counts
 
 
 @given(st.integers(0, 1456))
 def test_a_video_frame_lies_in_the_segment_that_holds_its_latent_frame(frame):
-    plan = plan_segments(1457, 97, 17)
+    plan = plan_segments(Wanted(1457, 97, 17))
     by_frame = [s.index for s in plan.segments if s.frames[0] <= frame < s.frames[1]]
     by_latent = [s.index for s in plan.segments if s.latents[0] <= WAN21.latent_of_frame(frame) < s.latents[1]]
     assert by_frame == by_latent and len(by_frame) == 1
 
 
 def test_the_table_names_every_segment_and_the_sums():
-    plan = plan_segments(150, 97, 17, causal_block_size=5, ar_step=5)
-    table = str(plan.table())
-    assert len(table.splitlines()) == 1 + len(plan.segments)
-    assert "2: video frames 97-149; 14 new, 5 carried, 1 padding; " in table
-    assert f"{plan.rows * 2} model calls" in table and plan.trimmed_frames == 3
-    assert f"{plan.rows} model calls" in str(plan.table(guided=False))
+    plan = plan_segments(Wanted(150, 97, 17, causal_block_size=5, ar_step=5))
+    shown = str(table(plan))
+    assert len(shown.splitlines()) == 1 + len(plan.segments)
+    assert "2: video frames 97-149; 14 new, 5 carried, 1 padding; " in shown
+    assert f"{plan.rows * 2} model calls" in shown and plan.trimmed_frames == 3
+    assert f"{plan.rows} model calls" in str(table(plan, guided=False))
 
 
 def test_needs_do_not_grow_with_the_length_but_the_journal_does():
-    short, long = (estimate(plan_segments(total, 97, 17), 544, 960) for total in (257, 1457))
+    short, long = (estimate(plan_segments(Wanted(total, 97, 17)), 544, 960) for total in (257, 1457))
     assert (short.tokens, short.sampling, short.pixels) == (long.tokens, long.sampling, long.pixels)
     assert short.tokens == 25 * 34 * 60
     assert long.journal == short.journal * 18 // 3 and long.journal < 60e6
     # a loop's segments keep its beginning as well, for the last one
-    looped = plan_segments(257, 97, 17, loop=True)
+    looped = plan_segments(Wanted(257, 97, 17, loop=True))
     assert estimate(looped, 544, 960).journal == 2 * short.journal * len(looped.segments) // 3

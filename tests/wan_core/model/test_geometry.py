@@ -7,7 +7,9 @@ import pytest
 from tests.tiny import tiny_config
 from wan_core.errors import InputError
 from wan_core.long.key_frames import placed
-from wan_core.long.segments import estimate, plan_segments
+from wan_core.long.plan import Wanted
+from wan_core.long.plan_text import estimate
+from wan_core.long.segments import plan_segments
 from wan_core.model.config import PRESETS
 from wan_core.model.geometry import GEOMETRIES, WAN21, Geometry
 
@@ -34,7 +36,7 @@ def test_every_released_model_has_wans_geometry() -> None:
 def test_a_new_geometry_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GEOMETRIES, 48, OTHER)
     assert tiny_config(in_dim=48, out_dim=48).geometry == OTHER
-    plan = plan_segments(81, 33, 9, geometry=OTHER)
+    plan = plan_segments(Wanted(81, 33, 9, geometry=OTHER))
     assert [segment.frames for segment in plan.segments] == [(0, 33), (33, 57), (57, 81)]
     assert estimate(plan, 128, 64).tokens == 5 * (128 // 32) * (64 // 32)
     assert [at for at, _ in placed(81, end=[0], keys=[1, 2], frames=(8, 9), geometry=OTHER)] == [1, 2, 10]

@@ -10,7 +10,7 @@ import comfy.utils
 import latent_preview
 import torch
 
-from ...long.segments import Plan, Segment
+from ...long.plan import Plan, Segment
 from ...words import Words, words
 from ..harmless import Harmless
 

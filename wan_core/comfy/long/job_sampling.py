@@ -11,9 +11,9 @@ import torch
 
 from ...finite import VAE_ADVICE, check_finite
 from ...long.moving_window import MovingWindow, WindowTask
+from ...long.plan import MOVING_WINDOW, ROLLING, Plan, Segment
 from ...long.rolling_video import RollingTask, RollingVideo
 from ...long.rollout import Rollout, Segments, Task, seeded
-from ...long.segments import MOVING_WINDOW, ROLLING, Plan, Segment
 from ...long.sources import Source
 from ...words import Words, words
 from ..sampling.guided import Guidance

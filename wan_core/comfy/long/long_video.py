@@ -18,7 +18,7 @@ from ...finite import check_all_finite
 from ...long.jobs import agreed_gb, make_room
 from ...long.journal import Journal
 from ...long.key_frames import trimmed
-from ...long.segments import Plan
+from ...long.plan import Plan
 from ...long.sources import Finished, Source, continue_job
 from ...video.codecs import find_codec
 from ...video.join import join_videos, remove_texts, texts_of

@@ -12,12 +12,13 @@ from ...errors import InputError
 from ...finite import check_number
 from ...long.key_frames import check_counts, placed, read_frames
 from ...long.methods import Method
+from ...long.plan import ROLLING, Plan, Wanted
+from ...long.plan_text import estimate, table
 from ...long.prompts import Prompts, PromptScript
 from ...long.rolling_video import cuts_of
 from ...long.rollout import check_amounts, known_clip
 from ...long.schedule_picture import schedule_picture
 from ...long.script import parse_script
-from ...long.segments import ROLLING, Plan, estimate
 from ...model.geometry import WAN21, Geometry
 from ...sampling.run import ForcingOptions
 from ...sampling.solvers import check_solver
@@ -91,10 +92,12 @@ class LongVideoSettings:
             ScheduleError: settings that cannot be planned.
             InputError: a method that there is not.
         """
-        return self.method.plan(
-            self.total_frames, self.base_num_frames, self.overlap_history, self.steps, self.forcing, known, self.loop,
-            cuts, self.geometry,
+        forcing = self.forcing
+        wanted = Wanted(
+            self.total_frames, self.base_num_frames, self.overlap_history, forcing.causal_block_size, forcing.ar_step,
+            self.steps, forcing.causal_attention, known, self.loop, self.geometry,
         )  # fmt: skip
+        return self.method.plan(wanted, cuts)
 
     @property
     def sigmas(self) -> torch.Tensor:
@@ -372,7 +375,7 @@ def stand_in_for_a_video(overlap_history: int, geometry: Geometry = WAN21) -> to
 def describe(plan: Plan, settings: LongVideoSettings) -> Joined:
     """Return a plan and what it needs as text for a person."""
     needs = estimate(plan, settings.height, settings.width).text()
-    return lines(plan.table(settings.guided), *settings.method.about(plan, settings.cfg), needs)
+    return lines(table(plan, settings.guided), *settings.method.about(plan, settings.cfg), needs)
 
 
 def summary(
