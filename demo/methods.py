@@ -27,7 +27,7 @@ from wan_core.errors import SkyReelsError
 from wan_core.long.moving_window import MovingWindow, WindowTask, plan_moving_window
 from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rolling import RollingCalls, RollingRow, Window, block_noise, roll_out, split_known
-from wan_core.long.rolling_video import CHANGES, RollingTask, RollingVideo, cuts_of, plan_rolling
+from wan_core.long.rolling_video import CHANGES, RollingTask, RollingVideo, cut_at, cuts_of, plan_rolling
 from wan_core.long.rollout import Rollout, Segments, Task, seeded
 from wan_core.long.segments import plan_segments
 from wan_core.long.sources import Source
@@ -129,12 +129,7 @@ def rolling(at_change: str) -> Callable[[Models, list[str], int, int, Settings],
     def make(models: Models, prompts: list[str], frames: int, seed: int, settings: Settings) -> Source:
         plan = plan_rolling(Wanted(frames, steps=settings.steps), SIGHT, BLOCK)
         conditions = conditions_of(plan)
-        plan = plan_rolling(
-            Wanted(frames, steps=settings.steps),
-            SIGHT,
-            BLOCK,
-            cuts=cuts_of(plan, conditions),
-        )
+        plan = cut_at(plan, SIGHT, cuts_of(plan, conditions))
         embedded = models.embed(["", *prompts])
         sigmas = flow_sigmas(settings.steps, settings.shift)
 

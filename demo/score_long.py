@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from demo.shapes import draw_clips, render
 from demo.sheet import contact_sheet
 from demo.vae import decode, encode, latent_scale
 from wan_core.errors import SkyReelsError
+from wan_core.long.carry_over import CARRY_OVERS, Pixels
 from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
 from wan_core.long.segments import plan_segments
@@ -60,7 +62,7 @@ class Way:
     """One way to carry frames over from a segment to the next, or to make the video in one go."""
 
     name: str
-    reencode: bool = False
+    carry_over: str = "latents"
     drift_control: float = 0.0
     moving: bool = False
 
@@ -68,7 +70,7 @@ class Way:
 WAYS = (
     Way("latents"),
     Way("latents, drift_control 1", drift_control=1.0),
-    Way("frames (decoded, encoded)", True),
+    Way("frames (decoded, encoded)", "frames"),
     Way("no segments: a moving window", moving=True),
 )
 MOVING_BLOCK = 5  # latent frames
@@ -112,10 +114,9 @@ def make(
     def sample_segment(task: Task) -> Tensor:
         return make_latents(models, [prompts[task.condition]], task.noise, settings, task.known)
 
-    def again(window: Tensor, frames: int) -> Tensor:
-        return encode(models.vae, decode(models.vae, window)[:, -frames:])
+    pixels = Pixels(partial(decode, models.vae), partial(encode, models.vae))
 
-    segments = roll_out(Segments(rollout, sample_segment, again if way.reencode else None))
+    segments = roll_out(Segments(rollout, sample_segment, CARRY_OVERS[way.carry_over](pixels)))
     latents = torch.cat([finished.latents for finished in tqdm(segments, total=len(plan.segments), unit="seg")], dim=2)
     return minute_of(models, latents, plan)
 

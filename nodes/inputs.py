@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError
+from ..wan_core.long.carry_over import CARRY_OVERS, USUAL
 from ..wan_core.model.geometry import WAN21
 from ..wan_core.sampling.solvers import SOLVERS
 from ..wan_core.video.codecs import available_codecs
@@ -144,8 +145,8 @@ def quality_inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "carry_over",
-            options=["latents", "frames"],
-            default="latents",
+            options=list(CARRY_OVERS),
+            default=USUAL,
             tooltip="How the overlap is handed on. latents: as they are. frames: decoded and encoded again, as the "
             "authors' program does; colours drift more.",
         ),

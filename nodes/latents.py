@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..wan_core.comfy.vae.frames import pin_frames
 from ..wan_core.comfy.vae.latents import empty_latent
-from ..wan_core.long.key_frames import read_frames
+from ..wan_core.long.key_frames import GivenImages, read_key_frames
 from ..wan_core.model.geometry import WAN21
 from ..wan_core.words import words
 from .aliases import ALIASES
@@ -112,5 +112,5 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
         fps: int = 24,
     ) -> io.NodeOutput:
         """Pin the frames."""
-        frames = read_frames(key_frames, fps, words("key_frames"))
-        return io.NodeOutput(pin_frames(vae, latent, start_image, end_image, key_images, frames))
+        frames = read_key_frames(key_frames, key_images, fps, words("key_frames"))
+        return io.NodeOutput(pin_frames(vae, latent, GivenImages(start_image, end_image, key_images, frames)))

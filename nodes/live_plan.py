@@ -8,20 +8,12 @@ from dataclasses import fields
 from math import isfinite
 from typing import Any
 
-from ..wan_core.comfy.long.settings import (
-    GivenImages,
-    LongVideoSettings,
-    extended_frames,
-    frames_at,
-    known_frames,
-    stand_in_for_a_video,
-    summary,
-)
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.errors import InputError, SkyReelsError
 from ..wan_core.long.jobs import check_name
-from ..wan_core.long.key_frames import read_frames
+from ..wan_core.long.key_frames import GivenImages, read_frames, read_key_frames
 from ..wan_core.long.methods import Method
+from ..wan_core.long.settings import LongVideoSettings, extended_frames, stand_in_for_a_video
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
@@ -92,12 +84,9 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
             settings |= {"width": whole(width), "height": whole(height)}
         method = Method(**typed(Method, {field: values[name] for name, field in METHOD.items() if name in values}))
         chosen = LongVideoSettings(**typed(LongVideoSettings, settings), forcing=forcing, method=method)
-        total = chosen.check().total_frames
-        images = stand_ins(values.get("key_times", ""), start, forcing.fps, connected)
-        images.check(chosen.loop, chosen.method)
-        known = known_frames(images.placed(total, chosen.geometry), chosen.geometry)
+        video = chosen.planned(stand_ins(values.get("key_times", ""), start, forcing.fps, connected))
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
-        return True, summary(chosen, sized, "fps" in values, known)
+        return True, video.summary(sized, "fps" in values)
     except SkyReelsError as error:
         return False, error.words
     except (TypeError, ValueError, KeyError, ArithmeticError):  # a widget that is being typed into, or made an input
@@ -156,7 +145,7 @@ def stand_ins(key_times: str, start: Any, fps: float, connected: list[str] | Non
     if connected is None or "key_images" in connected:
         keys = ONE_FRAME.expand(len(read_frames(key_times, fps, words("key_times"))), 1, 1, 3)
     end = ONE_FRAME if "end_image" in (connected or ()) else None
-    times = frames_at(key_times, keys, fps)
+    times = read_key_frames(key_times, keys, fps, words("key_times"))
     return GivenImages(start, end, keys if times else None, times)
 
 

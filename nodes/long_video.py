@@ -10,25 +10,18 @@ from comfy_api.latest import io
 from ..wan_core.comfy.host_flags import file_texts, handed_on
 from ..wan_core.comfy.language import say
 from ..wan_core.comfy.loading.own_transformer import on_own_transformer
+from ..wan_core.comfy.long.inputs import Inputs, check_model, prompts_of
 from ..wan_core.comfy.long.long_video import Job, make_long_video
 from ..wan_core.comfy.long.made_video import MadeVideo
-from ..wan_core.comfy.long.settings import (
-    GivenImages,
-    Inputs,
-    LongVideoSettings,
-    check_model,
-    extended_frames,
-    frames_at,
-    known_frames,
-    prompts_of,
-)
 from ..wan_core.comfy.long.source_video import read_source
 from ..wan_core.comfy.model.checks import check_vae, model_geometry
 from ..wan_core.comfy.node_text import node_event, node_text
 from ..wan_core.comfy.vae.latents import SIZES
 from ..wan_core.long.jobs import check_name
+from ..wan_core.long.key_frames import GivenImages, read_key_frames
 from ..wan_core.long.methods import Method
 from ..wan_core.long.plan import ROLLING
+from ..wan_core.long.settings import LongVideoSettings, PlannedVideo, extended_frames, stand_in_for_a_video
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
@@ -59,17 +52,16 @@ AS_THE_VIDEO = "as the video"
 GROWING = "skyreels_v2.growing"  # the event that web/js/panel.js names
 
 
-def finish(inputs: Inputs, settings: LongVideoSettings, job_name: str, keep_gb: float, hidden: Any) -> io.NodeOutput:
+def finish(inputs: Inputs, video: PlannedVideo, job_name: str, keep_gb: float, hidden: Any) -> io.NodeOutput:
     """Make the video, or go on with it, and hand it out."""
     texts = file_texts(hidden.prompt, hidden.extra_pnginfo)
-    made = make_long_video(inputs, settings, Job(job_name, texts, keep_gb, node_text("segments"), node_event(GROWING)))
+    made = make_long_video(inputs, video, Job(job_name, texts, keep_gb, node_text("segments"), node_event(GROWING)))
     return io.NodeOutput(MadeVideo(made.path, made.noted), {"samples": handed_on(made.latents)}, say(made.text))
 
 
 def check_early(model: Any, vae: Any, settings: LongVideoSettings, job_name: str, need: Words) -> None:
     """Refuse what no prompt and no video could mend, before these are read; `Raises: SkyReelsError`."""
     check_name(job_name)
-    settings.check()
     check_vae(vae, settings.geometry, streamed=True)
     check_model(model, settings, need)
 
@@ -146,13 +138,11 @@ class SkyReelsV2LongVideo(io.ComfyNode):
         chosen = LongVideoSettings(
             **settings, width=width, height=height, forcing=forcing, geometry=geometry, method=how
         )
+        key_frames = read_key_frames(key_times, key_images, forcing.fps, words("key_times"))
+        video = chosen.planned(GivenImages(start_image, end_image, key_images, key_frames))
         check_early(model, vae, chosen, job_name, words("Long Video"))
-        images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
-        images.check(chosen.loop, chosen.method)
-        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
-        prompts = prompts_of(positive, script, chosen, known=known)
-        inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images)
-        return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
+        inputs = Inputs(model, vae, prompts_of(positive, script, video), negative_of(negative, chosen.cfg))
+        return finish(inputs, video, job_name, keep_gb, cls.hidden)
 
 
 class SkyReelsV2ExtendVideo(io.ComfyNode):
@@ -231,14 +221,14 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
         geometry = model_geometry(model.model)
         total = extended_frames(settings["overlap_history"], new_frames, geometry)
         chosen = LongVideoSettings(**settings, total_frames=total, forcing=forcing, geometry=geometry, method=how)
+        overlap = settings["overlap_history"]
+        early = chosen.planned(GivenImages(stand_in_for_a_video(overlap, geometry), end_image))
         check_early(model, vae, chosen, job_name, words("Extend Video"))
-        source = read_source(video, settings["overlap_history"], geometry)
+        source = read_source(video, overlap, geometry)
         width, height = SIZES.get(size) or source.size
         forcing, total = replace(forcing, fps=source.model_fps), len(source.tail) + new_frames
         chosen = replace(chosen, total_frames=total, width=width, height=height, forcing=forcing)
-        images = GivenImages(source.tail, end_image)
-        images.check(chosen.loop, chosen.method)
-        known = known_frames(images.placed(chosen.plan().total_frames, geometry), geometry)
-        prompts = prompts_of(positive, script, chosen, float(source.rate), known)
-        inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), images, source)
-        return finish(inputs, chosen, job_name, keep_gb, cls.hidden)
+        extended = chosen.planned(GivenImages(source.tail, end_image), early)
+        prompts = prompts_of(positive, script, extended, float(source.rate))
+        inputs = Inputs(model, vae, prompts, negative_of(negative, chosen.cfg), source)
+        return finish(inputs, extended, job_name, keep_gb, cls.hidden)

@@ -9,18 +9,12 @@ from comfy_api.latest import io, ui
 
 from ..wan_core.comfy.language import say
 from ..wan_core.comfy.long.long_video import jobs_root
-from ..wan_core.comfy.long.settings import (
-    GivenImages,
-    LongVideoSettings,
-    extended_frames,
-    frames_at,
-    show_plan,
-    stand_in_for_a_video,
-)
 from ..wan_core.comfy.model.text import encode_prompt
 from ..wan_core.errors import InputError
 from ..wan_core.long.jobs import show_jobs
+from ..wan_core.long.key_frames import GivenImages, read_key_frames
 from ..wan_core.long.prompts import PromptScript, script_of_prompts
+from ..wan_core.long.settings import LongVideoSettings, extended_frames, stand_in_for_a_video
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import joined, words
 from .aliases import ALIASES
@@ -206,12 +200,13 @@ class SkyReelsV2Plan(io.ComfyNode):
             refuse_what_no_extension_has(new_frames, settings["loop"], start_image, key_images)
             settings["total_frames"] = extended_frames(settings["overlap_history"], new_frames)
             start_image = stand_in_for_a_video(settings["overlap_history"])
-        images = GivenImages(start_image, end_image, key_images, frames_at(key_times, key_images, forcing.fps))
+        key_frames = read_key_frames(key_times, key_images, forcing.fps, words("key_times"))
+        images = GivenImages(start_image, end_image, key_images, key_frames)
         chosen = LongVideoSettings(
             **settings, width=width, height=height, forcing=forcing, method=chosen_method(method)
         )
-        table, picture = show_plan(chosen, images)
-        return io.NodeOutput(say(table), picture)
+        video = chosen.planned(images)
+        return io.NodeOutput(say(video.describe()), video.picture())
 
 
 def refuse_what_no_extension_has(new_frames: int, loop: bool, start_image: Any = None, key_images: Any = None) -> None:

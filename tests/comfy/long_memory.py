@@ -39,11 +39,11 @@ def main(output: str, lengths: list[int]) -> None:
     import torch
 
     folder_paths.set_output_directory(output)
-    bridge, given, loader, prompts, sampler = (
+    bridge, chosen, loader, prompts, sampler = (
         importlib.import_module(f"skyreels_v2.wan_core.{name}")
         for name in (
             "comfy.long.long_video",
-            "comfy.long.settings",
+            "long.settings",
             "comfy.loading.loader",
             "long.prompts",
             "comfy.sampling.sampler",
@@ -54,14 +54,14 @@ def main(output: str, lengths: list[int]) -> None:
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(models / "vae" / "tiny_wan_vae.safetensors")))
     text = [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(1)) * 0.3, {}]]
     for frames in lengths:
-        settings = given.LongVideoSettings(
+        settings = chosen.LongVideoSettings(
             total_frames=frames, width=SIZE, height=SIZE, base_num_frames=33, overlap_history=5, steps=1, cfg=1.0,
             forcing=sampler.ForcingOptions(),
         )  # fmt: skip
         started = time.monotonic()
         with torch.inference_mode():
-            inputs = given.Inputs(model, vae, prompts.Prompts([text]), text)
-            made = bridge.make_long_video(inputs, settings, bridge.Job("memory"))
+            inputs = bridge.Inputs(model, vae, prompts.Prompts([text]), text)
+            made = bridge.make_long_video(inputs, settings.planned(), bridge.Job("memory"))
         print(json.dumps({"peak": peak_bytes(), "seconds": time.monotonic() - started, "path": str(made.path)}))
 
 

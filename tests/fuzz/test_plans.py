@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
 from wan_core.errors import SkyReelsError
-from wan_core.long.key_frames import placed
+from wan_core.long.key_frames import GivenImages
 from wan_core.long.plan import MOST_SEGMENTS, Wanted
 from wan_core.long.plan_text import MOST_LINES, estimate, table
 from wan_core.long.schedule_picture import LONGEST_SIDE, schedule_picture
@@ -67,11 +67,12 @@ def test_images_are_placed_apart_or_refused() -> None:
         picture = torch.zeros(1, 1, 1, 3)
         given = None if start is None else picture.expand(start, 1, 1, 3)
         try:
-            clips = placed(total, given, picture if end else None, picture.expand(len(frames), 1, 1, 3), frames)
+            keys = picture.expand(len(frames), 1, 1, 3) if frames else None
+            clips = GivenImages(given, picture if end else None, keys, tuple(frames)).placed(total)
         except SkyReelsError as error:
             assert "\n" not in str(error)
             return
-        filled = [at + n for at, clip in clips for n in range((len(clip) - 1) // 4 + 1)]
+        filled = [at + n for at, clip in clips.items() for n in range((len(clip) - 1) // 4 + 1)]
         assert len(set(filled)) == len(filled) and all(0 <= at <= -(-(total - 1) // 4) for at in filled)
         assert len(clips) == len(frames) + (start is not None) + end
 

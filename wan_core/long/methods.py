@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -53,17 +53,8 @@ class Method:
 
     def check(self) -> None:
         """Refuse a name that no method has, and a choice that no change of prompt has; `Raises: InputError`."""
-        for what, given, known in (
-            ("method", self.name, METHODS),
-            ("at_prompt_change", self.at_prompt_change, CHANGES),
-        ):
-            if given not in known:
-                raise InputError(
-                    '{what} is "{given}", but it has to be one of {known}: choose one of them.',
-                    what=what,
-                    given=given,
-                    known=", ".join(known),
-                )
+        check_choice("method", self.name, METHODS)
+        check_choice("at_prompt_change", self.at_prompt_change, CHANGES)
 
     def refuse(self, **asked: bool) -> None:
         """Refuse what the method cannot do; `Raises: InputError`.
@@ -97,21 +88,12 @@ class Method:
         """Return the solver; `chosen`: for models that are not distilled."""
         return "lcm" if self.few_steps else chosen
 
-    def plan(self, wanted: Wanted, cuts: Sequence[int] = ()) -> Plan:
-        """Return the plan of a video.
-
-        Args:
-            wanted: what it follows from.
-            cuts: see `plan_rolling`.
-
-        Raises:
-            ScheduleError: settings that no plan can have.
-            InputError: no such method.
-        """
+    def plan(self, wanted: Wanted) -> Plan:
+        """Return the plan of a video; `Raises: InputError, ScheduleError` for a method or settings without one."""
         self.check()
         if self.name == ROLLING:
             steps = len(self.sigmas(wanted.steps, 1.0)) - 1
-            return plan_rolling(replace(wanted, steps=steps), self.window, self.chunk_frames, cuts)
+            return plan_rolling(replace(wanted, steps=steps), self.window, self.chunk_frames)
         return plan_moving_window(wanted) if self.name == MOVING_WINDOW else plan_segments(wanted)
 
     def identity(self) -> dict[str, Any]:
@@ -144,6 +126,17 @@ class Method:
                 shown.append(words("cfg is {cfg:g}, but models distilled to a few steps need cfg 1.", cfg=cfg))
             return shown
         return []
+
+
+def check_choice(what: str, given: str, known: Iterable[str]) -> None:
+    """Refuse what is none of the choices of an input, `what`; `Raises: InputError`."""
+    if given not in known:
+        raise InputError(
+            '{what} is "{given}", but it has to be one of {known}: choose one of them.',
+            what=what,
+            given=given,
+            known=", ".join(known),
+        )
 
 
 def method_of(values: dict[str, Any]) -> Method:

@@ -31,14 +31,13 @@ WINDOWS_AT_ONCE = 2  # of new latent frames in a segment: making keys and values
 SINK, TAIL, SCENE, MADE_FROM = STATE = ("sink", "tail", "scene", "made_from")
 
 
-def plan_rolling(wanted: Wanted, window: Window, chunk_frames: int = 3, cuts: Sequence[int] = ()) -> Plan:
+def plan_rolling(wanted: Wanted, window: Window, chunk_frames: int = 3) -> Plan:
     """Plan a video of any length, chunk after chunk.
 
     Args:
         wanted: length, steps and geometry; known frames are those at its start.
         window: what a chunk sees, in latent frames.
         chunk_frames: latent frames of a chunk.
-        cuts: latent frames, each the first of a chunk, at which a segment has to begin: where a prompt changes.
 
     Raises:
         ScheduleError: settings that no plan can have, with the nearest ones that work.
@@ -46,8 +45,8 @@ def plan_rolling(wanted: Wanted, window: Window, chunk_frames: int = 3, cuts: Se
     wanted = replace(wanted, causal_block_size=chunk_frames)
     wanted.check()
     window.check(chunk_frames)
-    geometry, total, prefix, steps = wanted.geometry, wanted.latent_frames, wanted.prefix, wanted.steps
-    at_once = max(WINDOWS_AT_ONCE * window.frames // chunk_frames, 1) * chunk_frames
+    geometry, total, steps = wanted.geometry, wanted.latent_frames, wanted.steps
+    at_once = new_at_once(window, chunk_frames)
     if total // at_once > MOST_SEGMENTS:
         raise ScheduleError(
             "{total_frames} video frames take {count} segments of {new} new latent frames, but at most {most} can be "
@@ -57,24 +56,36 @@ def plan_rolling(wanted: Wanted, window: Window, chunk_frames: int = 3, cuts: Se
             new=at_once,
             most=MOST_SEGMENTS,
         )
+    shown = wanted.total_frames
+    plan = Plan(shown, total, window.frames, 0, chunk_frames, 0, steps, (), ROLLING, wanted.prefix, geometry)
+    return cut_at(plan, window)
+
+
+def cut_at(plan: Plan, window: Window, cuts: Sequence[int] = ()) -> Plan:
+    """Return a plan of chunks with segments that also begin at some latent frames, each the first of a chunk."""
+    prefix, total, chunk = plan.prefix, plan.latent_frames, plan.causal_block_size
     ends: list[int] = []
     for begin, end in pairwise([prefix, *(cut for cut in cuts if prefix < cut < total), total]):
+        at_once = new_at_once(window, chunk)
         ends += [*range(begin + at_once, end, at_once), end]
-    segments, done = [], 0
+    segments, done, first_frame = list[Segment](), 0, plan.geometry.first_frame
     for index, end in enumerate(ends):
         begin = max(done, prefix)  # of what is made; the first segment holds what is given as well
-        chunks = -(-(end - begin) // chunk_frames)
-        carried = window.carried(begin, chunk_frames)
-        seen_again = len(split_known(min(carried, begin), chunk_frames))
-        frames = (geometry.first_frame(done), min(geometry.first_frame(end), wanted.total_frames))
-        padding = chunks * chunk_frames - (end - begin)
-        rows = seen_again + chunks * steps + max(chunks - 1, 0)
+        chunks = -(-(end - begin) // chunk)
+        carried = window.carried(begin, chunk)
+        seen_again = len(split_known(min(carried, begin), chunk))
+        frames = (first_frame(done), min(first_frame(end), plan.total_frames))
+        padding = chunks * chunk - (end - begin)
+        rows = seen_again + chunks * plan.steps + max(chunks - 1, 0)
         overlap = min(carried, done)
         segments.append(Segment(index, done - overlap, overlap, end - done, 0, padding, rows if chunks else 0, frames))
         done = end
-    return Plan(
-        wanted.total_frames, total, window.frames, 0, chunk_frames, 0, steps, tuple(segments), ROLLING, prefix, geometry
-    )  # fmt: skip
+    return replace(plan, segments=tuple(segments))
+
+
+def new_at_once(window: Window, chunk: int) -> int:
+    """Return the new latent frames of a segment, whole chunks."""
+    return max(WINDOWS_AT_ONCE * window.frames // chunk, 1) * chunk
 
 
 @dataclass(frozen=True)

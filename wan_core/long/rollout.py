@@ -18,6 +18,7 @@ from ..sampling.known import KnownFrames
 from ..sampling.noise import seeded_noise
 from ..sampling.sigmas import TRAIN_STEPS
 from ..words import counted, words
+from .carry_over import Latents
 from .plan import Plan, Segment
 from .prompt_blend import prompt_weights
 from .sources import Finished, State, check_made, check_state
@@ -26,7 +27,6 @@ CARRIED = ("tail", "head", "mean", "deviation")  # names under which a Carry is 
 SMALLEST_DEVIATION = 1e-6  # of a channel; below it a channel is constant and only its mean is matched
 
 NoiseSource = Callable[[Segment, str, tuple[int, ...]], torch.Tensor]
-ReEncode = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -180,14 +180,12 @@ class Segments:
     Attributes:
         rollout: the video.
         sample: turns a task into latents [B, C, F, H, W] on any device; not called where all latents are given.
-        reencode: `(window [B, C, overlap + new, H, W], frames) -> [B, C, overlap, H, W]` decodes a window and encodes
-            its last `frames` video frames as a clip of their own: the reference's way to carry over. None carries the
-            latents themselves.
+        carry_over: how a segment hands on its end.
     """
 
     rollout: Rollout
     sample: SampleSegment
-    reencode: ReEncode | None = None
+    carry_over: Latents = field(default_factory=Latents)
     state_names = CARRIED
 
     @property
@@ -212,7 +210,7 @@ class Segments:
         if carry is not None and rollout.drift_control > 0:
             made = torch.tensor([not known for known in segment.known(rollout.known)[:window]])
             latents = match_statistics(latents, made, segment.overlap, carry, rollout.drift_control)
-        return Finished(segment, latents, next_carry(rollout.plan, segment, carry, latents, self.reencode).tensors())
+        return Finished(segment, latents, next_carry(rollout.plan, segment, carry, latents, self.carry_over).tensors())
 
 
 def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
@@ -247,15 +245,12 @@ def make_task(rollout: Rollout, segment: Segment, carry: Carry | None) -> Task:
     return Task(segment, noise, KnownFrames(latents, mask, condition_noise), condition, weights)
 
 
-def next_carry(
-    plan: Plan, segment: Segment, carry: Carry | None, window: torch.Tensor, reencode: ReEncode | None
-) -> Carry:
+def next_carry(plan: Plan, segment: Segment, carry: Carry | None, window: torch.Tensor, carry_over: Latents) -> Carry:
     """Return what the next segment needs; clones, so that the window itself can be freed."""
     last = segment.index == len(plan.segments) - 1
     tail = window[:, :, -plan.overlap :]
-    if reencode is not None and not last:
-        again = reencode(window, plan.geometry.video_frames(plan.overlap))
-        tail = check_made(again, tuple(tail.shape), words("The re-encoded overlap"))
+    if not last:
+        tail = check_made(carry_over.tail(window, plan), tuple(tail.shape), words("The re-encoded overlap"))
     tail = tail.detach().cpu().clone()
     if carry is not None:
         return Carry(tail, carry.head, carry.mean, carry.deviation)

@@ -171,5 +171,5 @@ def model(bridge: ModuleType, models: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def given(bridge: ModuleType) -> ModuleType:
-    """The module of a long video's settings."""
-    return importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
+    """The module of a long video's given images."""
+    return importlib.import_module("skyreels_v2.wan_core.long.key_frames")

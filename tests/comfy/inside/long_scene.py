@@ -23,7 +23,7 @@ def settings(bridge: ModuleType, **changes: Any) -> Any:
         "total_frames": 46, "width": 32, "height": 32, "base_num_frames": 21, "overlap_history": 5, "steps": 2,
         "cfg": 2.0, "forcing": forcing,
     }  # fmt: skip
-    return bridge.LongVideoSettings(**{**small, **changes})
+    return importlib.import_module("skyreels_v2.wan_core.long.settings").LongVideoSettings(**{**small, **changes})
 
 
 def prompts(positives: list[Any], **where: Any) -> Any:
@@ -35,9 +35,9 @@ def inputs(bridge: ModuleType, model: Any, vae: Any, **changes: Any) -> Any:
     return bridge.Inputs(**{**plain, **changes})
 
 
-def make(bridge: ModuleType, given: Any, chosen: Any, name: str = "test") -> Any:
+def make(bridge: ModuleType, given: Any, chosen: Any, name: str = "test", images: Any = None) -> Any:
     with torch.inference_mode():
-        return bridge.make_long_video(given, chosen, bridge.Job(name))
+        return bridge.make_long_video(given, chosen.planned(images), bridge.Job(name))
 
 
 def frames_of(path: Path) -> np.ndarray:

@@ -64,7 +64,9 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 def long_video(bridge: ModuleType, model: Any, vae: Any, name: str, **chosen: Any) -> Any:
     texts = part("comfy.host_flags").file_texts({"1": WORKFLOW}, {"workflow": {"nodes": [WORKFLOW]}})
     with torch.inference_mode():
-        return bridge.make_long_video(inputs(bridge, model, vae), settings(bridge, **chosen), bridge.Job(name, texts))
+        return bridge.make_long_video(
+            inputs(bridge, model, vae), settings(bridge, **chosen).planned(), bridge.Job(name, texts)
+        )
 
 
 def files_with_the_workflow(folder: Path) -> list[str]:

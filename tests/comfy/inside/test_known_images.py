@@ -54,19 +54,19 @@ def test_an_image_of_another_size_is_scaled(images: ModuleType, vae: Any) -> Non
     ids=["longer", "shorter", "of a batch", "too large", "nan"],
 )
 def test_a_mask_that_core_would_stretch_is_refused(
-    images: ModuleType, vae: Any, mask: torch.Tensor, words: str
+    images: ModuleType, given: ModuleType, vae: Any, mask: torch.Tensor, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        images.pin_frames(vae, {**empty(), "noise_mask": mask}, None, torch.rand(1, 32, 32, 3), None, ())
+        images.pin_frames(vae, {**empty(), "noise_mask": mask}, given.GivenImages(end=torch.rand(1, 32, 32, 3)))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (3, 4, 4), (1, 1, 3, 4, 4), (3, 2, 2)], ids=str)
 def test_a_mask_keeps_its_values_beside_the_frames_that_are_pinned(
-    images: ModuleType, vae: Any, shape: tuple[int, ...]
+    images: ModuleType, given: ModuleType, vae: Any, shape: tuple[int, ...]
 ) -> None:
     latent = {**empty(), "noise_mask": torch.full(shape, 0.25)}
     with torch.inference_mode():
-        made = images.pin_frames(vae, latent, None, torch.rand(1, 32, 32, 3), None, ())["noise_mask"]
+        made = images.pin_frames(vae, latent, given.GivenImages(end=torch.rand(1, 32, 32, 3)))["noise_mask"]
     assert made.shape == (1, 1, 3, 4, 4)
     assert (made[:, :, :2] == 0.25).all() and (made[:, :, 2] == 0).all()
 
@@ -93,11 +93,12 @@ def test_key_frames_are_read_in_frames_seconds_and_from_the_end(pack_nodes: dict
         node.execute(vae, empty(9), key_images=pictures, key_frames="8 7 20")
 
 
-@pytest.mark.parametrize("name", ["start_images", "end_image"])
-def test_a_batch_of_no_images_is_refused_by_its_name(images: ModuleType, vae: Any, name: str) -> None:
-    given: dict[str, Any] = {"start_images": None, "end_image": None, name: torch.zeros(0, 32, 32, 3)}
-    with pytest.raises(ValueError, match=f"{name} holds 0 images"):
-        images.pin_frames(vae, empty(), given["start_images"], given["end_image"], None, [])
+@pytest.mark.parametrize("name", ["start", "end"])
+def test_a_batch_of_no_images_is_refused_by_its_name(
+    images: ModuleType, given: ModuleType, vae: Any, name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{name}_image holds 0 images"):
+        images.pin_frames(vae, empty(), given.GivenImages(**{name: torch.zeros(0, 32, 32, 3)}))
 
 
 @pytest.fixture(scope="module")
@@ -118,19 +119,19 @@ def error_db(made: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def test_an_end_image_is_the_last_shown_frame_at_every_length(
-    images: ModuleType, demo_vae: Any, moving: torch.Tensor
+    images: ModuleType, given: ModuleType, demo_vae: Any, moving: torch.Tensor
 ) -> None:
     """Only the given frames are of the image; those before are of a clip that moves on. Only the end is decoded."""
-    long_video = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
+    bridge = importlib.import_module("skyreels_v2.wan_core.comfy.long.long_video")
     trimmed = importlib.import_module("skyreels_v2.wan_core.long.key_frames").trimmed
     with torch.inference_mode():
         clip = demo_vae.encode(moving)
         for total in range(33, 61):
-            given = long_video.GivenImages(moving[:1], moving[40:41])
-            chosen = long_video.LongVideoSettings(total_frames=total, width=64, height=64)
-            plan, clips = chosen.plan(), given.placed(total)
+            chosen = settings(bridge, total_frames=total, width=64, height=64)
+            video = chosen.planned(given.GivenImages(moving[:1], moving[40:41]))
+            plan = video.plan
             latents = clip[:, :, : plan.latent_frames].clone()
-            for at, known in long_video.encode_clips(demo_vae, clips, chosen, plan.latent_frames).items():
+            for at, known in bridge.encode_clips(demo_vae, video).items():
                 latents[:, :, at] = known[:, :, 0]
             shown = trimmed(demo_vae.decode(latents[:, :, -4:])[0], plan.trimmed_frames, True)
             assert len(shown) == 13 - plan.trimmed_frames and plan.latent_frames * 4 - 3 - plan.trimmed_frames == total
@@ -139,13 +140,15 @@ def test_an_end_image_is_the_last_shown_frame_at_every_length(
 
 
 def test_a_key_image_is_shown_at_the_frame_it_is_asked_for(
-    images: ModuleType, demo_vae: Any, moving: torch.Tensor
+    images: ModuleType, given: ModuleType, demo_vae: Any, moving: torch.Tensor
 ) -> None:
     with torch.inference_mode():
         clip = demo_vae.encode(moving[:21])
         usual = demo_vae.decode(clip)[0]
         for frame in range(12, 16):
-            made = images.pin_frames(demo_vae, {"samples": clip}, None, None, moving[40:41], (frame,))
+            made = images.pin_frames(
+                demo_vae, {"samples": clip}, given.GivenImages(keys=moving[40:41], key_frames=(frame,))
+            )
             shown = demo_vae.decode(made["samples"])[0]
             errors = [error_db(each, moving[40]) for each in shown]
             assert errors[frame] > error_db(usual[frame], moving[frame]) - 1, (frame, errors[frame - 4 : frame + 5])
@@ -173,8 +176,9 @@ def test_a_sampled_video_begins_and_ends_on_its_images(
         positive = [encode(clip, f"a {said['colour']} {said['shape']} on a {said['background']} background")]
         made = make(
             bridge,
-            inputs(bridge, model, vae, prompts=prompts(positive), negative=encode(clip, ""), images=images),
+            inputs(bridge, model, vae, prompts=prompts(positive), negative=encode(clip, "")),
             chosen,
+            images=images,
         )
     shown = torch.from_numpy(frames_of(made.path)).float() / 255
     assert len(shown) == total

@@ -38,24 +38,24 @@ def test_a_batch_of_no_images_is_refused_first(
 ) -> None:
     images = given.GivenImages(**{name: torch.rand(0, 32, 32, 3)})
     with pytest.raises(ValueError, match="holds 0 images"):
-        make(bridge, inputs(bridge, model, vae, images=images), settings(bridge))
+        make(bridge, inputs(bridge, model, vae), settings(bridge), images=images)
     assert not any(output_folder.iterdir())
 
 
 def test_a_loop_to_an_end_image_is_refused_first(bridge: ModuleType, model: Any, vae: Any) -> None:
-    given = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
+    given = importlib.import_module("skyreels_v2.wan_core.long.key_frames")
     images = given.GivenImages(end=torch.rand(1, 32, 32, 3))
     with pytest.raises(ValueError, match="disconnect it or turn loop off"):
-        make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
+        make(bridge, inputs(bridge, model, vae), settings(bridge, loop=True, total_frames=45), images=images)
 
 
 def test_a_key_image_for_the_frame_that_a_loop_does_not_write_is_refused_first(
     bridge: ModuleType, model: Any, vae: Any
 ) -> None:
-    given = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
+    given = importlib.import_module("skyreels_v2.wan_core.long.key_frames")
     images = given.GivenImages(keys=torch.rand(1, 32, 32, 3), key_frames=(44,))
     with pytest.raises(ValueError, match="for frame 44, but the video has 44 frames: use 0 to 43, or -1 to -44"):
-        make(bridge, inputs(bridge, model, vae, images=images), settings(bridge, loop=True, total_frames=45))
+        make(bridge, inputs(bridge, model, vae), settings(bridge, loop=True, total_frames=45), images=images)
 
 
 @pytest.mark.parametrize("size", [(0, 32), (40, 32), (32, -16)])
@@ -121,6 +121,10 @@ def test_a_name_with_folders_is_refused(bridge: ModuleType, model: Any, vae: Any
     assert list(output_folder.rglob("*elsewhere*")) == []
 
 
+def frames_at(given: ModuleType, times: str, keys: torch.Tensor) -> tuple[int, ...]:
+    return given.read_key_frames(times, keys, 24, given.words("key_times"))
+
+
 @pytest.mark.parametrize(
     ("keys", "times", "words"),
     [
@@ -135,7 +139,7 @@ def test_a_name_with_folders_is_refused(bridge: ModuleType, model: Any, vae: Any
 def test_key_images_without_a_place_are_refused(given: ModuleType, keys: int, times: str, words: str) -> None:
     pictures = torch.rand(keys, 32, 32, 3)
     with pytest.raises(ValueError, match=words):
-        given.GivenImages(None, pictures[:1], pictures, given.frames_at(times, pictures, 24)).placed(46)
+        given.GivenImages(None, pictures[:1], pictures, frames_at(given, times, pictures)).placed(46)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("output_folder")
 
 
 def test_a_script_gives_every_segment_its_prompt_its_seed_and_its_blend(bridge: ModuleType, tiny_clip: Any) -> None:
-    module = importlib.import_module("skyreels_v2.wan_core.comfy.long.settings")
-    chosen = settings(bridge, seed=5, forcing={"fps": 24})
+    module = importlib.import_module("skyreels_v2.wan_core.comfy.long.inputs")
+    chosen = settings(bridge, seed=5, forcing={"fps": 24}).planned()
 
     def read(text: str, blend: float = 0.0) -> Any:
         return module.prompts_of(None, module.PromptScript(tiny_clip, text, blend), chosen)
@@ -53,7 +53,7 @@ def test_a_blend_mixes_both_predictions_frame_by_frame(
     bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Brute force: the guider's own predictions for each prompt alone, mixed by hand."""
-    texts, plan = [conditioning(n) for n in (1, 3)], settings(bridge).plan()
+    texts, plan = [conditioning(n) for n in (1, 3)], settings(bridge).planned().plan
     rollout = importlib.import_module("skyreels_v2.wan_core.long.rollout")
     made = prompts(texts, conditions=(0, 1, 1), blend=2)
     job = rollout.Rollout(plan, (1, 16, 4, 4), rollout.seeded((1, 1, 1)), {}, made.conditions, blend=made.blend)

@@ -42,7 +42,7 @@ def test_an_extended_video_keeps_its_sound_and_is_silent_behind_it(
     source_with_sound(tmp_path / "given.mp4")
     source = source_video.read_source(video.as_trimmed(0, 1.5) if trimmed else video, 7)
     chosen, images = settings(bridge, total_frames=5 + 22), given.GivenImages(source.tail)
-    made = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
+    made = make(bridge, inputs(bridge, model, vae, source=source), chosen, images=images)
     assert len(frames_of(made.path)) == source.count + 22
     with av.open(str(made.path)) as container:
         samples = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
@@ -86,14 +86,14 @@ def test_a_video_goes_on_from_its_last_frames(
     assert (source.tail - frames[-5:]).abs().max() <= 1 / 255
     chosen = settings(bridge, total_frames=5 + 22, width=48, codec="ffv1")
     images = given.GivenImages(source.tail)
-    made = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
+    made = make(bridge, inputs(bridge, model, vae, source=source), chosen, images=images)
     with av.open(str(made.path)) as container:
         assert float(container.streams.video[0].average_rate) == 20
     whole = frames_of(made.path)
     assert whole.shape == (50 + 22, 32, 48, 3)
     expected = np.stack([frame.numpy() for frame in source.scaled(48, 32)])
     assert (whole[:50] == expected).all()
-    again = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
+    again = make(bridge, inputs(bridge, model, vae, source=source), chosen, images=images)
     assert "finished by an earlier run" in str(again.text)
 
 
@@ -203,7 +203,7 @@ def test_a_video_is_decoded_once_however_often_its_frames_are_written(
         decoded.clear()
         source = source_video.read_source(video, 7)
         images, chosen = given.GivenImages(source.tail), settings(bridge, total_frames=5 + 22, codec="png")
-        made = make(bridge, inputs(bridge, model, vae, images=images, source=source), chosen)
+        made = make(bridge, inputs(bridge, model, vae, source=source), chosen, images=images)
         assert len(decoded) == expected
     assert len(frames_of(made.path)) == len(list((made.path.parent / "frames").iterdir())) == 60 + 22
 

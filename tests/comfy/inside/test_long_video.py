@@ -238,10 +238,10 @@ def test_a_lora_that_is_loaded_is_the_job_it_was_before(bridge: ModuleType, mode
 
 def test_given_images_are_where_they_belong(bridge: ModuleType, given: ModuleType, model: Any, vae: Any) -> None:
     first, last, keys = torch.rand(1, 32, 32, 3), torch.rand(1, 32, 32, 3), torch.rand(2, 32, 32, 3)
-    images = given.GivenImages(first, last, keys, given.frames_at("0.5s, 33", keys, 24))
-    made = make(bridge, inputs(bridge, model, vae, images=images), settings(bridge))
-    clips = images.placed(46)
-    known = given.encode_clips(vae, clips, settings(bridge), 13)
+    frames = given.read_key_frames("0.5s, 33", keys, 24, given.words("key_times"))
+    images = given.GivenImages(first, last, keys, frames)
+    made = make(bridge, inputs(bridge, model, vae), settings(bridge), images=images)
+    known = bridge.encode_clips(vae, settings(bridge).planned(images))
     assert sorted(known) == [0, 3, 8, 9, 11, 12], "frames 33 and 45 are not the last of their four: held"
     for at in (12, 11, 9, 8):
         torch.testing.assert_close(made.latents[:, :, at - 13 : at - 12 or None], known[at], rtol=1e-4, atol=1e-4)
@@ -286,7 +286,7 @@ def test_a_long_video_can_have_another_codec(bridge: ModuleType, model: Any, vae
 def test_metadata_goes_into_the_file(bridge: ModuleType, model: Any, vae: Any) -> None:
     job = bridge.Job("with text", {"prompt": '{"3": "x"}'})
     with torch.inference_mode():
-        made = bridge.make_long_video(inputs(bridge, model, vae), settings(bridge, total_frames=21), job)
+        made = bridge.make_long_video(inputs(bridge, model, vae), settings(bridge, total_frames=21).planned(), job)
     with av.open(str(made.path)) as container:
         assert container.metadata["prompt"] == '{"3": "x"}'
 
@@ -298,7 +298,9 @@ def test_finished_jobs_make_room_for_new_ones_once_a_person_agrees_and_unfinishe
 
     def limited(name: str, keep_gb: float = 1e-9) -> Any:
         with torch.inference_mode():
-            return bridge.make_long_video(inputs(bridge, model, vae), chosen, bridge.Job(name, keep_gb=keep_gb))
+            return bridge.make_long_video(
+                inputs(bridge, model, vae), chosen.planned(), bridge.Job(name, keep_gb=keep_gb)
+            )
 
     done = limited("done").path.parent
     kept = limited("kept", 0.0).path.parent
@@ -347,7 +349,9 @@ def test_a_finished_video_that_was_changed_is_joined_again_or_refused(bridge: Mo
 def test_the_waiting_person_is_told_segment_and_time(bridge: ModuleType, model: Any, vae: Any) -> None:
     lines: list[Any] = []
     with torch.inference_mode():
-        bridge.make_long_video(inputs(bridge, model, vae), settings(bridge), bridge.Job("test", say=lines.append))
+        bridge.make_long_video(
+            inputs(bridge, model, vae), settings(bridge).planned(), bridge.Job("test", say=lines.append)
+        )
     said = [str(line) for line in lines]
     assert said[0] == "Segment 1 of 3" and said[-1].startswith("Segment 3 of 3, about 0 s left")
     assert [line for line in said if line.startswith("Segment 2 of 3, about ")]
@@ -368,7 +372,7 @@ def test_neither_a_display_that_fails_nor_a_part_that_is_gone_ends_the_sampling(
 
     given, chosen = inputs(bridge, model, vae), settings(bridge)
     with torch.inference_mode():
-        made = bridge.make_long_video(given, chosen, bridge.Job("unseen", show=show))
+        made = bridge.make_long_video(given, chosen.planned(), bridge.Job("unseen", show=show))
     assert len(frames_of(made.path)) == 46
     sampled: list[int] = []
     sample = bridge.JobSampling.segment
@@ -382,5 +386,5 @@ def test_neither_a_display_that_fails_nor_a_part_that_is_gone_ends_the_sampling(
 
     monkeypatch.setattr(bridge.JobSampling, "segment", tidied)
     with torch.inference_mode(), pytest.raises(Exception, match="part-0000"):  # of joining, which needs it
-        bridge.make_long_video(given, chosen, bridge.Job("tidied"))
+        bridge.make_long_video(given, chosen.planned(), bridge.Job("tidied"))
     assert sampled == [0, 1, 2]

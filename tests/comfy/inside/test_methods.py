@@ -19,7 +19,7 @@ FORCING = {"causal_block_size": 2, "solver": "euler"}
 
 
 def images_of(*given: Any) -> Any:
-    return importlib.import_module("skyreels_v2.wan_core.comfy.long.settings").GivenImages(*given)
+    return importlib.import_module("skyreels_v2.wan_core.long.key_frames").GivenImages(*given)
 
 
 def method(name: str, **own: Any) -> Any:
@@ -61,7 +61,7 @@ def test_the_file_has_every_frame_and_a_stopped_job_ends_in_the_same_ones(
     whole = make(bridge, inputs(bridge, model, vae), chosen, "undisturbed")
     expected = frames_of(whole.path)
     assert len(expected) == chosen.total_frames
-    count = len(inputs(bridge, model, vae).plan(chosen, ()).segments)
+    count = len(chosen.planned().plan.segments)
     assert count >= 2 and f"{chosen.total_frames} video frames in {count} segments" in str(whole.text)
     for stop in range(1, count):
         with monkeypatch.context() as patch:
@@ -103,7 +103,9 @@ def test_a_moving_window_makes_what_the_sampler_makes_of_a_latent(
     torch.testing.assert_close(latents, whole, rtol=1e-5, atol=1e-5)
 
 
-def latents_of(bridge: ModuleType, model: Any, vae: Any, patch: pytest.MonkeyPatch, chosen: Any, **given: Any) -> Any:
+def latents_of(
+    bridge: ModuleType, model: Any, vae: Any, patch: pytest.MonkeyPatch, chosen: Any, images: Any = None, **given: Any
+) -> Any:
     """All latents of a job."""
     found: list[torch.Tensor] = []
     decode = bridge.LongVideoRun.decode
@@ -114,7 +116,7 @@ def latents_of(bridge: ModuleType, model: Any, vae: Any, patch: pytest.MonkeyPat
 
     with patch.context() as patched:
         patched.setattr(bridge.LongVideoRun, "decode", noting)
-        make(bridge, inputs(bridge, model, vae, **given), chosen, f"job {len(str(given))}")
+        make(bridge, inputs(bridge, model, vae, **given), chosen, f"job {len(str(given))}", images)
     return torch.cat(found, dim=2)
 
 
@@ -123,7 +125,7 @@ def test_a_new_prompt_takes_effect_in_its_place_and_not_before(
     bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     chosen = CHOICES[name](bridge)
-    places = chosen.plan().places
+    places = chosen.planned().plan.places
     texts, change = [conditioning(1), conditioning(3)], places[len(places) // 2][0]
     conditions = tuple(int(first >= change) for first, _ in places)
     plain = latents_of(bridge, model, vae, monkeypatch, chosen, prompts=prompts(texts[:1]))
@@ -141,7 +143,7 @@ def test_what_a_new_prompt_finds_is_a_choice(
 
     def made(how: str, blend: int = 0) -> torch.Tensor:
         chosen = rolling(bridge, window_frames=8, at_prompt_change=how)  # the sink, two chunks, and the one in work
-        conditions = tuple(int(first >= 8) for first, _ in chosen.plan().places)
+        conditions = tuple(int(first >= 8) for first, _ in chosen.planned().plan.places)
         given = prompts(texts, conditions=conditions, blend=blend)
         return latents_of(bridge, model, vae, monkeypatch, chosen, prompts=given)
 
@@ -198,8 +200,7 @@ def test_what_a_method_cannot_do_is_refused_before_work(
     errors = importlib.import_module("skyreels_v2.wan_core.errors")
     with pytest.raises(errors.SkyReelsError, match=sentence):
         settings_chosen = chosen(bridge)
-        settings_chosen.check()
-        make(bridge, inputs(bridge, model, vae, images=images), settings_chosen)
+        make(bridge, inputs(bridge, model, vae), settings_chosen, images=images)
     assert not list(output_folder.rglob("segment-*"))
 
 

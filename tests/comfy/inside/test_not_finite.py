@@ -32,8 +32,10 @@ def spoiled(tensor: torch.Tensor, bad: float, at: int = 17) -> torch.Tensor:
 
 def run(scene: Any) -> Any:
     """Make the long video."""
-    given = inputs(scene.bridge, scene.model, scene.vae, **scene.changes)
-    return make(scene.bridge, given, settings(scene.bridge, **scene.chosen))
+    changes = dict(scene.changes)
+    images = changes.pop("images", None)
+    given = inputs(scene.bridge, scene.model, scene.vae, **changes)
+    return make(scene.bridge, given, settings(scene.bridge, **scene.chosen), images=images)
 
 
 def told(bad: float, **options: Any) -> list[Any]:
@@ -353,7 +355,9 @@ def test_a_display_that_fails_does_not_end_the_run(
     say = failing if what == "line" else lambda line: None
     with caplog.at_level(logging.ERROR), torch.inference_mode():
         made = scene.bridge.make_long_video(
-            inputs(scene.bridge, scene.model, scene.vae), settings(scene.bridge), scene.bridge.Job("test", say=say)
+            inputs(scene.bridge, scene.model, scene.vae),
+            settings(scene.bridge).planned(),
+            scene.bridge.Job("test", say=say),
         )
     assert made.path.is_file()
     assert len(calls) == (1 if what == "loading the preview" else calls.count(what)) and calls

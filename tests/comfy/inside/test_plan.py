@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ def test_it_is_the_plan_of_the_video_that_is_made(
     keys = {"key_images": pictures[:1], "key_times": "1s"}
     images = given.GivenImages(pictures, pictures[:1], pictures[:1], (24,))
     text, picture = planned(pack_nodes, chosen, start_image=pictures, end_image=pictures[:1], **keys)
-    made = make(bridge, inputs(bridge, model, vae, images=images), chosen)
+    made = make(bridge, inputs(bridge, model, vae), chosen, images=images)
     assert str(made.text).splitlines()[: len(text.splitlines())] == text.splitlines()
     plain, plain_picture = planned(pack_nodes, chosen)
     assert forcing == {} or plain != text
@@ -52,7 +52,7 @@ def test_of_an_extension_it_is_the_plan_of_the_extended_video(
 ) -> None:
     pictures = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(0))
     chosen = settings(bridge, total_frames=5 + 30, forcing=ASYNC)
-    made = make(bridge, inputs(bridge, model, vae, images=given.GivenImages(pictures, pictures[:1])), chosen)
+    made = make(bridge, inputs(bridge, model, vae), chosen, images=given.GivenImages(pictures, pictures[:1]))
     text, _ = planned(pack_nodes, chosen, total_frames=999, new_frames=30, end_image=pictures[:1])
     assert str(made.text).splitlines()[: len(text.splitlines())] == text.splitlines()
     answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
@@ -65,6 +65,84 @@ def test_of_an_extension_it_is_the_plan_of_the_extended_video(
 def text_of_calls(plan: str) -> str:
     (calls,) = set(re.findall(r"\d+ model calls", plan))
     return calls
+
+
+@pytest.fixture
+def planners(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of each planner, as often as it is called."""
+    methods, called = importlib.import_module("skyreels_v2.wan_core.long.methods"), list[str]()
+
+    def noting(name: str) -> Any:
+        plan = getattr(methods, name)
+        return lambda *given: (called.append(name), plan(*given))[1]
+
+    for name in ("plan_segments", "plan_moving_window", "plan_rolling"):
+        monkeypatch.setattr(methods, name, noting(name))
+    return called
+
+
+SIZE = {"size": "custom", "width": 32, "height": 32}
+VALUES = {
+    "base_num_frames": 21, "overlap_history": 5, "seed": 1, "steps": 2, "cfg": 1.0, "shift": 5.0, "solver": "euler",
+    "ar_step": 0, "causal_block_size": 2, "causal_attention": False, "addnoise_condition": 20, "carry_over": "latents",
+    "drift_control": 0.0, "codec": "ffv1", "crf": 18,
+}  # fmt: skip
+ROLLING = {"method": "rolling", "chunk_frames": 2, "window_frames": 6, "sink_frames": 0, "timesteps": "1000, 500"}
+
+
+@pytest.mark.parametrize(
+    ("method", "planner"),
+    [
+        ({"method": "segments"}, "plan_segments"),
+        ({"method": "moving window"}, "plan_moving_window"),
+        ({**ROLLING, "timesteps_shift": 5.0, "at_prompt_change": "recache"}, "plan_rolling"),
+    ],
+    ids=lambda each: each["method"] if isinstance(each, dict) else "",
+)
+def test_a_run_is_planned_once(
+    pack_nodes: dict[str, Any], tiny_clip: Any, model: Any, vae: Any, planners: list[str], method: dict[str, Any],
+    planner: str,
+) -> None:  # fmt: skip
+    lines = "0s-1s: a red ball\n1s-: a blue cube"
+    script, negative = pack_nodes["SkyReelsV2PromptScript"].execute(tiny_clip, lines).args
+    given = {"model": model, "vae": vae, "script": script, "negative": negative, "method": method} | VALUES
+    job = {"job_name": "once", "keep_gb": 0.0}
+    node = pack_nodes["SkyReelsV2LongVideo"]
+    node.hidden = SimpleNamespace(prompt=None, extra_pnginfo=None)
+    picture = torch.rand(1, 32, 32, 3)
+    with torch.inference_mode():
+        made = node.execute(
+            **given, **job, size=SIZE, total_frames=46, fps=24, loop=False, key_times="", start_image=picture
+        ).args
+    assert planners == [planner] and made[1]["samples"].isfinite().all()
+
+
+def test_an_extension_is_planned_once_and_again_only_where_the_video_is_too_short(
+    pack_nodes: dict[str, Any], tiny_clip: Any, model: Any, vae: Any, planners: list[str]
+) -> None:
+    latest = importlib.import_module("comfy_api.latest")
+    positive, negative = pack_nodes["SkyReelsV2TextEncode"].execute(tiny_clip, "a red ball", "").args[:2]
+    node = pack_nodes["SkyReelsV2ExtendVideo"]
+    node.hidden = SimpleNamespace(prompt=None, extra_pnginfo=None)
+    for frames, times in ((9, 1), (3, 2)):
+        planners.clear()
+        parts = latest.Types.VideoComponents(images=torch.rand(frames, 32, 32, 3), audio=None, frame_rate=24)
+        video = latest.InputImpl.VideoFromComponents(parts)
+        with torch.inference_mode():
+            node.execute(
+                model=model, vae=vae, video=video, size="as the video", new_frames=8, positive=positive,
+                negative=negative, job_name="once", keep_gb=0.0, **VALUES,
+            )  # fmt: skip
+        assert planners == ["plan_segments"] * times
+
+
+def test_a_plan_is_shown_from_one_plan(pack_nodes: dict[str, Any], bridge: ModuleType, planners: list[str]) -> None:
+    chosen = settings(bridge)
+    planned(pack_nodes, chosen, start_image=torch.rand(1, 32, 32, 3))
+    assert planners == ["plan_segments"]
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    assert answer({name: getattr(chosen, name) for name in NAMES})["ok"]
+    assert planners == ["plan_segments"] * 2
 
 
 @pytest.mark.parametrize(

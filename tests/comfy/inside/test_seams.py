@@ -44,6 +44,30 @@ def test_a_solver_is_one_entry(pack_nodes: dict[str, Any], model: Any, monkeypat
     assert torch.equal(*made)
 
 
+def test_a_carry_over_is_one_class(
+    pack_nodes: dict[str, Any], bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways, windows = module("long.carry_over"), list[int]()
+
+    class Faded(ways.Latents):  # type: ignore[name-defined, misc]
+        """Half as strong as they were."""
+
+        def tail(self, window: torch.Tensor, plan: Any) -> torch.Tensor:
+            windows.append(window.shape[2])
+            return window[:, :, -plan.overlap :] * 0.5
+
+    monkeypatch.setitem(ways.CARRY_OVERS, "faded", Faded)
+    for name in ("LongVideo", "ExtendVideo"):
+        assert "faded" in options_of(pack_nodes["SkyReelsV2" + name], "carry_over")
+    usual, faded = (
+        frames_of(make(bridge, long_inputs(bridge, model, vae), settings(bridge, codec="ffv1", **chosen)).path)
+        for chosen in ({}, {"carry_over": "faded"})
+    )
+    assert windows == [6, 6] and (usual[:17] == faded[:17]).all() and (usual[25:] != faded[25:]).any()
+    with pytest.raises(ValueError, match='carry_over is "lost", but it has to be one of latents, frames, faded'):
+        settings(bridge, carry_over="lost").planned()
+
+
 def test_a_codec_is_one_entry(
     pack_nodes: dict[str, Any], bridge: ModuleType, model: Any, vae: Any, output_folder: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -20,6 +20,7 @@ from wan_core.long.rolling_video import (
     RECACHE,
     RollingTask,
     RollingVideo,
+    cut_at,
     cuts_of,
     plan_rolling,
 )
@@ -102,7 +103,7 @@ def test_the_first_segment_is_what_the_sampler_of_latents_makes(model, known) ->
 def test_any_finished_segment_is_enough_to_go_on_to_the_same_video(model, at_change) -> None:
     plan = plan_rolling(Wanted(189, steps=2, known=range(1)), WINDOW, CHUNK)
     prompts = conditions(plan, 23)
-    plan = plan_rolling(Wanted(189, steps=2, known=range(1)), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
+    plan = cut_at(plan, WINDOW, cuts_of(plan, prompts))
     made = source(model, plan, known=1, conditions=prompts, at_change=at_change)
     whole = list(make_all(made))
     assert [piece.segment.new for piece in whole] == [17, 6, 16, 9] and plan.latent_frames == 48
@@ -139,7 +140,7 @@ def test_the_state_matters_and_holds_nothing_that_no_chunk_sees(model) -> None:
 def test_a_change_of_prompt_takes_effect_in_its_chunk_and_finds_what_was_chosen(model) -> None:
     plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts = conditions(plan, 22)
-    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
+    cut = cut_at(plan, WINDOW, cuts_of(plan, prompts))
     plain = latents_of(source(model, cut))
     videos = {how: latents_of(source(model, cut, conditions=prompts, at_change=how)) for how in CHANGES}
     for video in videos.values():
@@ -158,7 +159,7 @@ def test_a_change_of_prompt_takes_effect_in_its_chunk_and_finds_what_was_chosen(
 def test_kept_frames_are_made_again_with_the_prompts_that_they_came_from(model) -> None:
     plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts, seen = conditions(plan, 22), []
-    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
+    cut = cut_at(plan, WINDOW, cuts_of(plan, prompts))
     made = source(model, cut, conditions=prompts, at_change=KEEP)
     watched = replace(made, sample=lambda task: seen.append(task.made_from) or made.sample(task))
     list(make_all(watched))
@@ -172,7 +173,7 @@ def test_kept_frames_are_made_again_with_the_prompts_that_they_came_from(model) 
 def test_a_flush_leaves_the_sink_and_the_last_chunk(model) -> None:
     plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts, seen = conditions(plan, 22), []
-    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts_of(plan, prompts))
+    cut = cut_at(plan, WINDOW, cuts_of(plan, prompts))
     made = source(model, cut, conditions=prompts, at_change=FLUSH)
     list(make_all(replace(made, sample=lambda task: seen.append(task) or made.sample(task))))
     assert [task.known.shape[2] for task in seen] == [0, 6, 4, 6]
@@ -183,7 +184,7 @@ def test_a_blend_weights_its_frames_and_ends_with_a_segment(model) -> None:
     plan = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK)
     prompts, seen = conditions(plan, 22), []
     cuts = cuts_of(plan, prompts, blend=3)
-    cut = plan_rolling(Wanted(189, steps=2), WINDOW, CHUNK, cuts=cuts)
+    cut = cut_at(plan, WINDOW, cuts)
     made = source(model, cut, conditions=prompts, blend=3)
     list(make_all(replace(made, sample=lambda task: seen.append(task) or made.sample(task))))
     assert cuts == (22, 26)

@@ -15,6 +15,7 @@ from tests.measures import relative_error
 from tests.tiny import random_diffusers, twin_of
 from wan_core.errors import InputError
 from wan_core.long import sources
+from wan_core.long.carry_over import Frames, Latents, Pixels
 from wan_core.long.plan import Plan, Wanted
 from wan_core.long.rollout import Rollout, Segments, Task, known_clip, seeded
 from wan_core.long.segments import plan_segments
@@ -100,8 +101,8 @@ def sampler(model, plan: Plan, sigmas, cfg=6.0):
     return torch.no_grad()(sample_segment)
 
 
-def roll_out(rollout: Rollout, sample, after=-1, state=None, reencode=None):
-    return sources.roll_out(Segments(rollout, sample, reencode), after, state)
+def roll_out(rollout: Rollout, sample, after=-1, state=None, carry_over=Latents()):  # noqa: B008, it has no state
+    return sources.roll_out(Segments(rollout, sample, carry_over), after, state)
 
 
 @pytest.mark.parametrize("addnoise", [0, 20])
@@ -265,12 +266,17 @@ def test_a_loop_leads_to_the_latents_behind_its_first_and_stops_one_frame_early(
 def test_re_encoding_gives_the_next_segment_what_it_returns():
     asked: list[tuple[int, int]] = []
 
-    def reencode(window: torch.Tensor, frames: int) -> torch.Tensor:
-        asked.append((window.shape[2], frames))
-        return window[:, :, -5:] * 0.5
+    def decode(window: torch.Tensor) -> torch.Tensor:
+        """Every latent frame four times, but for the first: numbers in place of pictures."""
+        asked.append((window.shape[2], 0))
+        return window.movedim(2, 1).repeat_interleave(4, dim=1)[:, 3:]
 
-    first, second, third = roll_out(small_rollout(), fake_sampler, reencode=reencode)
-    assert asked == [(10, 17), (10, 17)]  # never for the last
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        asked.append((0, frames.shape[1]))
+        return frames[:, ::4].movedim(1, 2) * 0.5
+
+    first, second, third = roll_out(small_rollout(), fake_sampler, carry_over=Frames(Pixels(decode, encode)))
+    assert asked == [(10, 0), (0, 17)] * 2  # never for the last
     assert torch.equal(second.window[:, :, :5], first.latents[:, :, -5:] * 0.5)
     assert third.state["tail"].shape[2] == 5
 
@@ -328,4 +334,8 @@ def test_latents_of_another_shape_and_a_foreign_carry_over_are_refused():
     with pytest.raises(InputError, match=r"Segment 1 has shape \[1, 4, 9, 2, 3\], expected \[1, 4, 10, 2, 3\]"):
         list(roll_out(small_rollout(), lambda task: task.noise[:, :, 1:]))
     with pytest.raises(InputError, match="re-encoded overlap has shape"):
-        list(roll_out(small_rollout(), fake_sampler, reencode=lambda window, frames: window))
+        list(
+            roll_out(
+                small_rollout(), fake_sampler, carry_over=Frames(Pixels(lambda window: window, lambda frames: frames))
+            )
+        )

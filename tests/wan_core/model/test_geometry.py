@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.tiny import tiny_config
 from wan_core.errors import InputError
-from wan_core.long.key_frames import placed
+from wan_core.long.key_frames import GivenImages
 from wan_core.long.plan import Wanted
 from wan_core.long.plan_text import estimate
 from wan_core.long.segments import plan_segments
@@ -39,9 +40,11 @@ def test_a_new_geometry_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_segments(Wanted(81, 33, 9, geometry=OTHER))
     assert [segment.frames for segment in plan.segments] == [(0, 33), (33, 57), (57, 81)]
     assert estimate(plan, 128, 64).tokens == 5 * (128 // 32) * (64 // 32)
-    assert [at for at, _ in placed(81, end=[0], keys=[1, 2], frames=(8, 9), geometry=OTHER)] == [1, 2, 10]
+    image = torch.zeros(1, 1, 1, 3)
+    given = GivenImages(end=image, keys=image.expand(2, 1, 1, 3), key_frames=(8, 9))
+    assert sorted(given.placed(81, OTHER)) == [1, 2, 10]
     with pytest.raises(InputError, match=r"8 video frames share a latent frame"):
-        placed(81, keys=[1, 2], frames=(9, 16), geometry=OTHER)
+        GivenImages(keys=given.keys, key_frames=(9, 16)).placed(81, OTHER)
     assert OTHER.like((1, 16, 9, 8, 12), WAN21) == (1, 48, 5, 4, 6)
 
 

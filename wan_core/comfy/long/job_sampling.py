@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from ...finite import VAE_ADVICE, check_finite
+from ...long.carry_over import CARRY_OVERS, Pixels
 from ...long.moving_window import MovingWindow, WindowTask
-from ...long.plan import MOVING_WINDOW, ROLLING, Plan, Segment
+from ...long.plan import MOVING_WINDOW, ROLLING, Segment
 from ...long.rolling_video import RollingTask, RollingVideo
 from ...long.rollout import Rollout, Segments, Task, seeded
+from ...long.settings import PlannedVideo
 from ...long.sources import Source
 from ...words import Words, words
 from ..sampling.guided import Guidance
@@ -21,8 +23,8 @@ from ..sampling.memory_ladder import OutOfMemory
 from ..sampling.prompt_frames import marked
 from ..sampling.rolling import RollingOptions, RollingSampler, run_rolling
 from ..sampling.sampler import DiffusionForcingSampler, Stretch
+from .inputs import Inputs
 from .job_progress import JobProgress
-from .settings import Inputs, LongVideoSettings
 
 
 class JobSampling:
@@ -30,23 +32,21 @@ class JobSampling:
 
     Args:
         inputs: what comes from other nodes.
-        settings: what a person chose.
-        plan: the segments.
+        video: what is made of them.
         known: given latent frames [1, 16, 1, H / 8, W / 8] by their number in the video.
         progress: the display.
     """
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        settings: LongVideoSettings,
-        plan: Plan,
-        known: dict[int, torch.Tensor],
-        progress: JobProgress,
-    ):
-        self.inputs, self.settings, self.plan, self.known, self.progress = inputs, settings, plan, known, progress
-        self.sigmas = settings.sigmas
-        channels, _, rows, columns = plan.geometry.latent_shape(1, settings.height, settings.width)
+    def __init__(self, inputs: Inputs, video: PlannedVideo, known: dict[int, torch.Tensor], progress: JobProgress):
+        self.inputs, self.settings, self.plan, self.known, self.progress = (
+            inputs,
+            video.settings,
+            video.plan,
+            known,
+            progress,
+        )
+        self.sigmas = self.settings.sigmas
+        channels, _, rows, columns = self.plan.geometry.latent_shape(1, self.settings.height, self.settings.width)
         self.shape = (1, channels, rows, columns)
 
     def source(self) -> Source:
@@ -71,7 +71,7 @@ class JobSampling:
             addnoise_condition=settings.forcing.addnoise_condition,
             drift_control=settings.drift_control,
         )
-        return Segments(rollout, self.segment, self.reencode if settings.carry_over == "frames" else None)
+        return Segments(rollout, self.segment, CARRY_OVERS[settings.carry_over](Pixels(self.decode, self.encode)))
 
     def seed_of(self, segment: Segment) -> int:
         """Return the seed of a segment's run, where its noise is drawn elsewhere."""
@@ -159,8 +159,11 @@ class JobSampling:
                 segments=len(self.plan.segments),
             ) from None
 
-    def reencode(self, window: torch.Tensor, frames: int) -> torch.Tensor:
-        """Return the last video frames of a window, decoded and encoded as a clip of their own: the authors' way."""
-        pixels = self.inputs.vae.decode(window)
-        latents = self.inputs.vae.encode(pixels.flatten(0, 1)[-frames:]).float().cpu()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the video frames [1, n, H, W, 3] of latents [1, 16, F, h, w]."""
+        return self.inputs.vae.decode(latents)
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the latents of a clip of video frames [1, n, H, W, 3]."""
+        latents = self.inputs.vae.encode(frames.flatten(0, 1)).float().cpu()
         return check_finite(latents, words("The re-encoded overlap"), VAE_ADVICE)

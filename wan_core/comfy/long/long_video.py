@@ -18,7 +18,7 @@ from ...finite import check_all_finite
 from ...long.jobs import agreed_gb, make_room
 from ...long.journal import Journal
 from ...long.key_frames import trimmed
-from ...long.plan import Plan
+from ...long.settings import PlannedVideo
 from ...long.sources import Finished, Source, continue_job
 from ...video.codecs import find_codec
 from ...video.join import join_videos, remove_texts, texts_of
@@ -29,10 +29,10 @@ from ..host_flags import writes_no_texts
 from ..language import say
 from ..node_text import tell
 from ..vae.stream import StreamingDecoder
+from .inputs import Inputs, encode_clips
 from .job_board import keep_workflow
 from .job_progress import JobProgress
 from .job_sampling import JobSampling
-from .settings import Inputs, LongVideoSettings, describe, encode_clips, held_images, known_frames
 
 JOBS_FOLDER = "skyreels_v2_jobs"
 IN_USE_SECONDS = 3600.0  # a finished video may still be read by other nodes of its graph
@@ -81,12 +81,12 @@ def jobs_root() -> Path:
     return Path(folder_paths.get_output_directory()) / JOBS_FOLDER
 
 
-def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> LongVideo:
+def make_long_video(inputs: Inputs, video: PlannedVideo, job: Job) -> LongVideo:
     """Make a long video, or go on with one that was begun.
 
     Args:
         inputs: what comes from other nodes.
-        settings: what a person chose.
+        video: what is made of them.
         job: where it is kept.
 
     Returns:
@@ -96,53 +96,48 @@ def make_long_video(inputs: Inputs, settings: LongVideoSettings, job: Job) -> Lo
         SkyReelsError: inputs or settings that cannot work, before any work; a job that another run holds; a full disk;
             NaN or infinity, before anything made of it is kept.
     """
-    inputs.check(settings)
-    check_all_finite(inputs.tensors(), words("What is connected"), words("check the node that made it"))
-    decoder = StreamingDecoder(inputs.vae)
-    clips = inputs.images.placed(settings.check().total_frames, settings.geometry)
-    plan = inputs.plan(settings, known_frames(clips, settings.geometry))
-    about = settings.by_name() | inputs.identity() | held_images(clips)
-    limited = job.keep_gb > 0
-    with Journal(jobs_root(), job.name, about, len(plan.segments), inputs.tensors(), limited) as journal:
+    inputs.check(video.settings)
+    tensors = inputs.tensors() | video.images.tensors()
+    check_all_finite(tensors, words("What is connected"), words("check the node that made it"))
+    decoder, video, suffix = StreamingDecoder(inputs.vae), video.cut(inputs.prompts), video.settings.suffix
+    about = video.identity() | inputs.identity()
+    with Journal(jobs_root(), job.name, about, len(video.plan.segments), tensors, job.keep_gb > 0) as journal:
         with journal.writing():
             keep_workflow(journal.folder, job.metadata)
         room = make_room(jobs_root(), job.keep_gb, IN_USE_SECONDS)
         before = journal.next_segment()
-        text = report(plan, inputs, settings, journal, before)
+        text = report(video, inputs, journal, before)
         if room is not None:
             tell("jobs", room)
             text = lines(text, room)
-        path = journal.result_path(settings.suffix)
+        path = journal.result_path(suffix)
         if before:
-            show_growing(job, journal, settings.suffix)
+            show_growing(job, journal, suffix)
         if before is not None:
-            known = encode_clips(inputs.vae, clips, settings, plan.latent_frames)
-            progress = JobProgress(plan, inputs.model, job.say)
-            latents_from = JobSampling(inputs, settings, plan, known, progress).source()
-            LongVideoRun(inputs, settings, latents_from, journal, decoder, job).make()
+            progress = JobProgress(video.plan, inputs.model, job.say)
+            latents_from = JobSampling(inputs, video, encode_clips(inputs.vae, video), progress).source()
+            LongVideoRun(inputs, video, journal, decoder, job).make(latents_from)
         if before is not None or not journal.has(path):
             with journal.writing():
                 source = inputs.source
                 sound, times = (source.sound, source.times) if source else (None, ())
-                join_videos(path, journal.parts(settings.suffix), job.metadata, sound, times)
+                join_videos(path, journal.parts(suffix), job.metadata, sound, times)
             journal.finish(path)
         elif writes_no_texts() and texts_of(path):
             with journal.writing():
                 remove_texts(path)
             journal.finish(path)
-        show_growing(job, journal, settings.suffix, path)
-        latents = journal.load(len(plan.segments) - 1, "window")["window"]
+        show_growing(job, journal, suffix, path)
+        latents = journal.load(len(video.plan.segments) - 1, "window")["window"]
         return LongVideo(path, journal.noted(path), latents, text)
 
 
-def report(
-    plan: Plan, inputs: Inputs, settings: LongVideoSettings, journal: Journal, next_segment: int | None
-) -> Joined:
+def report(video: PlannedVideo, inputs: Inputs, journal: Journal, next_segment: int | None) -> Joined:
     """Return the plan, and where this run begins, as text for a person."""
-    shown: list[Joined | Words] = [describe(plan, settings)]
+    shown: list[Joined | Words] = [video.describe()]
     if blending := inputs.prompts.about_blend():
         shown.append(blending)
-    if find_codec(settings.codec, settings.crf).sequence:
+    if find_codec(video.settings.codec, video.settings.crf).sequence:
         shown.append(
             words("Every frame is a PNG file in {folder}, in addition to the video.", folder=journal.frames_folder)
         )
@@ -200,29 +195,20 @@ class LongVideoRun:
 
     Args:
         inputs: what comes from other nodes.
-        settings: what a person chose.
-        source: makes the latents.
+        video: what is made of them.
         journal: the open job.
         decoder: new.
         job: what is said about it, and what goes into its pictures.
     """
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        settings: LongVideoSettings,
-        source: Source,
-        journal: Journal,
-        decoder: StreamingDecoder,
-        job: Job,
-    ):
-        self.inputs, self.settings, self.source, self.plan = inputs, settings, source, source.plan
+    def __init__(self, inputs: Inputs, video: PlannedVideo, journal: Journal, decoder: StreamingDecoder, job: Job):
+        self.inputs, self.video, self.settings, self.plan = inputs, video, video.settings, video.plan
         self.journal, self.decoder, self.job = journal, decoder, job
         self.pushed = 0  # latent frames that the decoder was given in all
 
-    def make(self) -> None:
+    def make(self, source: Source) -> None:
         """Make every segment that the journal lacks; one that was torn makes only itself again."""
-        for finished in continue_job(self.source, self.journal):
+        for finished in continue_job(source, self.journal):
             self.take_up(finished.segment.index)
             parts = self.write(finished)
             own = {"history": self.decoder.history, "pushed": torch.tensor(self.pushed)}
@@ -289,5 +275,5 @@ class LongVideoRun:
         self.decoder.park()
         self.pushed += finished.segment.new
         if last and self.plan.trimmed_frames:
-            frames = trimmed(frames, self.plan.trimmed_frames, self.inputs.images.end is not None)
+            frames = trimmed(frames, self.plan.trimmed_frames, self.video.images.end is not None)
         return frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -11,7 +10,7 @@ import torch
 
 from ...errors import InputError
 from ...finite import VAE_ADVICE, check_finite
-from ...long.key_frames import check_counts, placed
+from ...long.key_frames import GivenImages
 from ...model.geometry import geometry_of
 from ...words import words
 from ..host_flags import spare_memory
@@ -56,30 +55,20 @@ def encode_images(vae: Any, images: torch.Tensor, samples: torch.Tensor) -> torc
     return check_finite(latents, words("What the VAE made of the images"), VAE_ADVICE)
 
 
-def pin_frames(
-    vae: Any,
-    latent: dict[str, Any],
-    start_images: torch.Tensor | None,
-    end_image: torch.Tensor | None,
-    key_images: torch.Tensor | None,
-    key_frames: Sequence[int],
-) -> dict[str, Any]:
+def pin_frames(vae: Any, latent: dict[str, Any], given: GivenImages) -> dict[str, Any]:
     """Put images into a LATENT as known frames: their samples are set and their noise_mask is 0.
 
     Args:
         vae: a VAE of Wan 2.1 kind.
         latent: samples [B, 16, F, H / 8, W / 8]; its noise_mask stays as it is elsewhere.
-        start_images: [n, H, W, 3], one image or the beginning of a video (n is cut to 4k + 1).
-        end_image: [1, H, W, 3], the last latent frame.
-        key_images: [m, H, W, 3].
-        key_frames: m video frames, 0-based, negative from the end.
+        given: the images.
 
     Returns:
         A new LATENT.
 
     Raises:
-        InputError: counts that do not match, a mask of another length, a frame outside the clip or named twice, or
-            more start frames than the clip has.
+        InputError: a mask of another length, a frame outside the clip or named twice, or more start frames than the
+            clip has.
     """
     geometry = check_vae(vae)
     samples = check_latent(latent, geometry)
@@ -92,24 +81,11 @@ def pin_frames(
         check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
         check_mask(mask, frames)
         mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
-    check_not_empty(start_images=start_images, end_image=end_image)
-    check_counts(len(key_frames), 0 if key_images is None else len(key_images), words("key_frames"))
-    total = geometry.video_frames(frames)
-    for at, images in placed(total, start_images, end_image, key_images, key_frames, geometry):
+    for at, images in given.placed(geometry.video_frames(frames), geometry).items():
         known = encode_images(vae, images, samples)
         samples[:, :, at : at + known.shape[2]] = known.to(samples)
         mask[:, :, at : at + known.shape[2]] = 0
     return {**latent, "samples": samples, "noise_mask": mask}
-
-
-def check_not_empty(**images: torch.Tensor | None) -> None:
-    """Refuse a batch of no images, as a splitting node may give one; `Raises: InputError`."""
-    for name, batch in images.items():
-        if batch is not None and len(batch) == 0:
-            raise InputError(
-                "The input {name} holds 0 images, but 1 is needed: check the node before it, or disconnect it.",
-                name=name,
-            )
 
 
 def decode_video(vae: Any, latent: dict[str, Any], tiling: str) -> torch.Tensor:
