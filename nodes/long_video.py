@@ -26,23 +26,25 @@ from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Words, words
 from .aliases import ALIASES
 from .inputs import (
-    FILE_RATE,
     FORCING,
-    Script,
     forcing_inputs,
+    negative_input,
+    negative_of,
+    pixels_of,
+    seed_and_cfg,
+    shown_first,
+    size_input,
+    steps_and_shift,
+)
+from .long_inputs import (
+    FILE_RATE,
+    Script,
     image_inputs,
     job_inputs,
     key_times_input,
     length_inputs,
     loop_input,
-    negative_input,
-    negative_of,
-    pixels_of,
     quality_inputs,
-    seed_and_cfg,
-    shown_first,
-    size_input,
-    steps_and_shift,
     video_outputs,
     window_inputs,
 )

@@ -19,21 +19,8 @@ from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import joined, words
 from .aliases import ALIASES
 from .conditioning import NEGATIVE_PROMPT, negative_prompt_input
-from .inputs import (
-    FILE_RATE,
-    FORCING,
-    Script,
-    forcing_inputs,
-    image_inputs,
-    key_times_input,
-    length_inputs,
-    loop_input,
-    pixels_of,
-    seed_and_cfg,
-    shown_first,
-    size_input,
-    steps_and_shift,
-)
+from .inputs import FORCING, forcing_inputs, pixels_of, seed_and_cfg, shown_first, size_input, steps_and_shift
+from .long_inputs import FILE_RATE, Script, image_inputs, key_times_input, length_inputs, loop_input
 from .method import chosen_method, method_input
 
 MOST_PROMPTS = 50

@@ -165,6 +165,30 @@ def size_and_digest(path: Path) -> list[int | str]:
         return [os.fstat(file.fileno()).st_size, stream_digest(file)]
 
 
+def remove_left_behind(folder: Path, pictures: str) -> None:
+    """Remove what a run left that was killed while it wrote; `pictures`: the name of their folder in it."""
+    for pattern in ("*" + UNFINISHED, ".*.part", f"{pictures}/.*.part"):
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                path.unlink()
+
+
+def is_whole(path: Path, noted: list[int | str]) -> bool:
+    """Return whether a file is there with the size and digest that were noted of it."""
+    with suppress(OSError, JournalError):
+        return is_file(path) and size_and_digest(path) == noted
+    return False
+
+
+def why_not_written(error: OSError, folder: Path) -> Words:
+    """Return what is said of a folder that could not be written to."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return words("The disk is full under {folder}: free some space", folder=folder)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return words("Nothing can be written to {folder}: allow it, or choose another folder", folder=folder)
+    return words("Writing to {folder} failed ({cause}): fix that", folder=folder, cause=error.strerror or error)
+
+
 def folder_bytes(folder: Path) -> int:
     """Return the size of all files in a folder; links count for nothing."""
     total = 0

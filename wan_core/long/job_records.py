@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import safetensors
+import safetensors.torch
 import torch
 
 from ..errors import InputError
-from .job_files import open_plain, write_whole
+from ..words import Words
+from .job_files import JournalError, open_plain, write_whole
 
 MOST_BYTES = 16_000_000  # of a record; one that names 100,000 pictures has 11 million
 PLACE = re.compile(r"(frames/)?[^/\\\0:]+")  # of a job's file: in its folder or among its pictures
@@ -92,3 +95,18 @@ def is_noted(value: Any) -> TypeGuard[list[int | str]]:
 def is_place(name: str) -> bool:
     """Whether a name in a record is that of a file in the job's folder."""
     return bool(PLACE.fullmatch(name)) and name.rpartition("/")[2] not in (".", "..")
+
+
+def read_tensors(path: Path, advice: Words) -> dict[str, torch.Tensor]:
+    """Return the tensors of a segment's file, on the CPU; `advice`: what to do where it cannot be read.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    try:
+        with open_plain(path) as file:
+            return safetensors.torch.load(file.read())
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise JournalError(
+            "{file} cannot be read ({error}): {advice}.", file=path, error=error, advice=advice
+        ) from error

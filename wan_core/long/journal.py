@@ -15,16 +15,13 @@ and the ones behind it count as long as it comes out the same.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
@@ -32,23 +29,31 @@ from ..errors import InputError
 from ..finite import check_all_finite
 from ..words import joined, words
 from .job_files import (
-    UNFINISHED,
     JournalError,
     Lock,
     check_folder,
-    is_file,
-    open_plain,
+    is_whole,
+    remove_left_behind,
     size_and_digest,
     sync_file,
     sync_folder,
+    why_not_written,
     write_whole,
 )
-from .job_records import canonical, digest_of, is_noted, is_place, read_job, read_segment, tensor_digest, write_record
+from .job_records import (
+    canonical,
+    digest_of,
+    is_noted,
+    is_place,
+    read_job,
+    read_segment,
+    read_tensors,
+    tensor_digest,
+    write_record,
+)
 from .jobs import JOB_FILE, LOCK_FILE, SHORT, changes, check_name
 
 FRAMES = "frames"
-LEFT_BEHIND = ("*" + UNFINISHED, ".*.part", f"{FRAMES}/.*.part")  # by a run that was killed while it wrote
-FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class Journal:
@@ -109,22 +114,18 @@ class Journal:
             raise
 
     def _open(self, removable: bool) -> None:
-        for pattern in LEFT_BEHIND:
-            for path in self.folder.glob(pattern):
-                with suppress(OSError):
-                    path.unlink()
-        about = read_job(self.folder / JOB_FILE)
-        results = (about or {}).get("result") if (about or {}).get("joined") is True else None
+        remove_left_behind(self.folder, FRAMES)
+        about = read_job(self.folder / JOB_FILE) or {}
+        results = about.get("result") if about.get("joined") is True else None
         named = list(results) if isinstance(results, dict) else []
         self._joined = bool(named) and all(is_place(name) and self.has(self.folder / name) for name in named)
         for index in range(self.segments):
-            record = self._whole_record(index)
-            if record is not None:
+            if (record := self._whole_record(index)) is not None:
                 self._records[index] = record
         self._drop_joined()
         # what the limit may do with a job was settled when it was begun
-        self._kept = {"removable": True} if removable or (about or {}).get("removable") is True else {}
-        if about is None or (about["complete"] and self.next_segment() is not None):
+        self._kept = {"removable": True} if removable or about.get("removable") is True else {}
+        if not about or (about["complete"] and self.next_segment() is not None):
             with self.writing():
                 write_record(self.folder / JOB_FILE, {**self._about, **self._kept, "complete": False})
 
@@ -133,15 +134,9 @@ class Journal:
         record = read_segment(self._record_path(index), self._tensor_path(index).name)
         if record is None or record["job"] != self.fingerprint:
             return None
-        for name, noted in record["files"].items():
-            if self._joined and self._is_spare(name):
-                continue
-            try:
-                if size_and_digest(self.folder / name) != noted:
-                    return None
-            except (OSError, JournalError):
-                return None
-        return record
+        needed = [name for name in record["files"] if not (self._joined and self._is_spare(name))]
+        whole = all(is_whole(self.folder / name, record["files"][name]) for name in needed)
+        return record if whole else None
 
     def _is_spare(self, name: str) -> bool:
         """Whether a finished job needs a file of a segment no longer: not pictures, nor the last segment's tensors."""
@@ -158,13 +153,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let another run have the job; what is finished stays."""
+    def __exit__(self, *raised: object) -> None:
         self._lock.release()
 
     def next_segment(self) -> int | None:
@@ -193,13 +182,7 @@ class Journal:
         """
         path = self._tensor_path(index)
         again = words("delete {record} and queue again to make this segment again", record=self._record_path(index))
-        try:
-            with open_plain(path) as file:
-                tensors = safetensors.torch.load(file.read())
-        except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            raise JournalError(
-                "{file} cannot be read ({error}): {advice}.", file=path, error=error, advice=again
-            ) from error
+        tensors = read_tensors(path, again)
         lost = [name for name in names if name not in tensors]
         if lost:
             raise JournalError("{file} lacks {names}: {advice}.", file=path, names=joined(lost), advice=again)
@@ -286,9 +269,7 @@ class Journal:
 
     def has(self, result: Path) -> bool:
         """Say whether a file is there as `finish` noted it, and not torn or changed since."""
-        with suppress(OSError, JournalError):
-            return is_file(result) and size_and_digest(result) == self.noted(result)
-        return False
+        return is_whole(result, self.noted(result))
 
     def noted(self, result: Path) -> list[int | str]:
         """Return size and digest of a file as `finish` noted them; [] where it did not."""
@@ -298,11 +279,7 @@ class Journal:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say in one sentence what a full or read-only disk means for the job; for whatever writes into its folder.
-
-        Raises:
-            JournalError: in place of an OSError.
-        """
+        """Say in one sentence what a full or read-only disk means for the job: a JournalError for an OSError."""
         try:
             yield
         except OSError as error:
@@ -313,15 +290,7 @@ class Journal:
                     finished=len(self._records),
                     segments=self.segments,
                 )
-            if error.errno in FULL_DISK:
-                reason = words("The disk is full under {folder}: free some space", folder=self.folder)
-            elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-                reason = words(
-                    "Nothing can be written to {folder}: allow it, or choose another folder", folder=self.folder
-                )
-            else:
-                cause = error.strerror or error
-                reason = words("Writing to {folder} failed ({cause}): fix that", folder=self.folder, cause=cause)
+            reason = why_not_written(error, self.folder)
             raise JournalError("{reason}, and start the same job again; {kept}.", reason=reason, kept=kept) from error
 
     def _tensor_path(self, index: int) -> Path:

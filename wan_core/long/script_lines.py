@@ -191,12 +191,10 @@ class Head:
         for _ in range(STEPS):
             place = skip_spaces(self.text, at)
             letter = self.text[place : place + 1]
-            if letter and letter in CLOSE and letter not in ">" and self.closed < self.opened:
+            if letter and letter in CLOSE and self.closed < self.opened:
                 self.closed += 1
             elif letter and letter in MARKS and (letter != "|" or separator):
                 self.marks_after += 1
-            elif letter and letter == ">" and self.closed < self.opened:
-                self.closed += 1
             elif self.text.startswith("=>", place) and not separator:
                 place, separator = place + 1, ":"
             elif letter and letter in SEPARATORS and not separator:

@@ -6,17 +6,15 @@ memory estimate and the guidance range only read it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 
-from ..errors import InputError
 from .known import leading_known
-from .schedule import Staircase, forcing_schedule, padded_frames, staircase
-from .sigmas import TRAIN_STEPS, noise_levels, row_sigmas
-
-MOST_NOISE = 1.001  # of a flow model, with room for rounding
+from .schedule import Schedule, Staircase, forcing_schedule, padded_frames, staircase
+from .sigmas import TRAIN_STEPS, check_sigmas, noise_levels, row_sigmas
 
 
 @dataclass(frozen=True)
@@ -207,15 +205,9 @@ def plan_run(options: ForcingOptions, sigmas: torch.Tensor, frames: int, known: 
     if given:
         nothing = torch.zeros(0, len(known))
         return Run(options, sigmas, known, nothing.long(), nothing, ())
-    schedule = forcing_schedule(
-        len(known),
-        steps,
-        options.ar_step,
-        options.causal_block_size,
-        leading_known(known),
-        options.window(frames),
-    )
-    return described(options, sigmas, known, *schedule)
+    size, prefix = options.causal_block_size, leading_known(known)
+    schedule = forcing_schedule(len(known), steps, options.ar_step, size, prefix, options.window(frames))
+    return described(options, sigmas, known, schedule)
 
 
 def plan_rows(options: ForcingOptions, sigmas: torch.Tensor, known: torch.Tensor, rows: range) -> tuple[int, Run]:
@@ -235,75 +227,42 @@ def plan_rows(options: ForcingOptions, sigmas: torch.Tensor, known: torch.Tensor
     index, update = (table.repeat_interleave(size, dim=1) for table in stairs.steps_of(rows, blocks))
     first = blocks.start * size
     intervals = tuple((start * size - first, end * size - first) for start, end in map(stairs.seen, rows))
-    return first, described(options, sigmas, known[first : blocks.stop * size], index, update, intervals)
+    return first, described(options, sigmas, known[first : blocks.stop * size], Schedule(index, update, intervals))
 
 
-def described(
-    options: ForcingOptions,
-    sigmas: torch.Tensor,
-    known: torch.Tensor,
-    index: torch.Tensor,
-    update: torch.Tensor,
-    intervals: tuple[tuple[int, int], ...],
-) -> Run:
-    """Return the run of a schedule without the rows that denoise nothing; the last three as of `forcing_schedule`."""
-    update = update & ~known
-    busy = update.any(dim=1)  # a row may denoise nothing but known frames: an end frame's, under ar_step
-    intervals = tuple(interval for interval, keep in zip(intervals, busy.tolist(), strict=True) if keep)
-    index, update = index[busy], update[busy]
+def described(options: ForcingOptions, sigmas: torch.Tensor, known: torch.Tensor, schedule: Schedule) -> Run:
+    """Return the run of a schedule, without the rows that denoise nothing but known frames."""
+    update = schedule.update & ~known
+    busy = update.any(dim=1)  # an end frame's rows under ar_step denoise nothing else
+    intervals = [interval for interval, keep in zip(schedule.intervals, busy.tolist(), strict=True) if keep]
+    index, update = schedule.index[busy], update[busy]
     levels = noise_levels(sigmas.float().cpu())[index]
     levels[:, known] = options.known_level
-    call_sigmas = row_sigmas(sigmas, index, known)
-    rows = make_rows(index, update, intervals, levels, call_sigmas, known, len(sigmas) - 1)
-    return Run(options, sigmas, known, index, levels, rows)
+    run = Run(options, sigmas, known, index, levels, ())
+    return replace(run, rows=make_rows(run, update, intervals))
 
 
-def make_rows(
-    index: torch.Tensor,
-    update: torch.Tensor,
-    intervals: tuple[tuple[int, int], ...],
-    levels: torch.Tensor,
-    call_sigmas: torch.Tensor,
-    known: torch.Tensor,
-    num_steps: int,
-) -> tuple[Row, ...]:
-    """Return the rows of a schedule [R, F], each with what the model call is told."""
-    finished = ((index == num_steps + 1) | known).long().cumprod(dim=1).sum(dim=1).tolist()
-    table = zip(intervals, index.tolist(), update.tolist(), levels.tolist(), call_sigmas.tolist(), strict=True)
+def make_rows(run: Run, update: torch.Tensor, intervals: Sequence[tuple[int, int]]) -> tuple[Row, ...]:
+    """Return the rows of a run that has none yet; `update`: which frames each denoises, `intervals`: what it sees."""
+    index, steps = run.step_index, run.num_steps
+    finished = ((index == steps + 1) | run.known).long().cumprod(dim=1).sum(dim=1).tolist()
+    call_sigmas = row_sigmas(run.sigmas, index, run.known).tolist()
+    table = zip(intervals, index.tolist(), update.tolist(), run.levels.tolist(), call_sigmas, strict=True)
     return tuple(
         Row(
             start,
             end,
             tuple(sigmas[start:end]),
-            tuple(at - 1 if works else None for at, works in zip(steps[start:end], busy[start:end], strict=True)),
-            num_steps,
+            tuple(at - 1 if works else None for at, works in zip(made[start:end], busy[start:end], strict=True)),
+            steps,
             sigma,
             finished[number],
             number,
             len(intervals),
             true_runs(busy[start:end], start),
         )
-        for number, ((start, end), steps, busy, sigmas, sigma) in enumerate(table)
+        for number, ((start, end), made, busy, sigmas, sigma) in enumerate(table)
     )
-
-
-def check_sigmas(sigmas: torch.Tensor) -> None:
-    """Refuse sigmas that diffusion forcing cannot follow; `Raises: InputError`."""
-    values = sigmas.tolist()
-    if values[-1] != 0:
-        raise InputError(
-            "The sigmas end at {last:.4f}, but diffusion forcing has to end at 0: connect the whole "
-            "schedule, not the first part of a split one.",
-            last=values[-1],
-        )
-    if values[0] > MOST_NOISE:
-        raise InputError(
-            "The sigmas begin at {first:.4g}, but those of this model are 1 at most: connect SkyReels-V2 Sigmas, or "
-            "the scheduler of a flow model.",
-            first=values[0],
-        )
-    if not all(later < earlier for earlier, later in pairwise(values)):  # NaN too
-        raise InputError("The sigmas do not fall from step to step: connect a scheduler's sigmas unchanged.")
 
 
 def true_runs(values: list[bool], offset: int) -> tuple[tuple[int, int], ...]:

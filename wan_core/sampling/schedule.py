@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -23,9 +24,24 @@ def padded_frames(num_frames: int, causal_block_size: int) -> int:
     return -(-num_frames // causal_block_size) * causal_block_size
 
 
+class Schedule(NamedTuple):
+    """Who is denoised when.
+
+    Attributes:
+        index: the step of every frame in every row, int64 [R, F]: 0 = not begun, i = step i is done in this row,
+            steps + 1 = finished.
+        update: the frames that a row denoises, bool [R, F].
+        intervals: the (start, end) of the frames that a row sees.
+    """
+
+    index: torch.Tensor
+    update: torch.Tensor
+    intervals: tuple[tuple[int, int], ...]
+
+
 def forcing_schedule(
     num_frames: int, steps: int, ar_step: int = 0, block: int = 1, prefix: int = 0, window: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int, int], ...]]:
+) -> Schedule:
     """Work out who is denoised when; R rows (model calls), F latent frames.
 
     Args:
@@ -35,10 +51,6 @@ def forcing_schedule(
         block: latent frames of a block.
         prefix: known frames at the start; whole blocks of them count as finished from the first row on.
         window: latent frames that the model can see at once, at least one block; None = all.
-
-    Returns:
-        The step of every frame in every row, int64 [R, F] (0 = not begun, i = step i is done in this row, steps + 1 =
-        finished); the frames that a row denoises, bool [R, F]; and the (start, end) of those that it sees.
 
     Raises:
         ScheduleError: a number out of range, or a window too small for the block or for ar_step.
@@ -50,7 +62,7 @@ def forcing_schedule(
     rows, blocks = range(stairs.num_rows), range(stairs.blocks)
     index, update = stairs.steps_of(rows, blocks)
     size = stairs.block
-    return (
+    return Schedule(
         index.repeat_interleave(size, dim=1),
         update.repeat_interleave(size, dim=1),
         tuple((start * size, end * size) for start, end in map(stairs.seen, rows)),

@@ -11,11 +11,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ..errors import ScheduleError
+from ..errors import InputError, ScheduleError
 from ..words import words
 
 TRAIN_STEPS = 1000
 SIGMA_MAX = 0.999  # the first training step; a frame that has not begun is shown to the model at this level
+MOST_NOISE = 1.001  # of a flow model, with room for rounding
 FULL_NOISE = 0.99  # from here up a schedule starts from pure noise, below it from a noised video
 FLOAT32_ERROR = 1e-4  # what float32 can lose of sigma * 1000: half a unit in the last place, twice
 
@@ -133,3 +134,22 @@ def row_sigmas(sigmas: torch.Tensor, step_index: torch.Tensor, known: torch.Tens
     if known is not None:
         levels = levels[:, ~known]
     return levels.mean(dim=1).float()
+
+
+def check_sigmas(sigmas: torch.Tensor) -> None:
+    """Refuse sigmas that diffusion forcing cannot follow; `Raises: InputError`."""
+    values = sigmas.tolist()
+    if values[-1] != 0:
+        raise InputError(
+            "The sigmas end at {last:.4f}, but diffusion forcing has to end at 0: connect the whole "
+            "schedule, not the first part of a split one.",
+            last=values[-1],
+        )
+    if values[0] > MOST_NOISE:
+        raise InputError(
+            "The sigmas begin at {first:.4g}, but those of this model are 1 at most: connect SkyReels-V2 Sigmas, or "
+            "the scheduler of a flow model.",
+            first=values[0],
+        )
+    if not all(later < earlier for earlier, later in pairwise(values)):  # NaN too
+        raise InputError("The sigmas do not fall from step to step: connect a scheduler's sigmas unchanged.")

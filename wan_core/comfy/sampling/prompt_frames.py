@@ -7,9 +7,13 @@ out, and where several count each gets a mask in time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
+
+from ...long.rolling import RollingRow
+from ...long.rolling_video import RollingTask
 
 PROMPT = "skyreels_prompt"  # the key of an entry's options
 Conds = dict[str, list[dict[str, Any]] | None]
@@ -71,3 +75,37 @@ def instead(conds: Conds, numbers: Sequence[int], prompt: int) -> Conds:
             {**said[at % len(said)], "uuid": place["uuid"]} for at, place in enumerate(places)
         ]  # fmt: skip
     return swapped
+
+
+class ChunkPrompts:
+    """The conditions of each model call of a segment: what its chunk is made from.
+
+    Args:
+        conds: a guider's conditions, processed.
+        task: the segment.
+        known_blocks: sizes of the blocks of its known frames.
+    """
+
+    def __init__(self, conds: Conds, task: RollingTask, known_blocks: list[int]):
+        self.conds, self.task = conds, task
+        ends = list(accumulate(known_blocks))
+        self.made_from = [task.made_from[end - 1] for end in ends]  # of every known block
+        self.first = task.position + sum(known_blocks) - task.sink  # position of the first new frame
+
+    def of(self, row: RollingRow, like: torch.Tensor) -> Conds:
+        """Return the conditions of one call: every prompt of the segment, since no cache may miss one.
+
+        Args:
+            row: the call.
+            like: what is sampled [B, C, f, H, W].
+        """
+        weights = self.task.weights
+        if row.block < len(self.made_from):
+            number = self.made_from[row.block]
+            numbers = list(weights)
+            own = of_prompts(self.conds, numbers)
+            return own if number < 0 or numbers == [number] else instead(self.conds, numbers, number)
+        begin = row.first - self.first
+        last = next(iter(weights.values())).new_tensor([1.0])
+        padded = {n: torch.cat((weight, last.expand(like.shape[2]) * weight[-1])) for n, weight in weights.items()}
+        return of_frames(self.conds, padded, slice(begin, begin + like.shape[2]), slice(None), like)

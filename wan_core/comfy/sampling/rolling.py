@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any
 
 import comfy.patcher_extension
@@ -32,8 +31,7 @@ from ...long.rolling import (
 )
 from ...long.rolling_video import RollingTask
 from ...sampling.known import known_mask, leading_known
-from ...sampling.run import check_sigmas
-from ...sampling.sigmas import exact_timesteps
+from ...sampling.sigmas import check_sigmas, exact_timesteps
 from ...words import Words, words
 from ..harmless import Progress
 from ..host_flags import handed_on
@@ -45,7 +43,7 @@ from .frame_noise import WRAPPER_KEY, add_frame_noise
 from .guided import Guidance, GuidedCalls, in_use, set_fps
 from .host_calls import HostCachedCalls
 from .memory_estimate import Preparation, need_with_cache
-from .prompt_frames import Conds, instead, of_frames, of_prompts
+from .prompt_frames import ChunkPrompts
 
 WINDOW = Window(21)  # what most of these models were trained with: 81 video frames
 
@@ -198,40 +196,6 @@ class RollingSampler(comfy.samplers.Sampler):
         transformer = guider.inner_model.diffusion_model
         window, device = self.options.window, kept_on(place, block)
         return HostCachedCalls(RollingCalls(transformer.predict, len(transformer.blocks), window, device), needed=True)
-
-
-class ChunkPrompts:
-    """The conditions of each model call of a segment: what its chunk is made from.
-
-    Args:
-        conds: a guider's conditions, processed.
-        task: the segment.
-        known_blocks: sizes of the blocks of its known frames.
-    """
-
-    def __init__(self, conds: Conds, task: RollingTask, known_blocks: list[int]):
-        self.conds, self.task = conds, task
-        ends = list(accumulate(known_blocks))
-        self.made_from = [task.made_from[end - 1] for end in ends]  # of every known block
-        self.first = task.position + sum(known_blocks) - task.sink  # position of the first new frame
-
-    def of(self, row: RollingRow, like: torch.Tensor) -> Conds:
-        """Return the conditions of one call: every prompt of the segment, since no cache may miss one.
-
-        Args:
-            row: the call.
-            like: what is sampled [B, C, f, H, W].
-        """
-        weights = self.task.weights
-        if row.block < len(self.made_from):
-            number = self.made_from[row.block]
-            numbers = list(weights)
-            own = of_prompts(self.conds, numbers)
-            return own if number < 0 or numbers == [number] else instead(self.conds, numbers, number)
-        begin = row.first - self.first
-        last = next(iter(weights.values())).new_tensor([1.0])
-        padded = {n: torch.cat((weight, last.expand(like.shape[2]) * weight[-1])) for n, weight in weights.items()}
-        return of_frames(self.conds, padded, slice(begin, begin + like.shape[2]), slice(None), like)
 
 
 def known_prefix(latent: dict[str, Any]) -> int:
