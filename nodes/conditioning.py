@@ -23,8 +23,8 @@ def negative_prompt_input(optional: bool = False) -> Any:
         multiline=True,
         dynamic_prompts=True,
         default=NEGATIVE_PROMPT,
-        tooltip="What to keep away from; used when cfg is above 1. The default is the authors' own: bad quality, "
-        "stills, subtitles, malformed hands.",
+        tooltip="What the video should not show; used when cfg is above 1. The default is the authors' own: bad "
+        "quality, stills, subtitles, malformed hands.",
     )
 
 

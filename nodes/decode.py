@@ -30,8 +30,8 @@ class SkyReelsV2VAEDecode(io.ComfyNode):
                     "tiling",
                     options=["auto", "never", "always"],
                     default="auto",
-                    tooltip="auto: in tiles when a whole frame does not fit the memory. never: whole frames first; "
-                    "ComfyUI goes over to tiles if they do not fit. always: least memory, slower.",
+                    tooltip="auto: tiles only when a whole frame doesn't fit in memory. never: whole frames first; "
+                    "ComfyUI falls back to tiles if they don't fit. always: least memory, slower.",
                 ),
             ],
             outputs=[io.Image.Output("images", display_name="images", tooltip="The frames of the video, in order.")],

@@ -22,8 +22,8 @@ class SkyReelsV2CFGRange(io.ComfyNode):
             display_name="SkyReels-V2 CFG Range",
             search_aliases=ALIASES["SkyReelsV2CFGRange"],
             category="SkyReels-V2",
-            description="Uses CFG in a part of the steps only. Outside of it the negative prompt is not computed, "
-            "which takes half the time there.",
+            description="Uses CFG for part of the steps only. The other steps skip the negative prompt and take half "
+            "the time.",
             inputs=[
                 io.Model.Input("model", tooltip="The model, between its loader (or LoRAs) and the sampler."),
                 io.Float.Input(

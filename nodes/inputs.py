@@ -83,8 +83,8 @@ def seed_and_cfg() -> list[Any]:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="Seed of all noise of this run; the same on any device. A long video that was stopped goes on only "
-            "with the same seed: keep it fixed.",
+            tooltip="Seed of all noise in this run; gives the same result on any device. A stopped long video "
+            "resumes only with the same seed, so keep it fixed.",
         ),
         io.Float.Input(
             "cfg",
@@ -148,9 +148,9 @@ def moving_window_input() -> Any:
         default=0,
         min=0,
         max=100_000,
-        tooltip="Latent frames that the model sees at once; 0: the whole clip. A longer clip is made without seams, by "
-        "a window that moves along it and in its memory: for 30 steps 25 (97 video frames), ar_step 6 and "
-        "causal_block_size 5. ar_step times the blocks in the window has to reach steps.",
+        tooltip="Latent frames that the model sees at once; 0 = the whole clip. A window this long moves along a "
+        "longer clip: no seams, and memory for the window only. For 30 steps use 25 (97 video frames) with "
+        "ar_step 6 and causal_block_size 5: ar_step times the blocks in the window must be at least steps.",
     )
 
 
@@ -170,8 +170,9 @@ def forcing_inputs(rate: str = MODEL_RATE) -> list[Any]:
             default=0,
             min=0,
             max=1000,
-            tooltip="Steps that each block of frames lags behind the one before. 0: all frames together (sync). The "
-            "authors' async setting is 5 with causal_block_size 5; it takes more model calls.",
+            tooltip="Denoising steps by which each block starts later than the block before it; 0 = all frames "
+            "together (sync). The authors' async setting is 5 with causal_block_size 5, which takes more "
+            "model calls.",
         ),
         io.Int.Input(
             "causal_block_size",
@@ -179,7 +180,7 @@ def forcing_inputs(rate: str = MODEL_RATE) -> list[Any]:
             min=1,
             max=256,
             tooltip="Latent frames (4 video frames each) that are denoised together when ar_step is above 0 or "
-            "causal_attention is on. A length that does not fit is padded and cut again.",
+            "causal_attention is on. Any length works: it is padded to whole blocks and trimmed afterwards.",
         ),
         io.Boolean.Input(
             "causal_attention",
@@ -191,7 +192,7 @@ def forcing_inputs(rate: str = MODEL_RATE) -> list[Any]:
             default=20,
             min=0,
             max=999,
-            tooltip="Noise on known frames, in timesteps of 1000: 20 lets them blend with what is made, more than 50 "
-            "loses them, 0 keeps them exact.",
+            tooltip="Noise on known frames, in timesteps (0 to 999): 20 lets them blend with the new frames, above "
+            "50 they lose their content, 0 keeps them exact.",
         ),
     ]

@@ -90,7 +90,7 @@ class SkyReelsV2KeyFrames(io.ComfyNode):
                     min=1,
                     max=120,
                     optional=True,  # so prompts that were written down before it was there still run
-                    tooltip="Frames per second, for key_frames that are times.",
+                    tooltip="Frames per second, used where key_frames gives times.",
                 ),
             ],
             outputs=[

@@ -12,8 +12,8 @@ from ..wan_core.video.codecs import available_codecs
 
 Script = io.Custom("SKYREELS_V2_SCRIPT")
 FILE_RATE = (
-    "Frames per second of the file, by which times in scripts and key_times count. The model is told it as well; only "
-    "DF-1.3B reads it: 16 has weights of its own, anything else counts as 24."
+    "Frame rate of the file; times in scripts and key_times are counted at this rate. The model gets it too, but "
+    "only DF-1.3B reads it: 16 has weights of its own, anything else counts as 24."
 )
 
 
@@ -41,7 +41,8 @@ def length_inputs() -> list[Any]:
             min=1,
             max=8193,
             step=WAN21.temporal,
-            tooltip="Video frames that a segment takes over from the one before: 17, or 37 for more coherence.",
+            tooltip="Video frames that each segment takes over from the segment before it: 17, or 37 for smoother "
+            "continuity.",
         ),
     ]
 
@@ -56,7 +57,11 @@ def image_inputs() -> list[Any]:
     return [
         io.Image.Input("start_image", optional=True, tooltip="The first frame, or several: the beginning of a video."),
         io.Image.Input("end_image", optional=True, tooltip="The last frame of the whole video."),
-        io.Image.Input("key_images", optional=True, tooltip="Frames on the way, one or a batch; key_times says when."),
+        io.Image.Input(
+            "key_images",
+            optional=True,
+            tooltip="Images for frames in between, one or a batch; key_times says where each belongs.",
+        ),
     ]
 
 
@@ -75,8 +80,8 @@ def loop_input() -> Any:
     return io.Boolean.Input(
         "loop",
         default=False,
-        tooltip="The end leads back to the start: the video can be played round and round. The last frame would be the "
-        "first again, so the file has one frame fewer than total_frames.",
+        tooltip="Leads the end back to the start, so the video plays as a seamless loop. The last frame would repeat "
+        "the first, so the file has one frame fewer than total_frames.",
     )
 
 
@@ -87,8 +92,8 @@ def quality_inputs() -> list[Any]:
             "carry_over",
             options=list(CARRY_OVERS),
             default=USUAL,
-            tooltip="How the overlap is handed on. latents: as they are. frames: decoded and encoded again, as the "
-            "authors' program does; colours drift more.",
+            tooltip="How the overlap is passed on to the next segment. latents: unchanged. frames: decoded and "
+            "re-encoded, as in the authors' program; colours drift more.",
         ),
         io.Float.Input(
             "drift_control",
@@ -96,7 +101,7 @@ def quality_inputs() -> list[Any]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="How far a segment is brought to the brightness and contrast of the first. 0: not.",
+            tooltip="How strongly each segment is matched to the first one's brightness and contrast; 0 = off.",
         ),
         io.Combo.Input(
             "codec",
@@ -120,9 +125,7 @@ def quality_inputs() -> list[Any]:
 def job_inputs() -> list[Any]:
     """Return the inputs that say where the work is kept."""
     return [
-        io.String.Input(
-            "job_name", default="long_video", tooltip="Begins the name of the job's folder; no folders in it."
-        ),
+        io.String.Input("job_name", default="long_video", tooltip="Prefix for the job's folder name. No slashes."),
         io.Float.Input(
             "keep_gb",
             default=0.0,
@@ -140,5 +143,5 @@ def video_outputs() -> list[Any]:
     return [
         io.Video.Output("video", display_name="video", tooltip="The whole video, a file; for SaveVideo."),
         io.Latent.Output("latent", display_name="latent", tooltip="Latents of the last segment."),
-        io.String.Output("plan", display_name="plan", tooltip="The plan, and what an earlier run had done."),
+        io.String.Output("plan", display_name="plan", tooltip="The plan, and what earlier runs have finished."),
     ]

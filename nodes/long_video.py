@@ -87,8 +87,9 @@ class SkyReelsV2LongVideo(io.ComfyNode):
             display_name="SkyReels-V2 Long Video",
             search_aliases=ALIASES["SkyReelsV2LongVideo"],
             category="SkyReels-V2",
-            description="Makes a video of any length, segment by segment, in the memory of one. Finished segments are "
-            "kept in output/skyreels_v2_jobs: a run that was stopped goes on there when it is queued again.",
+            description="Makes a video of any length, segment by segment, in the memory that one segment needs. "
+            "Finished segments are kept in output/skyreels_v2_jobs, so a stopped run resumes when it is "
+            "queued again.",
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model."),
@@ -161,9 +162,9 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
             display_name="SkyReels-V2 Extend Video",
             search_aliases=ALIASES["SkyReelsV2ExtendVideo"],
             category="SkyReels-V2",
-            description="Goes on from the end of a video, of any length. Only its last frames go into the model; the "
-            "output is the whole video at its own frame rate, the sound of its beginning kept. Goes on where a "
-            "stopped run ended.",
+            description="Continues a video of any length from its end. The model sees only its last frames; the "
+            "output is the whole video at its own frame rate, with the original sound. A stopped run "
+            "resumes when it is queued again.",
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model."),

@@ -51,7 +51,7 @@ def chunk_inputs() -> list[Any]:
             default=0,
             min=0,
             max=4096,
-            tooltip="Latent frames at the beginning of the video that stay in the window for ever (sink_size): 3 for "
+            tooltip="Latent frames at the start of the video that always stay in the window (sink_size): 3 for "
             "LongLive, 0 for others.",
         ),
     ]

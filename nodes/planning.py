@@ -98,8 +98,8 @@ class SkyReelsV2PromptList(io.ComfyNode):
             display_name="SkyReels-V2 Prompt List",
             search_aliases=ALIASES["SkyReelsV2PromptList"],
             category="SkyReels-V2",
-            description="Prompts that change over a long video, from other nodes: an input for each, which grow as you "
-            "connect them.",
+            description="Prompts that change over a long video, each from a node of its own. Connecting one adds the "
+            "next input.",
             inputs=[
                 io.Clip.Input("clip", tooltip='umt5_xxl, loaded with CLIPLoader and type "wan".'),
                 io.Autogrow.Input(
@@ -139,7 +139,7 @@ class SkyReelsV2Plan(io.ComfyNode):
             default=0,
             min=0,
             max=1_000_000,
-            tooltip="Above 0: the plan of SkyReels-V2 Extend Video with as many new frames, in place of total_frames.",
+            tooltip="Above 0: plans SkyReels-V2 Extend Video with this many new video frames and ignores total_frames.",
         )
         later = [cfg, forcing["fps"], new_frames, key_times_input()]
         for entry in later:
@@ -149,8 +149,9 @@ class SkyReelsV2Plan(io.ComfyNode):
             display_name="SkyReels-V2 Plan",
             search_aliases=ALIASES["SkyReelsV2Plan"],
             category="SkyReels-V2",
-            description="Shows what settings mean: the segments as a table, and a picture of the noise (latent frames "
-            "across, model calls down; bright = noise, dark = finished, light grey = known).",
+            description="Shows what the settings will do: a table of the segments, and a picture of the noise "
+            "(latent frames across, model calls down; bright = noise, dark = finished, light grey = "
+            "known).",
             inputs=[
                 size_input(),
                 *length_inputs(),

@@ -41,7 +41,7 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The encoded prompt."),
                 negative_input(),
                 io.Latent.Input(
-                    "latent", tooltip="Empty latent of any length; frames pinned at its beginning are gone on from."
+                    "latent", tooltip="Empty latent of any length; frames pinned at the start are continued."
                 ),
                 io.Sigmas.Input(
                     "sigmas", optional=True, tooltip="A noise schedule of its own, in place of timesteps and shift."
