@@ -161,7 +161,7 @@ def _refuse_other_formats(path: Path, start: bytes) -> None:
     for signature, what, advice in _SIGNATURES:
         if start.lower().startswith(signature.lower()):
             raise CheckpointError(
-                "{path} is {what}, where a safetensors file is wanted; {advice}.", path=path, what=what, advice=advice
+                "{path} is {what}, but a safetensors file is needed; {advice}.", path=path, what=what, advice=advice
             )
 
 

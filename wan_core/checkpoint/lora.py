@@ -235,8 +235,8 @@ def refuse_other_files(name: str, keys: Mapping[str, object], names: LoraNames) 
     kind = words("a whole diffusion model") if whole else (foreign_kind(names.unknown) or (None,))[0]
     if kind is not None and kind != LORA_FOR_WAN:
         raise InputError(
-            "{name} looks like {kind}, where a LoRA for SkyReels-V2 or Wan 2.1 is wanted: choose another file, and put "
-            "this one into the folder of its kind.",
+            "{name} looks like {kind}, but a LoRA for SkyReels-V2 or Wan 2.1 is needed: choose another file, and move "
+            "this one to the folder for its kind.",
             name=name,
             kind=kind,
         )

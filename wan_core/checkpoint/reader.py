@@ -173,8 +173,8 @@ def _in_file(error: CheckpointError, path: Path) -> CheckpointError:
 def _refuse_relatives(entries: Iterable[str]) -> None:
     if relative := wan_relative(list(entries)):
         raise CheckpointError(
-            "This is a Wan {relative} model, where a plain text- or image-to-video Wan 2.1 / SkyReels-V2 model is "
-            "wanted; load it with ComfyUI's Load Diffusion Model node.",
+            "This is a Wan {relative} model, but a plain text- or image-to-video model (Wan 2.1 or SkyReels-V2) is "
+            "needed; load this one with ComfyUI's Load Diffusion Model node.",
             relative=relative,
         )
 
@@ -193,7 +193,7 @@ def _not_wan(header: Header) -> CheckpointError:
     if kind is not None:
         what, advice = kind
         return CheckpointError(
-            "This looks like {what}, where a SkyReels-V2 or Wan 2.1 diffusion model is wanted; {advice}.",
+            "This looks like {what}, but a SkyReels-V2 or Wan 2.1 diffusion model is needed; {advice}.",
             what=what,
             advice=advice,
         )

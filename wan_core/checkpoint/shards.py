@@ -87,7 +87,7 @@ def _files_of_shard(path: Path, match: re.Match[str]) -> tuple[Path, ...]:
     count = int(match["count"])
     if not 1 <= int(match["number"]) <= count:
         raise CheckpointError(
-            "{path} says it is part {number} of {count}; give the file its own name back.",
+            "{path} is named as part {number} of {count}; rename the file back to its original name.",
             path=path,
             number=match["number"],
             count=count,

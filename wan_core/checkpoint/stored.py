@@ -114,7 +114,7 @@ def _check_vector(key: str, entry: TensorEntry, shape: tuple[int, ...]) -> None:
     """Refuse a bias, a norm or a table that is not plain numbers of the right shape."""
     if entry.dtype not in PLAIN:
         raise CheckpointError(
-            "{key} has dtype {dtype}, where one of {wanted} is wanted; use a file in one of these.",
+            "{key} has dtype {dtype}, but only {wanted} can be used; choose a file in one of these.",
             key=key,
             dtype=entry.dtype,
             wanted=joined((*FLOATS[1:], *FP8)),
@@ -125,7 +125,7 @@ def _check_vector(key: str, entry: TensorEntry, shape: tuple[int, ...]) -> None:
 
 def _misshapen(key: str, entry: TensorEntry, shape: tuple[int, ...]) -> CheckpointError:
     return CheckpointError(
-        "{key} has shape {shape}, where the rest of the model wants {wanted}; this is another kind of model, so choose "
+        "{key} has shape {shape}, but the rest of the model needs {wanted}; this is another kind of model, so choose "
         "a SkyReels-V2 or Wan 2.1 file.",
         key=key,
         shape=list(entry.shape),

@@ -64,7 +64,7 @@ def refuse_inner_times(line: Line, count: int) -> int:
             )
         if span is not None and is_inner_time(text, at, end, span, clocks):
             raise InputError(
-                "A time stands inside the line {line!r}: begin a new line with it, like {nearest!r}.",
+                "There is a time in the middle of the line {line!r}: start a new line with it, like {nearest!r}.",
                 line=line.text[:SHOWN],
                 nearest=f"{span if span.dash else span.times[0]}: {prompt[end:].lstrip(AROUND)[:NEAR] or '...'}",
             )

@@ -27,7 +27,7 @@ def canonical(data: Mapping[str, Any]) -> bytes:
         return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).encode()
     except (TypeError, ValueError) as error:
         raise InputError(
-            "A setting cannot be written down ({error}): use numbers, text and lists of them.", error=error
+            "A setting can't be saved ({error}): use numbers, text, or lists of them.", error=error
         ) from error
 
 

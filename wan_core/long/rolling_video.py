@@ -150,8 +150,8 @@ class RollingVideo:
         later = [at for number, at in enumerate(sorted(self.known)) if at != number]
         if later:
             raise InputError(
-                "Latent frame {later} is known, but a rolling video is made from its start on, so only frames at the "
-                "beginning can be known: use the method segments or moving window for end and key images.",
+                "Latent frame {later} is known, but a rolling video is made from the start, so only its first frames "
+                "can be known: use the method segments or moving window for end and key images.",
                 later=later[0],
             )
         if self.at_change not in CHANGES:

@@ -189,7 +189,9 @@ def split_seed(text: str) -> tuple[int | None, str]:
             most=MOST_SEED,
         )
     if any(find_seed(prompt, at)[1] for at in seed_places(prompt)):
-        raise InputError("A seed stands inside {text!r}: write it once, right before the prompt.", text=text[:SHOWN])
+        raise InputError(
+            "There is a seed in the middle of {text!r}: write it once, right before the prompt.", text=text[:SHOWN]
+        )
     if not prompt:
         raise InputError("There is no prompt after {text!r}: write one.", text=text[:SHOWN])
     return int(seed) if begin else None, prompt

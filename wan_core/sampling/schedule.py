@@ -89,7 +89,7 @@ def check_numbers(num_frames: int, steps: int, ar_step: int, block: int, prefix:
         )
     if prefix >= num_frames:
         raise ScheduleError(
-            "{prefix} of {num_frames} latent frames are known, so there is nothing to make: give more frames.",
+            "{prefix} of {num_frames} latent frames are known, so nothing is left to make: ask for more frames.",
             prefix=prefix,
             num_frames=num_frames,
         )

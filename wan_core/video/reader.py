@@ -124,7 +124,7 @@ def read_frames(source: Source, times: Times | None = None, cut: Cut = WHOLE) ->
                 yield shown(frame, stream)
         if not cut.begin and count < WHOLE_SHARE * stream.frames:
             raise InputError(
-                "{source} is broken: it ends after {count} of {frames} frames; make it again.",
+                "{source} is broken: it ends after {count} of {frames} frames; export or download it again.",
                 source=name_of(source),
                 count=count,
                 frames=stream.frames,

@@ -270,7 +270,7 @@ def test_settings_that_cannot_be_followed_are_refused(
     [
         ({"blocks.0.self_attn.q.lora_A.weight": (4, 5120), "blocks.0.self_attn.q.lora_B.weight": (5120, 4)},
          ("another size", "256", "5120", "14B")),
-        ({"double_blocks.0.img_attn.qkv.lora_A.weight": (4, 64)}, ("looks like a LoRA for Flux", "is wanted")),
+        ({"double_blocks.0.img_attn.qkv.lora_A.weight": (4, 64)}, ("looks like a LoRA for Flux", "is needed")),
         ({"encoder.block.0.layer.0.SelfAttention.q.weight": (4, 4)}, ("looks like a T5 text encoder",)),
         ({"text_embedding.0.weight": (4, 4), "head.modulation": (1, 2, 4)}, ("looks like a whole diffusion model",)),
         ({"vace_blocks.0.after_proj.weight": (4, 4)}, ("the VACE module of a Wan model",)),

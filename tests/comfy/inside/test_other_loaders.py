@@ -171,5 +171,5 @@ def test_what_cannot_be_attached_is_refused(pack: ModuleType, models: Path, file
         dim=128, ffn_dim=64, num_heads=1, num_layers=1, inject_sample_info=True
     ).parameter_shapes().items()}  # fmt: skip
     save_file(wide, tmp_path / "narrow.safetensors")
-    with pytest.raises(ValueError, match="are for a model 128 wide, but this one is 256 wide"):
+    with pytest.raises(ValueError, match="are for a model of width 128, but this one has width 256"):
         attach(core, tmp_path / "narrow.safetensors", 16)

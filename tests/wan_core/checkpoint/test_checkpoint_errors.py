@@ -46,7 +46,7 @@ def with_header(path: Path, header: bytes, data: bytes = b"") -> Path:
 
 def test_another_kind_of_file_is_told_by_its_kind(tmp_path):  # all kinds are in test_foreign.py
     message = refusal(write_keys(tmp_path / "a.safetensors", "encoder.block.0.layer.0.SelfAttention.q.weight"))
-    assert "looks like a T5 text encoder, where a SkyReels-V2 or Wan 2.1 diffusion model is wanted; " in message
+    assert "looks like a T5 text encoder, but a SkyReels-V2 or Wan 2.1 diffusion model is needed; " in message
 
 
 def test_a_file_of_no_known_kind_is_told_by_its_first_keys(tmp_path):

@@ -336,7 +336,7 @@ def test_plain_names_work(tmp_path, name):
 
 @pytest.mark.parametrize("value", [float("nan"), object(), b"x"])
 def test_settings_that_cannot_be_written_down_are_refused(tmp_path, value):
-    with pytest.raises(InputError, match="cannot be written down"):
+    with pytest.raises(InputError, match="A setting can't be saved"):
         Journal(tmp_path, "video", {"x": value}, 4)
 
 

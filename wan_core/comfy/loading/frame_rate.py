@@ -54,8 +54,8 @@ def attach_frame_rate(patcher: Any, path: str | os.PathLike[str] | None, fps: in
     bias = patcher.model.diffusion_model.time_projection[1].bias
     if tuple(bias.shape) != tuple(shift.shape):
         raise InputError(
-            "The frame-rate weights are for a model {width} wide, but this one is {wanted} wide: "
-            "choose the file of the same model.",
+            "The frame-rate weights are for a model of width {width}, but this one has width {wanted}: choose the "
+            "file of the same model.",
             width=len(shift) // 6,
             wanted=len(bias) // 6,
         )

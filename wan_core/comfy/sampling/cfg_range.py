@@ -39,8 +39,8 @@ class CFGRange:
         """Refuse an empty range; `Raises: InputError`."""
         if not 0 <= self.start < self.end <= 1:
             raise InputError(
-                "The range of CFG is {start:g} to {end:g}, but the start has to lie before the end and both in "
-                "0..1: use 0 to 0.5 for the first half, or set cfg to 1 for no guidance at all.",
+                "The CFG range is {start:g} to {end:g}, but the start has to be below the end, and both between 0 and "
+                "1: use 0 to 0.5 for the first half, or set cfg to 1 for no guidance at all.",
                 start=self.start,
                 end=self.end,
             )

@@ -209,8 +209,8 @@ def known_prefix(latent: dict[str, Any]) -> int:
     if int(known.sum()) != prefix:
         later = int(torch.nonzero(known[prefix:]).flatten()[0]) + prefix
         raise InputError(
-            "Latent frame {later} is known, but a rolling video is made from its start on, so only frames at the "
-            "beginning can be known: leave out end and key frames, or use the Diffusion Forcing Sampler.",
+            "Latent frame {later} is known, but a rolling video is made from the start, so only its first frames can "
+            "be known: remove end and key frames, or use the Diffusion Forcing Sampler.",
             later=later,
         )
     return prefix
