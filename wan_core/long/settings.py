@@ -89,7 +89,7 @@ class LongVideoSettings:
             self.steps, forcing.causal_attention, (), self.loop, self.geometry,
         )  # fmt: skip
         wanted.check()
-        self.check(images)
+        self.check_method(images)
         clips = images.placed(wanted.shown_frames, self.geometry)
         known, last = known_frames(clips, self.geometry), wanted.latent_frames - 1
         if len(known) > last or any(at > last for at in known):
@@ -100,23 +100,19 @@ class LongVideoSettings:
                 frames=last + 1,
             )
         wanted = replace(wanted, known=known)
-        if before is not None and before.wanted == wanted:
-            return replace(before, settings=self, images=images, clips=clips)
-        return PlannedVideo(self, images, clips, wanted, self.method.plan(wanted))
+        plan = before.plan if before is not None and before.wanted == wanted else self.method.plan(wanted)
+        self.check_amounts()
+        return PlannedVideo(self, images, clips, wanted, plan)
 
     @property
     def sigmas(self) -> torch.Tensor:
         """The noise schedule [steps + 1]."""
         return self.method.sigmas(self.steps, self.shift)
 
-    def check(self, images: GivenImages) -> None:
-        """Refuse settings and images that do not go together, whatever the plan is; raises as `planned` does."""
+    def check_method(self, images: GivenImages) -> None:
+        """Refuse settings and images that the method cannot have; `Raises: InputError`."""
         self.method.check()
         check_choice("carry_over", self.carry_over, CARRY_OVERS)
-        check_number(self.shift, "shift")
-        check_number(self.cfg, "cfg")
-        check_number(self.method.timesteps_shift, "timesteps_shift")
-        self.method.sigmas(self.steps, self.shift)
         self.method.refuse(
             loop=self.loop,
             drift_control=self.drift_control > 0,
@@ -128,6 +124,13 @@ class LongVideoSettings:
             raise InputError(
                 "A loop ends on its own first frame, but an end image is given: disconnect it or turn loop off."
             )
+
+    def check_amounts(self) -> None:
+        """Refuse amounts that no plan depends on; `Raises: InputError, ScheduleError`."""
+        check_number(self.shift, "shift")
+        check_number(self.cfg, "cfg")
+        check_number(self.method.timesteps_shift, "timesteps_shift")
+        self.method.sigmas(self.steps, self.shift)
         check_solver(self.forcing.solver)
         check_amounts(self.forcing.addnoise_condition, self.drift_control)
         check_rate(self.forcing.fps)
