@@ -235,7 +235,7 @@ def described(options: ForcingOptions, sigmas: torch.Tensor, known: torch.Tensor
     update = schedule.update & ~known
     busy = update.any(dim=1)  # an end frame's rows under ar_step denoise nothing else
     intervals = [interval for interval, keep in zip(schedule.intervals, busy.tolist(), strict=True) if keep]
-    index, update = schedule.index[busy], update[busy]
+    index, update = schedule.step_index[busy], update[busy]
     levels = noise_levels(sigmas.float().cpu())[index]
     levels[:, known] = options.known_level
     run = Run(options, sigmas, known, index, levels, ())

@@ -28,13 +28,13 @@ class Schedule(NamedTuple):
     """Who is denoised when.
 
     Attributes:
-        index: the step of every frame in every row, int64 [R, F]: 0 = not begun, i = step i is done in this row,
+        step_index: the step of every frame in every row, int64 [R, F]: 0 = not begun, i = step i is done in this row,
             steps + 1 = finished.
         update: the frames that a row denoises, bool [R, F].
         intervals: the (start, end) of the frames that a row sees.
     """
 
-    index: torch.Tensor
+    step_index: torch.Tensor
     update: torch.Tensor
     intervals: tuple[tuple[int, int], ...]
 
