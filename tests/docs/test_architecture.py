@@ -339,7 +339,7 @@ def test_every_file_and_name_on_the_page_exists(page: str) -> None:
     for file in files:
         assert (ROOT / file).exists(), file
     code = "\n".join(path.read_text("utf-8") for path in (ROOT / "wan_core").rglob("*.py"))
-    for name, file in re.findall(r"`([\w.]+)` ?[(（]`((?:wan_core|nodes)/[\w/.]*)`", PAGES[page]):
+    for name, file in re.findall(r"`([\w.]+)`\s?[(（]`((?:wan_core|nodes)/[\w/.]*)`", PAGES[page]):
         assert re.search(rf"\b{name.split('.')[-1]}\b", (ROOT / file).read_text("utf-8")), (name, file)
     for name in re.findall(r"`([A-Za-z_]+(?:\.[a-z_]+)?)`", PAGES[page]):
         assert re.search(rf"\b{name.split('.')[-1]}\b", code), name

@@ -45,8 +45,9 @@ def test_a_solver_is_one_entry(pack_nodes: dict[str, Any], model: Any, monkeypat
 
 
 def test_a_carry_over_is_one_class(
-    pack_nodes: dict[str, Any], bridge: ModuleType, model: Any, vae: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    pack_nodes: dict[str, Any], bridge: ModuleType, model: Any, vae: Any, output_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     ways, windows = module("long.carry_over"), list[int]()
 
     class Faded(ways.Latents):  # type: ignore[name-defined, misc]

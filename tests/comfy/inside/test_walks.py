@@ -15,7 +15,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = {name: (ROOT / "docs" / name).read_text("utf-8") for name in ("architecture.md", "architecture.zh-CN.md")}
-STEP = re.compile(r"`([\w.]+)` ?[(（]`((?:nodes|wan_core)/[\w/]+\.py)`")
+STEP = re.compile(r"`([\w.]+)`\s?[(（]`((?:nodes|wan_core)/[\w/]+\.py)`")
 MOST = 8  # hand-overs of a walk
 
 pytestmark = pytest.mark.usefixtures("output_folder")
