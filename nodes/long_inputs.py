@@ -92,8 +92,8 @@ def quality_inputs() -> list[Any]:
             "carry_over",
             options=list(CARRY_OVERS),
             default=USUAL,
-            tooltip="How the overlap is passed on to the next segment. latents: unchanged. frames: decoded and "
-            "re-encoded, as in the authors' program; colours drift more.",
+            tooltip="How the overlap is passed on to the next segment. "
+            + " ".join(f"{name}: {way.about}." for name, way in CARRY_OVERS.items()),
         ),
         io.Float.Input(
             "drift_control",

@@ -30,6 +30,8 @@ class Latents:
         pixels: for ways that need them.
     """
 
+    about = "unchanged"  # for the tooltip of carry_over
+
     def __init__(self, pixels: Pixels | None = None):
         self.pixels = pixels
 
@@ -40,6 +42,8 @@ class Latents:
 
 class Frames(Latents):
     """Decoded, and the last frames encoded as a clip of their own, as the authors' program does it."""
+
+    about = "decoded and re-encoded, as in the authors' program; colours drift more"
 
     def tail(self, window: torch.Tensor, plan: Plan) -> torch.Tensor:
         """Return what the next segment begins with; see `Latents.tail`."""

@@ -154,12 +154,6 @@ class RollingVideo:
                 "can be known: use the method segments or moving window for end and key images.",
                 later=later[0],
             )
-        if self.at_change not in CHANGES:
-            raise InputError(
-                'at_prompt_change is "{given}", but it has to be one of {changes}.',
-                given=self.at_change,
-                changes=", ".join(CHANGES),
-            )
 
     @cached_property
     def starts(self) -> list[int]:

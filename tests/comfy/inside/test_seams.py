@@ -53,6 +53,8 @@ def test_a_carry_over_is_one_class(
     class Faded(ways.Latents):  # type: ignore[name-defined, misc]
         """Half as strong as they were."""
 
+        about = "half as strong"
+
         def tail(self, window: torch.Tensor, plan: Any) -> torch.Tensor:
             windows.append(window.shape[2])
             return window[:, :, -plan.overlap :] * 0.5
@@ -60,6 +62,12 @@ def test_a_carry_over_is_one_class(
     monkeypatch.setitem(ways.CARRY_OVERS, "faded", Faded)
     for name in ("LongVideo", "ExtendVideo"):
         assert "faded" in options_of(pack_nodes["SkyReelsV2" + name], "carry_over")
+        (tooltip,) = [
+            entry.tooltip
+            for entry in pack_nodes["SkyReelsV2" + name].define_schema().inputs
+            if entry.id == "carry_over"
+        ]
+        assert tooltip.endswith("faded: half as strong.")
     usual, faded = (
         frames_of(make(bridge, long_inputs(bridge, model, vae), settings(bridge, codec="ffv1", **chosen)).path)
         for chosen in ({}, {"carry_over": "faded"})

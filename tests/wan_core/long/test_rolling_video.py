@@ -197,8 +197,6 @@ def test_what_cannot_be_is_refused(model) -> None:
     plan = plan_rolling(Wanted(61, steps=2, known=range(1)), WINDOW, CHUNK)
     with pytest.raises(InputError, match="method segments or moving window for end and key images"):
         replace(source(model, plan, known=1), known={0: torch.zeros(1, 16, 1, 4, 4), 9: torch.zeros(1, 16, 1, 4, 4)})
-    with pytest.raises(InputError, match="one of recache, keep, flush, cut"):
-        source(model, plan, known=1, at_change="forget")
     with pytest.raises(ScheduleError, match="has to hold a chunk of 9"):
         plan_rolling(Wanted(61, steps=2), WINDOW, 9)
 
