@@ -47,11 +47,6 @@ def length_inputs() -> list[Any]:
     ]
 
 
-def window_inputs() -> list[Any]:
-    """Return the inputs of the model's window and what is carried from one to the next."""
-    return length_inputs()[1:]
-
-
 def image_inputs() -> list[Any]:
     """Return the inputs of the images that a long video has to go through."""
     return [

@@ -46,7 +46,6 @@ from .long_inputs import (
     loop_input,
     quality_inputs,
     video_outputs,
-    window_inputs,
 )
 from .method import chosen_method, method_input
 
@@ -187,7 +186,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
                     "its own size, cut to multiples of 16 pixels.",
                 ),
                 io.Int.Input("new_frames", default=80, min=1, max=1_000_000, tooltip="Video frames to add at the end."),
-                *window_inputs(),
+                *length_inputs()[1:],
                 seed,
                 steps,
                 cfg,
