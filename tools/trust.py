@@ -151,9 +151,8 @@ def as_table(rows: list[list[Any]]) -> str:
 def page_with_tables(page: str, kept: dict[str, Any], language: str) -> str:
     """Return a page with each table between its two marks."""
     for name, (part, rows) in TABLES.items():
-        if part in kept:
-            before, start, rest = page.partition(START.format(name=name))
-            assert start, name
+        before, start, rest = page.partition(START.format(name=name))
+        if start and part in kept:
             page = f"{before}{start}\n{as_table(rows(kept[part], language))}\n{rest[rest.index(END) :]}"
     return page
 

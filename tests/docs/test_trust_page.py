@@ -14,6 +14,8 @@ KEPT = trust.read()
 def test_the_page_holds_the_tables(language: str) -> None:
     page = trust.PAGES[language].read_text("utf-8")
     assert trust.page_with_tables(page, KEPT, language) == page, "run python -m tools.trust"
+    sections = {part for name, (part, _) in trust.TABLES.items() if trust.START.format(name=name) in page}
+    assert sections == KEPT.keys()
 
 
 @pytest.mark.parametrize("language", WORDS)
