@@ -51,7 +51,7 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 # the parts of the pack that the import rules are about
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
-MINUTES = "SKYREELS_FUZZ_MINUTES"  # of each fuzz test; see tests/fuzz/budget.py
+MINUTES, CASES = "SKYREELS_FUZZ_MINUTES", "SKYREELS_FUZZ_CASES"  # of each fuzz test; see tests/fuzz/budget.py
 SCORES = {"long": "demo.score_long", "methods": "demo.methods"}  # by flag
 BENCHMARKS = {"step_cache": "benchmarks.step_cache", "count_memory": "benchmarks.gpu_memory"}
 
@@ -78,8 +78,10 @@ def command_line() -> argparse.ArgumentParser:
     bench = command("bench", "measure speed and memory side by side; --step-cache, --count-memory: those two alone")
     bench.add_argument("--step-cache", action="store_true")
     bench.add_argument("--count-memory", action="store_true")
-    fuzz = command("fuzz", "damage files and job folders for --minutes N each; arguments go to pytest")
-    fuzz.add_argument("--minutes", type=float, default=10.0)
+    fuzz = command("fuzz", "damage files and job folders for --minutes or --cases N each; arguments go to pytest")
+    budget = fuzz.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, default=10.0)
+    budget.add_argument("--cases", type=int)
     return parser
 
 
@@ -110,8 +112,9 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
         return run([python, "-m", "pytest", *rest], variables)
     if known.command == "fuzz":
-        limit = f"timeout={known.minutes * 60 + 600:.0f}"
-        return run([python, "-m", "pytest", "tests/fuzz", "-s", "-o", limit, *rest], {MINUTES: str(known.minutes)})
+        limit = "timeout=0" if known.cases else f"timeout={known.minutes * 60 + 600:.0f}"
+        budget = {CASES: str(known.cases)} if known.cases else {MINUTES: str(known.minutes)}
+        return run([python, "-m", "pytest", "tests/fuzz", "-s", "-o", limit, *rest], budget)
     if known.command == "demo":
         if known.comfyui is None:
             return run([python, "-m", "demo.run", *rest])

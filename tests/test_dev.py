@@ -151,6 +151,7 @@ def test_what_stands_twice_stands_alike() -> None:
         ("bench --count-memory", "-m benchmarks.gpu_memory"),
         ("fuzz --minutes 2.5 -k journal", "-m pytest tests/fuzz -s -o timeout=750 -k journal"),
         ("fuzz", "-m pytest tests/fuzz -s -o timeout=1200"),
+        ("fuzz --cases 7 tests/comfy", "-m pytest tests/fuzz -s -o timeout=0 tests/comfy"),
     ],
 )
 def test_a_command_runs_its_program_with_the_arguments_that_it_does_not_know(
@@ -164,7 +165,9 @@ def test_a_command_runs_its_program_with_the_arguments_that_it_does_not_know(
     host = make_host(home / "host", "0.33.0")
     assert dev.main(arguments.replace("HOST", str(host)).split()) == 7
     assert ran[-1][0] == f"python {command}"
-    if arguments.startswith("fuzz"):
+    if "--cases" in arguments:
+        assert ran[-1][1] == {dev.CASES: "7"}
+    elif arguments.startswith("fuzz"):
         assert ran[-1][1] == {dev.MINUTES: "2.5" if "2.5" in arguments else "10.0"}
 
 

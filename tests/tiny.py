@@ -195,7 +195,7 @@ def random_wan(config: WanConfig, attention: Any = None) -> WanModel:
     for name, parameter in model.named_parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
         if "norm" in name and name.endswith("weight"):
-            parameter += 1
+            parameter.add_(1)
     return model
 
 

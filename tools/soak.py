@@ -1,4 +1,4 @@
-"""Queue many mixed jobs in one ComfyUI, and draw its memory after each: docs/soak.svg.
+"""Queue many mixed jobs in one ComfyUI, and draw its memory after each: docs/figures/soak.svg.
 
     python -m tools.soak 200
 
@@ -8,8 +8,6 @@ decoding, and inputs that are refused. Meanwhile another thread asks the server 
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import threading
 import time
@@ -18,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.comfy.graph import Graph, Ref
+from tools import trust
 from tools.host import ExecutionFailed, Host
 from tools.hosts import find_hosts, why_no_host
 from tools.same_latents import ASYNC, CAUSAL, FORCING, LONG
 from tools.svg import INK, SOFT, Page
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
 WORDS = {
     "": ("Memory of ComfyUI after each of {count} jobs, MB", "job"),
     ".zh-CN": ("{count} 个任务中每个任务结束后 ComfyUI 占用的内存（MB）", "任务"),
 }
-WARM = 10  # jobs after which memory may not grow any more
 SIZE = {"size": "custom", "size.width": 64, "size.height": 64}
 
 
@@ -168,14 +166,13 @@ def main(count: int) -> None:
         sys.exit(why_no_host())
     with Host(hosts[0]) as host:
         seen = soak(host, count)
-    memory, waits = seen["memory"], sorted(seen["waits"])
-    print(f"memory after job {count}: {100 * (memory[-1] / memory[WARM - 1] - 1):+.1f} % of that after job {WARM}")
-    print(f"{len(waits)} other requests: median {waits[len(waits) // 2]:.3f} s, longest {waits[-1]:.3f} s")
-    print(f"{len(seen['interrupts'])} interrupts answered in {max(seen['interrupts']):.3f} s at most")
-    if os.environ.get("SKYREELS_SOAK"):
-        Path(os.environ["SKYREELS_SOAK"]).write_text(json.dumps(seen), "utf-8")
+    memory, waits = seen["memory"], seen["waits"]
+    print(f"memory after job {count}: {trust.percent(trust.grown(memory))} of that after job {trust.WARM}")
+    slowest = {"requests": len(waits), "longest": round(max(waits), 3), "interrupt": round(max(seen["interrupts"]), 3)}
+    print(slowest)
+    trust.keep("soak", {"host": hosts[0].version, "memory": memory, **slowest})
     for language in WORDS:
-        (DOCS / f"soak{language}.svg").write_text(picture(memory, language).svg(), "utf-8")
+        (FIGURES / f"soak{language}.svg").write_text(picture(memory, language).svg(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@
     python -m tools.trials memory 100          out of memory at an operation of the run
     python -m tools.trials clock 20            a clock that jumps back and forth
     python -m tools.trials kills 50            kill -9, of the ways that keep their work
-    python -m tools.trials again 0             no disturbance: twice in each ComfyUI, with the digests
+
+The number is that of runs that were ended so; a clock ends none.
 
 Each trial takes the next way of sampling (tools/same_latents.py), disturbs it, and runs it to its end in the same
 output folder. The result has to be the undisturbed one, and the MODEL as it was. A trial's number gives its moment.
+What was seen is kept (tools/trust.py).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ INSIDE = "--inside"
 METHODS = ("sync", "async", "causal", "moving window", "rolling")
 WINDOW = {"method": {"method": "moving window"}, "ar_step": 2, "causal_block_size": 2}
 ROLLING = {"method": {"method": "rolling", "chunk_frames": 2, "window_frames": 6, "timesteps": "1000, 500"}, "cfg": 1.0}
-WARM = 10  # trials after which memory may not grow any more
+MOST = 4  # times as many runs: a disturbance may come when a run has ended, and not each ends one
 Way = Callable[[], Any]
 
 
@@ -210,8 +212,9 @@ def make(kind: str, count: int, target: Path) -> None:
     ways = same_latents.Ways(same_latents.nodes_of(ROOT))
     folder = Path(tempfile.mkdtemp(dir=target.parent))
     trials = Trials(ways, folder, () if kind == "kills" else METHODS)
-    ended, memory = 0, []
-    for number in range(count):
+    ended, memory = 0, list[int]()
+    while len(memory) < (count if kind == "clock" else MOST * count) and ended < count:
+        number = len(memory)
         ended += killed(trials, number) if kind == "kills" else trials.trial(number, DISTURBED[kind])
         memory.append(own_bytes())
         print(f"{kind} {number + 1}: {ended} ended a run, {memory[-1] / 1e6:.0f} MB", flush=True)
@@ -219,28 +222,29 @@ def make(kind: str, count: int, target: Path) -> None:
 
 
 def main(kind: str, count: int) -> None:
-    """Run trials in the newest host, or each host for `again`, and say what was seen."""
+    """Run trials in the newest host and say what was seen."""
+    from tools import trust
     from tools.host import run_in_host
     from tools.hosts import find_hosts, why_no_host
 
     hosts = find_hosts()
     if not hosts:
         sys.exit(why_no_host())
-    for host in hosts if kind == "again" else hosts[:1]:
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "seen.json"
-            print(run_in_host(host, Path(__file__).resolve(), INSIDE, kind, count, target, timeout=7200), end="")
-            seen = json.loads(target.read_text("utf-8"))
-        print(f"ComfyUI {host.version}: {count} {kind}, of which {seen['ended']} ended a run; every result is equal")
-        if len(seen["memory"]) > WARM:
-            grown = seen["memory"][-1] / seen["memory"][WARM - 1] - 1
-            print(f"memory at the end: {100 * grown:+.1f} % of that after {WARM}")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "seen.json"
+        print(run_in_host(hosts[0], Path(__file__).resolve(), INSIDE, kind, count, target, timeout=7200), end="")
+        seen = json.loads(target.read_text("utf-8"))
+    runs = len(seen["memory"])
+    print(f"ComfyUI {hosts[0].version}: {runs} {kind}, of which {seen['ended']} ended a run; every result is equal")
+    if runs > trust.WARM:
+        print(f"memory at the end: {trust.percent(trust.grown(seen['memory']))} of that after {trust.WARM}")
+        trust.keep("trials", {"host": hosts[0].version, "count": runs, **seen}, kind)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [INSIDE]:
         make(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
-    elif len(sys.argv) == 3 and sys.argv[1] in (*DISTURBED, "kills", "again"):
+    elif len(sys.argv) == 3 and sys.argv[1] in (*DISTURBED, "kills"):
         main(sys.argv[1], int(sys.argv[2]))
     else:
         sys.exit(__doc__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 import sys
@@ -15,6 +16,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 MINUTES = "SKYREELS_FUZZ_MINUTES"  # of each target; unset = one round of EXAMPLES
+CASES = "SKYREELS_FUZZ_CASES"  # of each target, at least
+SEEN = "SKYREELS_FUZZ_SEEN"  # a file that gets a line of JSON for each target; tools/trust.py reads it
 EXAMPLES = 150
 MOST_SECONDS, MOST_BYTES = 2.0, 500_000_000  # of one case: processor time, and memory beyond what was used before
 
@@ -27,24 +30,35 @@ def fuzz(case: Callable[[Any], None], cases: SearchStrategy[Any], examples: int 
         cases: what to draw.
         examples: of a round.
     """
-    end, count, before = time.monotonic() + 60 * float(os.environ.get(MINUTES, "0")), 0, peak_bytes()
+    end, before = time.monotonic() + 60 * float(os.environ.get(MINUTES, "0")), peak_bytes()
+    wanted, count, longest = int(os.environ.get(CASES, "0")), 0, 0.0
 
     def held(drawn: Any) -> None:
-        nonlocal count
+        nonlocal count, longest
         begin = time.process_time()
         case(drawn)
         spent = time.process_time() - begin
         assert spent < MOST_SECONDS, f"{spent:.1f} s"
         assert peak_bytes() - before < MOST_BYTES
-        count += 1
+        count, longest = count + 1, max(longest, spent)
 
     for number in range(sys.maxsize):
         quiet = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         seed(number)(quiet(given(cases)(held)))()
-        if time.monotonic() >= end:
+        if count >= wanted and time.monotonic() >= end:
             break
-    print(f"{count} cases")
+    tell(count, longest, peak_bytes() - before)
     return count
+
+
+def tell(count: int, seconds: float, size: int) -> None:
+    """Say how many cases there were and the most that one of them took: here, and in the file of SEEN."""
+    print(f"{count} cases, each within {seconds:.2f} s and {size / 1e6:.0f} MB")
+    if SEEN in os.environ:
+        test = os.environ["PYTEST_CURRENT_TEST"].rpartition("/")[2].partition(" ")[0]
+        line = {"test": test, "cases": count, "seconds": round(seconds, 2), "megabytes": round(size / 1e6)}
+        with Path(os.environ[SEEN]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def peak_bytes() -> int:

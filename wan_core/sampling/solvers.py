@@ -21,7 +21,6 @@ import torch
 from ..errors import ScheduleError
 from ..words import words
 
-ORDER = 2
 LAST_ALPHA = 1e-12  # at sigma 1 nothing of the video is left: the limit of the formulas is taken here
 
 
@@ -122,11 +121,6 @@ def log_snr(sigma: float) -> float:
     return math.log(max(1 - sigma, LAST_ALPHA)) - math.log(sigma)
 
 
-def order_of(steps: int, step: int) -> int:
-    """Return the order that step is made with: first order to begin and to end with."""
-    return min(ORDER, steps - step, step + 1)
-
-
 def unipc_predictor(sigmas: list[float], step: int) -> tuple[float, float, float]:
     """Return the coefficients of sample, x0 and x0[-1] for the step from sigmas[step] to sigmas[step + 1]."""
     if sigmas[step + 1] == 0:
@@ -135,7 +129,7 @@ def unipc_predictor(sigmas: list[float], step: int) -> tuple[float, float, float
     h = then - now
     base = -(1 - sigmas[step + 1]) * math.expm1(-h)
     ahead = 0.0
-    if order_of(len(sigmas) - 1, step) == ORDER:
+    if step > 0:  # the first step is of first order, and so is the last, which ended above
         ratio = (log_snr(sigmas[step - 1]) - now) / h
         ahead = 0.5 * base / ratio  # the weight of (x0[-1] - x0)
     return sigmas[step + 1] / sigmas[step], base - ahead, ahead
@@ -154,7 +148,7 @@ def unipc_corrector(sigmas: list[float], step: int) -> tuple[float, float, float
     h = now - before
     base = -(1 - sigmas[step]) * math.expm1(-h)
     rest = sigmas[step] / sigmas[step - 1]
-    if order_of(len(sigmas) - 1, step - 1) < ORDER:
+    if step == 1:
         return rest, 0.0, 0.5 * base, 0.5 * base, 0.0
     ratio = (log_snr(sigmas[step - 2]) - before) / h
     # the two order conditions [[1, 1], [ratio, 1]] rho = (b1, b2), solved by hand

@@ -105,6 +105,7 @@ def test_a_window_too_small_is_refused_with_the_least_ar_step_that_works(clip, s
         forcing_schedule(frames, steps, 0 if sync else ar_step, block, prefix, window)
     except ScheduleError as error:
         words = str(error)
+        assert f"{steps} steps and a window of {window} latent frames" in words
     else:
         return
     least, fewer = re.search(r"raise ar_step to (\d+)(?: or lower the steps to (\d+))?\.", words).groups()
