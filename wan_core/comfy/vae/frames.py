@@ -15,7 +15,7 @@ from ...long.key_frames import check_counts, placed
 from ...model.geometry import geometry_of
 from ...words import words
 from ..host_flags import spare_memory
-from ..model.checks import check_latent, check_mask, check_vae
+from ..model.checks import check_amounts, check_latent, check_vae, mask_of
 
 TILE = 256  # pixels
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
@@ -85,13 +85,13 @@ def pin_frames(
     samples = check_latent(latent, geometry)
     samples = check_finite(samples, words("The latent"), words("check the node that made it")).clone()
     frames = samples.shape[2]
-    mask = latent.get("noise_mask")
+    mask = mask_of(latent, frames)
     if mask is None:
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
         check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
-        check_mask(mask, frames)
-        mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
+        check_amounts(mask)
+        mask = comfy.utils.reshape_mask(mask, samples.shape)[:, :1].clone()
     check_not_empty(start_images=start_images, end_image=end_image)
     check_counts(len(key_frames), 0 if key_images is None else len(key_images), words("key_frames"))
     total = geometry.video_frames(frames)
