@@ -118,7 +118,7 @@ def run_command(known: argparse.Namespace, rest: list[str], python: Path) -> int
     if known.command == "demo":
         if known.comfyui is None:
             return run([python, "-m", "demo.run", *rest])
-        return run([python, "-m", "tools.host_demo", *rest], one_host(known.comfyui))
+        return run([python, "-m", "tools.host_demo", "--comfyui", known.comfyui, *rest], one_host(known.comfyui))
     if known.command == "score":
         module = next((module for flag, module in SCORES.items() if getattr(known, flag)), "demo.score")
         return run([python, "-m", module, *rest])

@@ -25,6 +25,7 @@ from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.comfy.test_layouts import IN_EVERY_ROW
 from tools.front_ends import NEWEST, PACKAGE
 from tools.hosts import ROOT, HostInstall, find_hosts, why_no_host
 
@@ -51,6 +52,7 @@ class Words:
     file: str
     title: str
     intro: str
+    notes: str
     made: str
     row: tuple[str, ...]
     styles: tuple[str, ...]
@@ -66,6 +68,9 @@ WORDS = (
         intro="Each row is a ComfyUI with a front end and a node style. A cell shows *tests passed / tests run*. The "
         "tests drive the real front end in a browser, with tiny stand-ins for the released models, so this page says "
         "nothing about the quality or speed of a video.",
+        notes="*Templates run, result played*: in every row one template for each way to make a video ({titles}); "
+        "where the cell has 23, all 21 templates, and Demo Long Video in three shapes. *Blueprints*: every pair of the "
+        "two blueprints in one graph, and the seed of each after three runs.",
         made="Written on {day} by `python -m tools.compatibility`. See tests/comfy for what each test does.",
         row=("ComfyUI", "front end", "nodes"),
         styles=("classic", "Nodes 2.0"),
@@ -81,6 +86,9 @@ WORDS = (
         title="# 支持的 ComfyUI 和前端版本\n\n[English](compatibility.md)",
         intro="每一行是一个 ComfyUI 版本、一个前端版本和一种节点样式，单元格内是*通过的测试数 / 运行的测试数*。"
         "测试在浏览器中操作真实的前端，用极小的模型代替正式模型，因此本页不反映视频的质量和速度。",
+        notes="*运行模板并播放结果*：每一行都运行每种生成方式的一个模板（{titles}）；单元格为 23 的行运行全部 "
+        "21 个模板，其中 Demo Long Video 有三种画面比例。*蓝图*：两个蓝图两两放进同一个工作流，"
+        "以及运行三次后各自的种子。",
         made="{day} 由 `python -m tools.compatibility` 生成。各项测试的内容见 tests/comfy。",
         row=("ComfyUI", "前端", "节点样式"),
         styles=("经典", "Nodes 2.0"),
@@ -144,8 +152,9 @@ def page(words: Words, hosts: list[HostInstall], counted: Counter[tuple[Row, str
                 passed, failed = (counted[row, column, outcome] for outcome in (PASSED, FAILED))
                 cells.append(f"{passed} / {passed + failed}" if passed + failed else words.untried)
             lines.append("| " + " | ".join([install.version, version, name, *cells]) + " |")
+    notes = words.notes.format(titles=", ".join(IN_EVERY_ROW))
     made = words.made.format(day=date.today().isoformat())
-    return "\n\n".join([words.title, words.intro, "\n".join(lines), made]) + "\n"
+    return "\n\n".join([words.title, words.intro, "\n".join(lines), notes, made]) + "\n"
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "newest_host: says the same on every host, so the newest one suffices")
     config.addinivalue_line("markers", "two_front_ends: the pinned one with classic nodes, the newest with Nodes 2.0")
     config.addinivalue_line("markers", "whole_matrix: only with SKYREELS_WHOLE_MATRIX (tools/compatibility.py)")
+    config.addinivalue_line("markers", "two_rows: of the whole matrix, two_front_ends of the newest host alone")
     if HOSTS == [None]:
         config.stash.setdefault(NOTES, []).append(f"The host tests were skipped: {why_no_host()}.")
 
@@ -41,8 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what says nothing new, so that a run ends in time.
 
-    SKYREELS_WHOLE_MATRIX keeps all. Left out on older hosts: tests marked `newest_host`, and front ends that their
-    users don't have. Left out everywhere: tests marked `whole_matrix`, and those marked `two_front_ends` in others.
+    Left out on older hosts: tests marked `newest_host`, and front ends that their users don't have. Left out
+    everywhere: tests marked `whole_matrix`, and those marked `two_front_ends` in others. SKYREELS_WHOLE_MATRIX keeps
+    them all, but those marked `two_rows` outside of their two.
     """
     numbers = {host.version: version_numbers(host.version) for host in HOSTS if host is not None}
     kept, left_out = [], []
@@ -52,10 +54,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marks = {mark.name for mark in item.iter_markers()}
         older = host is not None and numbers[host.version] < max(numbers.values())
         surplus = "whole_matrix" in marks or (older and "newest_host" in marks)
+        mixed = front_end is not None and front_end.newest != front_end.nodes2
         if front_end is not None:
             surplus |= older and front_end.newest
-            surplus |= "two_front_ends" in marks and front_end.newest != front_end.nodes2
-        (left_out if surplus and not os.environ.get("SKYREELS_WHOLE_MATRIX") else kept).append(item)
+            surplus |= "two_front_ends" in marks and mixed
+        if os.environ.get("SKYREELS_WHOLE_MATRIX"):
+            surplus = "two_rows" in marks and (older or mixed)
+        (left_out if surplus else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     items[:] = kept

@@ -105,6 +105,12 @@ def reciprocal(weight: torch.Tensor) -> Tensors:
     return {"weight": parts["weight"], "weight_scale": 1 / parts["weight_scale"]}
 
 
+def nothing_left(weight: torch.Tensor) -> Tensors:
+    """Scales so small that half floats have made them 0."""
+    parts, _ = scaled(INT8, "weight_scale", "row")(weight)
+    return {"weight": parts["weight"], "weight_scale": (parts["weight_scale"] * 1e-8).half()}
+
+
 def mxfp6(weight: torch.Tensor) -> Tensors:
     """LightX2V's 6 bit floats."""
     tall, wide = weight.shape
@@ -119,6 +125,10 @@ REFUSED: dict[str, Refused] = {
     "GPTQ": Refused(gptq, "GPTQ"),
     "torchao": Refused(
         lambda w: {"_weight_qdata": rounded(w / rows(w), INT8), "_weight_scale": rows(w)}, "a torchao tensor"
+    ),
+    "torchao, in parts": Refused(
+        lambda w: {"weight.tensor_impl.int_data": rounded(w / rows(w), INT8), "weight.tensor_impl.scale": rows(w)},
+        "a torchao tensor",
     ),
     "HQQ": Refused(lambda w: {"W_q": torch.zeros(len(w), 8, dtype=BYTE), "scale": rows(w), "zero": rows(w)}, "HQQ"),
     "compressed-tensors": Refused(
@@ -147,6 +157,10 @@ REFUSED: dict[str, Refused] = {
     "int8, dotted part": Refused(numbers(weight__factor=rows), NO_FORMAT),
     "fp8, scales lost": Refused(without_scales, "the file's scales have been lost"),
     "reciprocal scales": Refused(reciprocal, "which no trained model has"),
+    "scales of 0": Refused(nothing_left, "has scales that are all 0"),
+    "uint8 about 128": Refused(lambda w: {"weight": torch.full(w.shape, 128, dtype=BYTE), "scale": rows(w)}, NO_FORMAT),
+    "int8 with a zero point": Refused(numbers(weight_scale=rows, weight_zero_point=rows), NO_FORMAT),
+    "int8, smoothed": Refused(numbers(weight_scale=rows, smooth_scale=rows), NO_FORMAT),
     "a statement of the future": Refused(
         lambda w: {"weight": w.to(E4M3), "weight_scale": torch.ones(()), "comfy_quant": stated("fp3_e1m1")},
         "stated as 'fp3_e1m1'",

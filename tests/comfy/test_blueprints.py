@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.comfy.conftest import shipped_files
 from tests.comfy.front_end import known_part, search
 from tests.comfy.host import Host
 from tools.browser import DRAWN, EMPTY, OPEN, PROMPT, run
@@ -115,14 +116,16 @@ SAVE = """() => {
 
 
 @pytest.mark.parametrize("name", BLUEPRINTS, ids=lambda name: name.removeprefix("SkyReels-V2 "))
-def test_the_seed_of_a_blueprint_obeys_its_control_after_generate(page: Any, name: str) -> None:
+def test_the_seed_of_a_blueprint_obeys_its_control_after_generate(host: Host, page: Any, name: str) -> None:
     drop(page, name)
-    page.evaluate(SAVE)  # without an output the host refuses the prompt, and then nothing is controlled
+    # a prompt that the host refuses, without an output or the files that it names, controls nothing
+    page.evaluate(SAVE)
     assert page.evaluate(CONTROL, "fixed") == "fixed"
     seeds = []
-    for mode in ("fixed", "increment", "increment"):
-        page.evaluate(CONTROL, mode)
-        assert run(page), "the model files are empty"
-        prompt = page.evaluate(PROMPT)
-        seeds += [node["inputs"]["seed"] for node in prompt.values() if "seed" in node["inputs"]]
+    with shipped_files(host):
+        for mode in ("fixed", "increment", "increment"):
+            page.evaluate(CONTROL, mode)
+            assert "header too small" in run(page), "the model files are empty"
+            prompt = page.evaluate(PROMPT)
+            seeds += [node["inputs"]["seed"] for node in prompt.values() if "seed" in node["inputs"]]
     assert seeds == [42, 43, 44]

@@ -76,6 +76,15 @@ def test_a_server_that_starts_slowly_is_not_said_to_lack_a_package(
         host.stop()
 
 
+def test_what_dev_py_passes_on_is_what_the_demo_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(dev, "one_host", lambda folder: {"HOST": str(folder)})
+    monkeypatch.setattr(dev, "run", lambda command, variables: ran.append([str(part) for part in command]) or 0)
+    dev.run_command(*dev.command_line().parse_known_args(["demo", "--comfyui", str(tmp_path), "--seed", "3"]), Path())
+    options = parse(ran[0][ran[0].index("tools.host_demo") + 1 :])
+    assert options.comfyui == tmp_path and options.seed == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

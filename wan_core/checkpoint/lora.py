@@ -110,8 +110,12 @@ class Fitting:
             self.leave(HALF, rest.values())
 
     def parts_of(self, keys: Mapping[str, str]) -> dict[str, Tensor]:
-        """Return the tensors of some parts."""
-        return {part: self.tensors[key] for part, key in keys.items()}
+        """Return the tensors of some parts; a matrix that is stored as a convolution of one pixel is a matrix."""
+        found = {part: self.tensors[key] for part, key in keys.items()}
+        return {
+            part: tensor.flatten(1) if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor
+            for part, tensor in found.items()
+        }
 
     def scale_of(self, kind: Kind, keys: dict[str, str]) -> float | None:
         """Return an adapter's scale; None, with the reason said, where the file is at odds with itself."""
@@ -206,6 +210,7 @@ def fit_lora(
     Raises:
         InputError: nothing in the file fits the model.
     """
+    settings, tensors = settings.with_tensors(tensors)
     names = convert_names(tensors, shapes)
     refuse_other_files(name, tensors, names)
     fitting = Fitting(tensors, settings, shapes)
@@ -221,7 +226,7 @@ def fit_lora(
             misfit=fitting.misfit,
         )
     raise InputError(
-        "Nothing of {name} can be used. {why}. Download the file again, or use another one.",
+        "Nothing of {name} can be used. {why}. Choose another file, or convert this one to a plain LoRA.",
         name=name,
         why=report.left_out[0].describe(),
     )

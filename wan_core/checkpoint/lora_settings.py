@@ -1,8 +1,9 @@
 """What the maker of an adapter says about it outside its tensors: alpha, rank, rslora, and how it was begun.
 
-Three places in use: `lora_adapter_metadata` in the file's metadata (diffusers from 0.34 on, SimpleTuner), `lora_config`
-there (finetrainers), and PEFT's `adapter_config.json` beside the file. Musubi's and kohya's `ss_network_alpha` is none
-of them: these write alpha as a tensor, or work it into the factors when they convert.
+Places in use: `lora_adapter_metadata` in the file's metadata (diffusers from 0.34 on, SimpleTuner), `lora_config` there
+(finetrainers), `lora_alpha` alone in the metadata or as a tensor, and PEFT's `adapter_config.json` beside the file.
+Musubi's and kohya's `ss_network_alpha` is none of them: these write alpha as a tensor, or work it into the factors when
+they convert.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import InputError
 from .name_patterns import NamePatterns, PatternError
 
 METADATA = ("lora_adapter_metadata", "lora_config")
+ALONE = "lora_alpha"  # one for all modules, as an entry of the metadata or as a tensor
+ALONE_WITH = (ALONE, "r", "rank", "use_rslora")
 PREFIXES = ("transformer.", "unet.", "diffusion_model.", "")  # of diffusers: one file may hold several models' adapters
 CONFIG_FILE = "adapter_config.json"
 OWN_NAMES = ("adapter_model", "pytorch_lora_weights")  # PEFT's and diffusers' names of the file beside the config
@@ -88,6 +93,15 @@ class LoraSettings:
                 error=error.reason,
             ) from error
 
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
+        """Return these settings with the alpha that stands alone among a file's tensors, if any, and the others."""
+        others = dict(tensors)
+        alone = others.get(ALONE)
+        if alone is None or alone.numel() != 1 or self.alpha is not None:
+            return self, others
+        del others[ALONE]
+        return LoraSettings(ALONE, {**self.values, ALONE: float(alone.float())}), others
+
     def check(self) -> None:
         """Refuse adapters that mean something else than a change of the weights; `Raises: InputError`."""
         kind = str(self.values.get("peft_type") or "LORA").upper()
@@ -139,6 +153,9 @@ def find_settings(path: Path, metadata: Mapping[str, str]) -> LoraSettings:
 def settings_texts(path: Path, metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Give the texts that may hold the settings of a file's adapter, the nearest first, with their names."""
     yield from ((name, metadata[name]) for name in METADATA if name in metadata)
+    if ALONE in metadata:
+        told = [f"{json.dumps(name)}: {metadata[name].lower()}" for name in ALONE_WITH if name in metadata]
+        yield "metadata", "{" + ", ".join(told) + "}"
     config = path.with_name(CONFIG_FILE)
     if config.is_file() and belongs_to(path):
         yield CONFIG_FILE, config.read_text("utf-8", errors="replace")

@@ -29,7 +29,7 @@ PACKINGS = (
     (r"\.(wscales|smooth_factor|proj_down)$", words("SVDQuant, as Nunchaku has it")),
     (r"\.(qzeros|g_idx)$", words("GPTQ or AWQ")),
     (r"\.qweight$", words("packed integers, as GPTQ, AWQ or SVDQuant have them")),
-    (r"[._:]qdata$|\.weight:(scale|zero_point)$|\._weight_\w+$", words("a torchao tensor")),
+    (r"[._:]qdata$|\.tensor_impl\.|\.weight:(scale|zero_point)$|\._weight_\w+$", words("a torchao tensor")),
     (r"\.W_q$", words("HQQ")),
     (r"\.weight_packed$", words("compressed-tensors")),
     (r"\.weight\._(shift|data\._data|zeropoint)$", words("4 bit numbers of optimum-quanto")),
@@ -201,6 +201,12 @@ def check_numbers(tensors: Mapping[str, Tensor], stored: Mapping[str, Stored]) -
                 "another file of the model.",
                 name=name,
                 largest=largest,
+            )
+        if largest == 0 and bool(tensors[f"{name}.{matrix.numbers}"].float().any()):
+            raise CheckpointError(
+                "{name} has scales that are all 0, though its numbers are not, so they have been lost; choose another "
+                "file of the model.",
+                name=name,
             )
     plain = (key for key, tensor in tensors.items() if key.endswith(".weight") and tensor.dtype.itemsize == 1)
     first = next((key for key in plain if key.removesuffix(".weight") not in stored and tensors[key].ndim == 2), None)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ..errors import InputError
-from .script_lines import SHOWN, Line
+from .line_head import SHOWN
+from .script_lines import Line
 
 
 @dataclass(frozen=True)

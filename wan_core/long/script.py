@@ -25,8 +25,9 @@ from ..words import Words, counted, words
 from .choices import choose
 from .cues import best_cues, check_cues, read_cues
 from .inner_times import refuse_inner_times
+from .line_head import SHOWN, unclear_number
 from .plan import MOVING_WINDOW, ROLLING, SEGMENTS, Plan
-from .script_lines import SHOWN, Line, read_line, unclear_number
+from .script_lines import Line, read_line
 from .time_words import LETTERS, SPACES, fold
 from .times import skip_spaces
 

@@ -50,6 +50,7 @@ FOLD |= {ord(arrow): ">" for arrow in "→⇒➜⟶➔⇨"} | {ord(dots): "~" fo
 FOLD |= {ord(colon): ":" for colon in "：∶﹕︰꞉"} | {
     ord(space): " " for space in "\t\u3000\u00a0\u2002\u2003\u2009\u202f"
 }
+FOLD |= {zero + digit: str(digit) for zero in (0x660, 0x6F0, 0x966, 0xE50) for digit in range(10)}  # of other scripts
 
 
 @dataclass(frozen=True)

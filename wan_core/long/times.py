@@ -190,6 +190,8 @@ def read_more_units(text: str, at: int, number: float, unit: str, decade: bool) 
         if number_after is None:
             break
         following, after = read_unit(text, end)
+        if not following and unit == "m" and text.startswith('"', end):  # 0'04"
+            following, after = "s", end + 1
         if not following and unit in "hm" and closes_time(text, begin, at, end):
             following, after = ranks[ranks.index(unit) + 1], end
         if following not in SECONDS or ranks.index(following) <= ranks.index(unit):

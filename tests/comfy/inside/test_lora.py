@@ -155,6 +155,20 @@ def test_packed_weights_are_changed_as_cores_loader_changes_them(
     assert torch.equal(got, expected) and not torch.equal(got, before)
 
 
+@pytest.mark.parametrize("name", ["ComfyUI, diffusion-pipe", "LyCORIS DoRA, rows", "whole differences"])
+def test_columns_with_factors_of_their_own_are_changed_as_the_file_means_them(
+    pack: types.ModuleType, tmp_path: Path, name: str
+) -> None:
+    made = FORMATS["comfy_quant nvfp4, pre_quant_scale"].write(WEIGHTS)
+    save_file(made.stored, tmp_path / "packed.safetensors", metadata=made.metadata or None)
+    file = formats.write(tmp_path / "lora", formats.FORMATS[name](DOUBLES, generator()))
+    save_file(made.meaning, tmp_path / "plain.safetensors")
+    packed, plain = load(pack, tmp_path / "packed.safetensors"), load(pack, tmp_path / "plain.safetensors")
+    wanted = predict(apply_lora(pack, plain, file, strength=4.0)[0])  # the host rounds the sum to 4 bits again
+    change = float((wanted - predict(plain)).norm())
+    assert float((predict(apply_lora(pack, packed, file, strength=4.0)[0]) - wanted).norm()) < 0.5 * change
+
+
 def predict(patcher: Any) -> torch.Tensor:
     comfy.model_management.load_models_gpu([patcher], force_full_load=True)
     x, text = (torch.randn(shape, generator=generator()) for shape in ((1, 16, 3, 4, 4), (1, 8, 4096)))

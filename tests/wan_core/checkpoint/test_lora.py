@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from tests.comfy import lora_formats as formats
 from wan_core.checkpoint.containers import read_header, read_tensors
@@ -194,3 +195,36 @@ def test_the_generator_of_a_training_file_is_used_and_its_critic_named(tmp_path:
     (adapter,), report = fit_lora("lora.pt", read_tensors(file), told, SHAPES)
     assert adapter.parts["up"].equal(torch.ones(16, 4)) and report.used == 2
     assert [each.keys for each in report.left_out] == [tuple(f"critic_lora.{key}" for key in critic)]
+
+
+def one_lora(tmp_path: Path, more: Tensors, metadata: dict[str, str] | None = None, tail: tuple[int, ...] = ()) -> Any:
+    """What a file with one pair of ones makes of block 0's q, and its report."""
+    module, file = "diffusion_model.blocks.0.self_attn.q", tmp_path / "lora.safetensors"
+    pair = {f"{module}.lora_A.weight": torch.ones(4, 32, *tail), f"{module}.lora_B.weight": torch.ones(16, 4, *tail)}
+    save_file({**pair, **more}, file, metadata)
+    settings = find_settings(file, read_header(file).metadata)
+    (adapter,), report = fit_lora(file.name, read_tensors(file), settings, SHAPES)
+    change = change_of(adapter.kind, adapter.parts, torch.zeros(16, 32), adapter.scale)
+    return change, str(report.describe())
+
+
+def test_one_alpha_for_the_whole_file_is_used_wherever_it_stands(tmp_path: Path) -> None:
+    for more, metadata, source in (
+        ({"lora_alpha": torch.tensor(8.0)}, None, "lora_alpha"),
+        ({}, {"lora_alpha": "8", "r": "4"}, "metadata"),
+        ({}, {"lora_alpha": "8.0", "use_rslora": "False"}, "metadata"),
+    ):
+        change, said = one_lora(tmp_path, more, metadata)
+        assert change.eq(8.0).all() and said.startswith("lora.safetensors: 2 of 2 keys used")
+        assert f"alpha 8 is from {source}" in said.replace("8.0", "8")
+
+
+def test_a_matrix_that_is_stored_as_a_convolution_of_one_pixel_is_a_matrix(tmp_path: Path) -> None:
+    change, said = one_lora(tmp_path, {}, tail=(1, 1))
+    assert change.eq(4.0).all() and "2 of 2 keys used" in said
+
+
+def test_a_whole_file_that_cannot_be_used_is_not_to_be_downloaded_again(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"part of the adapter is not known.*Choose another file") as refusal:
+        one_lora(tmp_path, {"diffusion_model.blocks.0.self_attn.q.lora_scaling": torch.ones(1)})
+    assert "ownload" not in str(refusal.value)

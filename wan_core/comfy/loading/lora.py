@@ -14,6 +14,7 @@ from ...checkpoint.containers import read_header, read_tensors
 from ...checkpoint.lora import Adapter, fit_lora
 from ...checkpoint.lora_math import KINDS, change_of
 from ...checkpoint.lora_settings import find_settings
+from ...checkpoint.matrices import SMOOTHING
 from ...checkpoint.report import Report
 from ...errors import CheckpointError
 from ..node_text import tell
@@ -49,7 +50,10 @@ class ChangedWeight(comfy.weight_adapter.WeightAdapterBase):
         number, scale, names, *tensors = self.weights
         cast = comfy.model_management.cast_to_device
         parts = {name: cast(part, weight.device, part.dtype) for name, part in zip(names, tensors, strict=True)}
-        change = change_of(KINDS[number], parts, weight.float(), scale)
+        factors = parts.pop(SMOOTHING, torch.ones(1, device=weight.device)).float()
+        change = change_of(KINDS[number], parts, weight.float() * factors, scale)
+        # a column that is multiplied with 0 afterwards changes nothing
+        change = change / factors.where(factors != 0, torch.inf)
         weight += function((strength * change).type(weight.dtype))
         return weight
 
@@ -78,12 +82,13 @@ def apply_lora(model: Any, path: str | Path, strength: float) -> tuple[Any, Repo
     adapters, report = fit_lora(path.name, tensors, settings, shapes, strength)
     patched = model.clone()
     unreached = parameters_out_of_reach(model.model.diffusion_model)
+    smoothed = smoothed_weights(model.model.diffusion_model)
     for adapter in adapters:
         key = HOST_PREFIX + adapter.target
         if adapter.target in unreached:
             replace_parameter(patched, key, adapter, strength)
         else:
-            patched.add_patches({key: host_patch(adapter)}, strength)
+            patched.add_patches({key: host_patch(adapter, smoothed.get(adapter.target))}, strength)
     tell("lora", report.describe())
     return patched, report
 
@@ -110,9 +115,23 @@ def parameters_out_of_reach(transformer: torch.nn.Module) -> set[str]:
     }
 
 
-def host_patch(adapter: Adapter) -> Any:
-    """Return what the host patches a weight with: its own kind where it computes the same, which other nodes know."""
+def smoothed_weights(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return weight -> a factor for each of its columns, which the host's layer puts on its input instead."""
+    layers = ((name, getattr(module, SMOOTHING, None)) for name, module in transformer.named_modules())
+    return {f"{name}.weight": factors for name, factors in layers if factors is not None}
+
+
+def host_patch(adapter: Adapter, factors: torch.Tensor | None = None) -> Any:
+    """Return what the host patches a weight with: its own kind where it computes the same, which other nodes know.
+
+    Args:
+        adapter: it.
+        factors: of the weight's columns, which are not in the weight that the host patches.
+    """
     kind, parts, scale = adapter.kind, adapter.parts, adapter.scale
+    if factors is not None:
+        parts = {**parts, SMOOTHING: factors}
+        return ChangedWeight(set(adapter.keys), (KINDS.index(kind), scale, tuple(parts), *parts.values()))
     if kind.name == "LoRA" and parts.keys() == {"up", "down"}:
         alpha = scale * parts["down"].shape[0]
         return comfy.weight_adapter.LoRAAdapter(

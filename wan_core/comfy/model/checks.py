@@ -177,21 +177,37 @@ def check_latent(latent: dict[str, Any], geometry: Geometry) -> torch.Tensor:
     return samples
 
 
-def check_mask(mask: torch.Tensor, frames: int) -> None:
-    """Refuse a noise mask that core would stretch in time or that holds no amounts of noise.
+def mask_of(latent: dict[str, Any], frames: int) -> torch.Tensor | None:
+    """Return a LATENT's noise mask in float32, None where it has none.
 
     Args:
-        mask: as nodes make it: [B, C, F, H, W], or frames in front of [H, W] in any number of dimensions.
+        latent: its mask as nodes make it: [B, C, F, H, W], or frames in front of [H, W] in any number of dimensions, of
+            any numbers.
         frames: latent frames of the latent.
 
     Raises:
-        InputError: neither one frame for all nor one for each latent frame, or values that are not 0 to 1.
+        InputError: neither one frame for all nor one for each latent frame, which core would stretch in time.
     """
+    mask: torch.Tensor | None = latent.get("noise_mask")
+    if mask is None:
+        return None
     given = mask.shape[2] if mask.ndim == 5 else mask.shape[:-2].numel()
     if given not in (1, frames):
         raise wrong_length(given, frames)
+    if mask.is_complex():
+        raise no_amounts()
+    return mask.float()
+
+
+def check_amounts(mask: torch.Tensor) -> None:
+    """Refuse a noise mask that holds no amounts of noise; `Raises: InputError`."""
     if not bool(((mask >= 0) & (mask <= 1)).all()):  # nan too
-        raise InputError("The noise mask holds values outside 0 to 1: check the node that makes it.")
+        raise no_amounts()
+
+
+def no_amounts() -> InputError:
+    """Return the refusal of a noise mask whose values are no amounts of noise."""
+    return InputError("The noise mask holds values outside 0 to 1: check the node that makes it.")
 
 
 def in_pixels(size: Sequence[int], geometry: Geometry) -> Words:

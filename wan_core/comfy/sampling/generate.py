@@ -12,7 +12,7 @@ import torch
 from ...sampling.run import ForcingOptions
 from ...words import words
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_model, model_geometry, refuse_image_to_video
+from ..model.checks import check_latent, check_model, mask_of, model_geometry, refuse_image_to_video
 from .conditioning import check_conditioning
 from .guided import Guidance
 from .memory_estimate import with_estimate
@@ -41,6 +41,7 @@ def generate(
     check_model(model.model, options.causal_attention)
     samples = check_latent(latent, model_geometry(model.model)).float()  # half precision with --fp16-intermediates
     frames, rows, columns = samples.shape[2:]
+    mask = mask_of(latent, frames)
     size = (frames, rows, columns)
     check_conditioning(model.model, guidance.positive, "positive", size)
     check_conditioning(model.model, guidance.negative or [], "negative", size)
@@ -61,7 +62,7 @@ def generate(
         sigmas,
         seed,
         samples,
-        denoise_mask=latent.get("noise_mask"),
+        denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
     )
     out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}

@@ -35,7 +35,7 @@ from ...sampling.sigmas import check_sigmas, exact_timesteps
 from ...words import Words, words
 from ..harmless import Progress
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_rolling_model, model_geometry
+from ..model.checks import check_latent, check_rolling_model, mask_of, model_geometry
 from ..model.origin import check_forcing
 from .causal_cache import cache_need, free_place, kept_on
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -200,7 +200,8 @@ class RollingSampler(comfy.samplers.Sampler):
 
 def known_prefix(latent: dict[str, Any]) -> int:
     """Return how many latent frames at the beginning are known; `Raises: InputError` for known frames elsewhere."""
-    samples, mask = latent["samples"], latent.get("noise_mask")
+    samples = latent["samples"]
+    mask = mask_of(latent, samples.shape[2])
     if mask is None:
         return 0
     shape = (samples.shape[0], 1, *samples.shape[2:])

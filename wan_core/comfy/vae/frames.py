@@ -14,7 +14,7 @@ from ...long.key_frames import GivenImages
 from ...model.geometry import geometry_of
 from ...words import words
 from ..host_flags import spare_memory
-from ..model.checks import check_latent, check_mask, check_vae
+from ..model.checks import check_amounts, check_latent, check_vae, mask_of
 
 TILE = 256  # pixels
 WHOLE_CLIP = 1 << 20  # a tile longer than any clip: tiles in time restart the causal VAE and leave seams
@@ -74,13 +74,13 @@ def pin_frames(vae: Any, latent: dict[str, Any], given: GivenImages) -> dict[str
     samples = check_latent(latent, geometry)
     samples = check_finite(samples, words("The latent"), words("check the node that made it")).clone()
     frames = samples.shape[2]
-    mask = latent.get("noise_mask")
+    mask = mask_of(latent, frames)
     if mask is None:
         mask = samples.new_ones(1, 1, frames, *samples.shape[-2:])
     else:  # masks of other nodes come in many shapes
         check_finite(mask, words("The latent's noise_mask"), words("check the node that made it"))
-        check_mask(mask, frames)
-        mask = comfy.utils.reshape_mask(mask.clone(), samples.shape)[:, :1].clone()
+        check_amounts(mask)
+        mask = comfy.utils.reshape_mask(mask, samples.shape)[:, :1].clone()
     for at, images in given.placed(geometry.video_frames(frames), geometry).items():
         known = encode_images(vae, images, samples)
         samples[:, :, at : at + known.shape[2]] = known.to(samples)
