@@ -1,136 +1,220 @@
-"""`python dev.py bench --step-cache`: the step cache on the embedded model, in model calls and in decibels.
+"""`python dev.py bench --step-cache`: the step cache on the embedded model, in work and in how near the video comes.
 
-Every clip is made with all its calls, then with the step cache at several thresholds; what matters is how near it comes
-to the first one. Beside it stands what saves as many calls without a cache: fewer steps.
+Every clip is made with all its calls, then in several ways with less work: by the step cache's presets, by the rules of
+two published caches (`rivals`), and with fewer steps. Work is counted in latent frames that go through the transformer;
+what matters is how near a clip comes to the first one, and whether it still shows what was asked for.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from demo.captions import LANGUAGES
+from demo.captions import LANGUAGES, parse
 from demo.generate import Settings, clip_noise
-from demo.measure import psnr
+from demo.measure import look, psnr
 from demo.models import Models, load_models
-from demo.score import prompts_of
+from demo.score import prompts_of, right
 from demo.vae import decode
+from wan_core.model.wan_model import WanModel
 from wan_core.sampling.denoise import model_denoise
 from wan_core.sampling.loop import sample
+from wan_core.sampling.reuse import DISTANCES
 from wan_core.sampling.run import ForcingOptions, Row, plan_run
 from wan_core.sampling.sigmas import flow_sigmas
 from wan_core.sampling.step_cache import StepCache
 
 from .machine import this_machine
 from .report import write_files
+from .rivals import Rival
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FIRST_SEED = 7_000_000  # of prompts and noise; the method was chosen on others
-THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 1.0)
-FEWER_STEPS = (0.67, 0.5)
+BATCH = 8  # clips at once: no rule but MotionCache's looks at what is in them
+ALL = "all calls"
+KINDS = ("colour", "shape", "motion")
+ASYNC = Settings(ar_step=5, causal_block_size=5)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to make a clip with less work.
+
+    Attributes:
+        name: for the table.
+        distance: of the step cache.
+        apart: whether blocks of frames are computed one without the other.
+        rival: the threshold of a rival's rule, 0 for none.
+        motion: whether that is MotionCache's.
+        steps: fewer steps, 0 for all.
+        ar_step: that goes with them.
+    """
+
+    name: str
+    distance: float = 0.0
+    apart: bool = True
+    rival: float = 0.0
+    motion: bool = False
+    steps: int = 0
+    ar_step: int = 0
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How the clips of a table are made, and the ways that are compared."""
+
+    settings: Settings
+    latent_frames: int
+    ways: tuple[Way, ...]
+    clips: int = 48
+
+
+PRESETS = tuple(Way(name, distance) for name, distance in DISTANCES.items())
+WHOLE = tuple(Way(f"{name}, whole calls", DISTANCES[name], apart=False) for name in ("balanced", "fast"))
+RIVALS = (
+    *(Way(f"FlowCache's rule, {threshold}", rival=threshold) for threshold in (0.02, 0.1, 0.3)),
+    *(Way(f"MotionCache's rule, {threshold}", rival=threshold, motion=True) for threshold in (0.02, 0.1, 0.3)),
+)
+
+
+def fewer(*pairs: tuple[int, int]) -> tuple[Way, ...]:
+    """Return ways with so many steps, and the ar_step that keeps the blocks as far apart in noise."""
+    return tuple(Way(f"{steps} steps", steps=steps, ar_step=ar_step) for steps, ar_step in pairs)
+
+
 MODES = {
-    "sync, 20 steps": (Settings(), 10),
-    "sync, 30 steps": (Settings(steps=30), 10),
-    "async (ar_step 5, block 5), 20 steps": (Settings(ar_step=5, causal_block_size=5), 15),
-    "async (ar_step 5, block 5), 30 steps": (Settings(steps=30, ar_step=5, causal_block_size=5), 15),
-    "causal async (ar_step 5, block 5), 30 steps": (
-        Settings(steps=30, ar_step=5, causal_block_size=5, causal_attention=True),
-        15,
+    "sync, 30 steps": Mode(Settings(steps=30), 10, (*PRESETS, *fewer((15, 0), (12, 0), (10, 0)))),
+    "async, 50 steps": Mode(
+        replace(ASYNC, steps=50), 15, (*PRESETS, *WHOLE, *RIVALS, *fewer((25, 3), (17, 2), (10, 1))), 100
     ),
+    "async, 20 steps": Mode(ASYNC, 15, (*PRESETS, *fewer((14, 3), (10, 2)))),
+    "causal async, 50 steps": Mode(replace(ASYNC, steps=50, causal_attention=True), 15, PRESETS, 24),
 }
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: what was left out over all clips, and how near each came to the clip with all calls.
+    """One line of a table: how much work was left out over all clips, and how near each came to the whole one.
 
     Attributes:
         mode: how the clips were made.
-        way: the threshold, or the steps in its place.
-        calls: times fewer model calls.
-        frames: times fewer latent frames computed.
+        way: what left out work.
+        work: times fewer latent frames computed.
         decibels: PSNR of every clip's pixels.
+        scores: share of clips that show what was asked for, by kind.
     """
 
     mode: str
     way: str
-    calls: float
-    frames: float
+    work: float
     decibels: tuple[float, ...]
+    scores: dict[str, float]
 
     def text(self) -> str:
         """Return the line of a Markdown table."""
-        mean, least = sum(self.decibels) / len(self.decibels), min(self.decibels)
-        return f"| {self.mode} | {self.way} | {self.calls:.2f} | {self.frames:.2f} | {mean:.1f} | {least:.1f} |"
+        clips, least = len(self.decibels), min(self.decibels)
+        scores = " | ".join(f"{self.scores[kind]:.0%}" for kind in KINDS)
+        mean = sum(self.decibels) / clips
+        return f"| {self.mode} | {self.way} | {clips} | {self.work:.2f} | {mean:.1f} | {least:.1f} | {scores} |"
 
 
 @dataclass(frozen=True)
 class Made:
-    """A clip, and what it took."""
+    """Clips, and the latent frames that were computed for each of their conditions."""
 
-    pixels: Tensor  # [frames, 64, 64, 3], 0..1
-    calls: int
-    frames: int
+    pixels: Tensor  # [clips, frames, 64, 64, 3], 0..1
+    work: float
+
+
+Velocity = Callable[[Tensor, Tensor, Tensor, Row], Tensor]
 
 
 @torch.inference_mode()
-def make_clip(models: Models, text: str, seed: int, latent_frames: int, settings: Settings, threshold: float) -> Made:
-    """Make one clip with guidance through a step cache; threshold 0 computes everything."""
+def make_clips(models: Models, prompts: list[tuple[str, int]], mode: Mode, way: Way) -> Made:
+    """Make clips with guidance in a way, from texts and seeds."""
+    settings, frames = mode.settings, mode.latent_frames
+    if way.steps:
+        settings = replace(settings, steps=way.steps, ar_step=way.ar_step)
     block = settings.causal_block_size if settings.ar_step else 1
-    causal = settings.causal_block_size if settings.causal_attention else 0
     options = ForcingOptions(ar_step=settings.ar_step, causal_block_size=block)
-    run = plan_run(options, flow_sigmas(settings.steps, settings.shift), latent_frames)
-    calls: list[int] = []
-
-    with StepCache(threshold) as cache:
-
-        def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:
-            def compute(end: int) -> Tensor:
-                seen = end if causal else latent_frames
-                calls.append(seen)
-                made = models.dit(x[:, :, :seen], t[:, :seen], context, fps=settings.fps, causal_block_size=causal)
-                return functional.pad(made, (0, 0, 0, 0, 0, latent_frames - seen))
-
-            return cache(compute, ("asked", "plain"), row, bool(causal))
-
-        denoise = model_denoise(velocity, models.embed([text]), models.embed([""]), settings.guidance)
-        latents = sample(denoise, clip_noise([seed], latent_frames), run)
-    return Made(decode(models.vae, latents)[0], len(calls), sum(calls))
+    run = plan_run(options, flow_sigmas(settings.steps, settings.shift), frames)
+    with StepCache(way.distance) as cache:
+        rivals = [Rival(models.dit, way.rival, settings.causal_block_size, way.motion) for _ in range(2)]
+        velocity = by_rival(rivals, settings.fps) if way.rival else by_cache(models.dit, cache, settings, way.apart)
+        texts, seeds = [text for text, _ in prompts], [seed for _, seed in prompts]
+        denoise = model_denoise(velocity, models.embed(texts), models.embed([""] * len(texts)), settings.guidance)
+        latents = sample(denoise, clip_noise(seeds, frames), run)
+        work = sum(rival.work for rival in rivals) if way.rival else cache.report.computed
+    return Made(decode(models.vae, latents), len(prompts) * work)
 
 
-def measure(models: Models, mode: str, clips: int) -> Iterator[Line]:
-    """Make the clips of a mode in all ways; prompts are English and Chinese by turns."""
-    settings, latent_frames = MODES[mode]
+def by_cache(
+    dit: WanModel, cache: StepCache, settings: Settings, apart: bool, keys: Sequence[str] = ("asked", "plain")
+) -> Velocity:
+    """Return the velocity of calls through a step cache, for as many conditions as there are keys."""
+    causal = settings.causal_block_size if settings.causal_attention else 0
+    apart = apart and settings.ar_step > 0
+
+    def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:
+        def compute(wanted: Sequence[Sequence[int]]) -> Tensor:
+            if not apart:
+                return dit(x, t, context, fps=settings.fps, causal_block_size=causal)
+            parts = []
+            told = cache.some_frames(keys, wanted, len(dit.blocks), x.shape[2])
+            each = (whole.chunk(len(keys)) for whole in (x, t, context))
+            for video, times, text, some in zip(*each, told, strict=True):
+                chosen = list(some.frames)
+                made = dit(
+                    video[:, :, chosen], times[:, chosen], text, fps=settings.fps, causal_block_size=causal, some=some
+                )
+                parts.append(some.spread(made))
+            return torch.cat(parts)
+
+        return cache(compute, keys, row, bool(causal) and apart, apart)
+
+    return velocity
+
+
+def by_rival(rivals: list[Rival], fps: int) -> Velocity:
+    """Return the velocity of guided calls by a rival's rule, a run of it for each condition."""
+
+    def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:
+        parts = zip(rivals, x.chunk(2), t.chunk(2), context.chunk(2), strict=True)
+        return torch.cat([rival(video, times, text, fps, row) for rival, video, times, text in parts])
+
+    return velocity
+
+
+def measure(models: Models, name: str, clips: int, done: Collection[str] = ()) -> Iterator[Line]:
+    """Make the clips of a mode in all ways but those that are done; prompts are English and Chinese by turns."""
+    mode = MODES[name]
+    ways = [way for way in (Way(ALL), *mode.ways) if way.name not in done]
+    if not ways:
+        return
     languages = [prompts_of(language, clips, FIRST_SEED + n) for n, language in enumerate(LANGUAGES)]
     prompts = [(languages[n % len(languages)][0][n], languages[n % len(languages)][1][n]) for n in range(clips)]
+    words = [parse(text) for text, _ in prompts]
 
-    def all_clips(how: Settings, threshold: float) -> list[Made]:
-        return [make_clip(models, text, seed, latent_frames, how, threshold) for text, seed in prompts]
+    def all_clips(way: Way) -> Made:
+        size = 1 if way.motion else BATCH
+        parts = [make_clips(models, prompts[at : at + size], mode, way) for at in range(0, clips, size)]
+        return Made(torch.cat([part.pixels for part in parts]), sum(part.work for part in parts))
 
-    def line(way: str, made: list[Made]) -> Line:
-        return Line(
-            mode,
-            way,
-            sum(clip.calls for clip in whole) / sum(clip.calls for clip in made),
-            sum(clip.frames for clip in whole) / sum(clip.frames for clip in made),
-            tuple(psnr(clip.pixels, wanted.pixels) for clip, wanted in zip(made, whole, strict=True)),
-        )
-
-    whole = all_clips(settings, 0.0)
-    for threshold in THRESHOLDS:
-        yield line(f"threshold {threshold}", all_clips(settings, threshold))
-    for share in FEWER_STEPS if settings.ar_step == 0 else ():
-        steps = round(settings.steps * share)
-        yield line(f"{steps} steps, no cache", all_clips(replace(settings, steps=steps), 0.0))
+    whole = all_clips(Way(ALL))
+    for way in ways:
+        made = whole if way.name == ALL else all_clips(way)
+        seen = [look(pixels, mode.settings.fps) for pixels in made.pixels]
+        near = tuple(psnr(clip, wanted) for clip, wanted in zip(made.pixels, whole.pixels, strict=True))
+        yield Line(name, way.name, whole.work / made.work, near, {kind: right(seen, words, kind) for kind in KINDS})
 
 
-def page(lines: list[Line], clips: int) -> str:
+def page(lines: list[Line]) -> str:
     """Return the table as Markdown."""
     usual = Settings()
     return "\n".join([
@@ -138,36 +222,42 @@ def page(lines: list[Line], clips: int) -> str:
         "",
         this_machine().words(),
         "",
-        f"The embedded model, {clips} clips a line, guidance {usual.guidance:g}, shift {usual.shift:g}; PSNR of the "
-        "pixels against the same clip with all its model calls. "
-        "Model calls and latent frames: times fewer than without a cache.",
+        f"The embedded model, guidance {usual.guidance:g}, shift {usual.shift:g}; async: ar_step "
+        "5, blocks of 5, 15 latent frames; sync: 10. Work: latent frames through the transformer, times fewer than "
+        "with all calls. PSNR: of the pixels against the same clip with all calls. Right: clips that show what was "
+        "asked for.",
         "",
-        "| mode | way | model calls | frames computed | PSNR, mean | PSNR, least |",
-        "|---|---|---|---|---|---|",
+        "| mode | way | clips | work | PSNR, mean | PSNR, least | colour right | shape right | motion right |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(line.text() for line in lines),
         "",
     ])  # fmt: skip
 
 
+def kept() -> list[Line]:
+    """Return the lines that were measured before."""
+    found = json.loads((RESULTS / "step-cache.json").read_text("utf-8"))["lines"]
+    return [Line(**{**line, "decibels": tuple(line["decibels"])}) for line in found]
+
+
 def main() -> None:
-    """Measure, and write the table after every line: a run that is stopped leaves the rest behind."""
+    """Measure, and write the table after every line: what a stopped run has left out, one with --add measures."""
     parser = argparse.ArgumentParser(prog="python dev.py bench --step-cache", description=__doc__)
-    parser.add_argument("--clips", type=int, default=6, help="clips for every line (6)")
+    parser.add_argument("--clips", type=int, default=0, help="clips for every line (0: as many as each mode says)")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--add", action="store_true", help="keep the lines that are there, and measure the others")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that compute")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    models, lines = load_models(), []
+    models, lines = load_models(), kept() if given.add else []
     for mode in given.modes:
-        for line in measure(models, mode, given.clips):
+        done = [line.way for line in lines if line.mode == mode]
+        for line in measure(models, mode, given.clips or MODES[mode].clips, done):
             lines.append(line)
+            lines.sort(key=lambda line: list(MODES).index(line.mode))
             print(line.text(), flush=True)
-            values = {
-                "machine": this_machine().values(),
-                "clips": given.clips,
-                "lines": [asdict(line) for line in lines],
-            }
-            write_files(RESULTS, "step-cache", page(lines, given.clips), values)
+            values = {"machine": this_machine().values(), "lines": [asdict(line) for line in lines]}
+            write_files(RESULTS, "step-cache", page(lines), values)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from ..wan_core.errors import InputError, SkyReelsError
 from ..wan_core.long.jobs import check_name
 from ..wan_core.long.key_frames import GivenImages, read_frames, read_key_frames
 from ..wan_core.long.methods import Method
-from ..wan_core.long.settings import LongVideoSettings, extended_frames, stand_in_for_a_video
+from ..wan_core.long.reuse import expected_ratio
+from ..wan_core.long.settings import LongVideoSettings, PlannedVideo, extended_frames, stand_in_for_a_video
+from ..wan_core.sampling.reuse import BY_THRESHOLD, distance_for
 from ..wan_core.sampling.run import ForcingOptions
 from ..wan_core.words import Joined, Words, catalogue, joined, lines, words
 from .inputs import FORCING
@@ -39,7 +41,8 @@ def answer(values: dict[str, Any]) -> dict[str, Any]:
     Args:
         values: by widget name; what is not a setting of the plan is left alone. `language` is the front end's locale,
             `linked` the names of the widgets whose value comes over a link and is not known before the run,
-            `connected` those of all inputs that are connected.
+            `connected` those of all inputs that are connected, `step_cache` the widget values of a SkyReels-V2 Step
+            Cache on the way to its model.
 
     Returns:
         `ok`, and `text`: the plan in short, or the sentence that the node would refuse it with; in the
@@ -86,11 +89,29 @@ def plan_or_refusal(values: dict[str, Any], sized: bool) -> tuple[bool, Words | 
         chosen = LongVideoSettings(**typed(LongVideoSettings, settings), forcing=forcing, method=method)
         video = chosen.planned(stand_ins(values.get("key_times", ""), start, forcing.fps, connected))
         sized = sized and bool(width and height)  # an extension may have the size of a video that is not known yet
-        return True, video.summary(sized, "fps" in values)
+        shown, saved = video.summary(sized, "fps" in values), step_cache(video, values.get("step_cache"))
+        return True, lines(shown, saved) if saved else shown
     except SkyReelsError as error:
         return False, error.words
     except (TypeError, ValueError, KeyError, ArithmeticError):  # a widget that is being typed into, or made an input
         return True, None
+
+
+def step_cache(video: PlannedVideo, given: Any) -> Words | None:
+    """Return what a step cache will save, None where nothing is known of it.
+
+    Args:
+        video: the plan.
+        given: the widget values of the node that is connected, by name.
+    """
+    if not isinstance(given, dict) or not isinstance(preset := given.get("preset", BY_THRESHOLD), str):
+        return None
+    distance = distance_for(preset, float(given.get("threshold", 0)))
+    settings = video.settings
+    ratio = expected_ratio(video.plan, settings.sigmas, distance, settings.forcing.causal_attention)
+    if ratio is None:
+        return None
+    return words("Step Cache: about {ratio:.1f} times fewer latent frames to compute", ratio=ratio)
 
 
 def names_in(values: dict[str, Any], key: str) -> list[str] | None:

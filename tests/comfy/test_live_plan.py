@@ -15,9 +15,10 @@ from tests.comfy.host import REPO
 from tools.browser import EMPTY, LOCALE, OPEN, PROMPT, SET, SETTING, THEME
 from tools.workflow_prompt import load_workflow
 
-LONG = "SkyReelsV2LongVideo"
+LONG, STEP_CACHE = "SkyReelsV2LongVideo", "SkyReelsV2StepCache"
 PANEL = ".skyreels-v2-live-plan"
 SHOWN = f"(part) => [...document.querySelectorAll('{PANEL}')].some((shown) => shown.textContent.includes(part))"
+TEXTS = f"() => [...document.querySelectorAll('{PANEL}')].map((shown) => shown.textContent).join()"
 FACTS = f"""() => [...document.querySelectorAll('{PANEL}')].map((shown) => {{
     const box = shown.getBoundingClientRect()
     return {{
@@ -34,6 +35,18 @@ LINK = """([kind, name]) => {
     const number = window.LiteGraph.createNode('PrimitiveInt')
     window.app.graph.add(number)
     number.connect(0, node, node.inputs.findIndex((input) => input.name === name))
+}"""
+BEFORE_THE_MODEL = """([kind, added]) => {
+    const { graph } = window.app
+    const node = graph.nodes.find((node) => node.comfyClass === kind)
+    const slot = node.inputs.findIndex((input) => input.name === 'model')
+    const cache = window.LiteGraph.createNode(added)
+    graph.add(cache)
+    node.getInputNode(slot).connect(0, cache, 0)
+    cache.connect(0, node, slot)
+}"""
+MODE = """([kind, mode]) => {
+    window.app.graph.nodes.find((node) => node.comfyClass === kind).mode = mode
 }"""
 ADD = """(kind) => {
     const node = window.LiteGraph.createNode(kind)
@@ -81,6 +94,20 @@ def test_the_plan_shows_what_the_settings_mean_and_what_will_be_refused(page: An
     page.evaluate(LINK, [LONG, "overlap_history"])
     wait_for(page, "overlap_history: linked, so not known")
     assert [shown["ok"] for shown in page.evaluate(FACTS)] == [True]
+
+
+@pytest.mark.two_front_ends
+def test_a_step_cache_before_the_model_is_counted_while_it_is_on(page: Any) -> None:
+    open_long_video(page)
+    assert "Step Cache" not in page.evaluate(TEXTS)
+    page.evaluate(BEFORE_THE_MODEL, [LONG, STEP_CACHE])
+    wait_for(page, "Step Cache: about ")
+    page.evaluate(SET, [STEP_CACHE, "threshold", 0])
+    page.wait_for_function(f"!({TEXTS})().includes('Step Cache')", timeout=30_000)
+    page.evaluate(SET, [STEP_CACHE, "preset", "fast"])
+    wait_for(page, "Step Cache: about ")
+    page.evaluate(MODE, [STEP_CACHE, 4])  # bypassed
+    page.wait_for_function(f"!({TEXTS})().includes('Step Cache')", timeout=30_000)
 
 
 @pytest.mark.two_front_ends

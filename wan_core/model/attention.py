@@ -98,12 +98,23 @@ def in_spans(
     spans: list[tuple[slice, int]],
     transformer_options: dict[str, Any] | None = None,
 ) -> torch.Tensor:
-    """Return attention [B, Lq, heads * D], one call for each of the spans that `query_spans` gave; see `block_causal`.
+    """Attention of some queries after the others, each on the first keys; arguments as of `block_causal`.
 
-    A single span is one call on all that is there.
+    Args:
+        attention: the backend.
+        q: queries [B, Lq, heads * D].
+        k: keys [B, Lk, heads * D].
+        v: values, of the shape of `k`.
+        heads: number of heads.
+        spans: all queries in parts, and how many of the keys, from the first on, each part sees.
+        transformer_options: handed to the backend.
+
+    Returns:
+        [B, Lq, heads * D].
     """
     if len(spans) == 1:
-        return attention(q, k, v, heads, transformer_options=transformer_options)
+        seen = spans[0][1]
+        return attention(q, k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)
     out = torch.empty_like(q)
     for rows, seen in spans:
         out[:, rows] = attention(q[:, rows], k[:, :seen], v[:, :seen], heads, transformer_options=transformer_options)

@@ -17,7 +17,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import block_causal, query_spans
+from .attention import block_causal, in_spans, query_spans
+from .clip_tokens import LayerTokens, Placed
 from .config import WanConfig
 from .kv_cache import LayerCache
 from .layers import GELU, Layers, gate, modulate, parts_of, written_over
@@ -45,6 +46,8 @@ class BlockInputs:
     block_tokens: int  # tokens of a causal block, 0 for bidirectional attention
     transformer_options: dict[str, Any] = field(default_factory=dict)
     cache: LayerCache | None = None  # this block's keys and values of frames that are not computed again
+    kept: LayerTokens | None = None  # this block's keys and values of the clip, where a call computes some frames of it
+    placed: Placed | None = None  # which these are; None where all are computed
     pieces: int = 1  # parts of the tokens that are computed one after the other, where memory is short
     cached_tokens: int = 0  # tokens of a block as the cache keeps it
     patched: Patched | None = None  # None where no host's patches are asked
@@ -89,9 +92,14 @@ class WanSelfAttention(nn.Module):
         if inputs.cache is not None:
             k = inputs.cache.keys.extend(k, inputs.cached_tokens)
             v = inputs.cache.values.extend(v, inputs.cached_tokens)
+        if inputs.kept is not None and inputs.placed is not None:
+            k = inputs.kept.keys.put(k, inputs.placed.tokens, inputs.placed.length)
+            v = inputs.kept.values.put(v, inputs.placed.tokens, inputs.placed.length)
         if q is None:
             return self.in_pieces(x, k, v, inputs)
-        if inputs.block_tokens:
+        if inputs.placed is not None:
+            x = in_spans(self.attention, q, k, v, self.num_heads, inputs.placed.spans, options)
+        elif inputs.block_tokens:
             x = block_causal(self.attention, q, k, v, self.num_heads, inputs.block_tokens, options)
         else:
             x = self.attention(q, k, v, heads=self.num_heads, transformer_options=options)
@@ -114,7 +122,9 @@ class WanSelfAttention(nn.Module):
     def in_pieces(self, x: Tensor, k: Tensor, v: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the same as `forward`, from some queries at a time and written over `x` [B, L, C]."""
         options = inputs.transformer_options
-        for rows, seen in query_spans(x.shape[1], k.shape[1], inputs.block_tokens, inputs.pieces):
+        placed, pieces = inputs.placed, inputs.pieces
+        whole = query_spans(x.shape[1], k.shape[1], inputs.block_tokens, pieces) if placed is None else []
+        for rows, seen in whole if placed is None else placed.in_pieces(pieces):
             q = self.rotated(self.q, self.norm_q, x[:, rows], self.rotary.part(inputs.rotary, rows))
             y = self.attention(q, k[:, :seen], v[:, :seen], heads=self.num_heads, transformer_options=options)
             x[:, rows] = self.o(y)

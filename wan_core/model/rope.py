@@ -120,8 +120,8 @@ def turn_in_place(
     return x
 
 
-def rotary_part(rotary: Rotary, tokens: slice) -> Rotary:
-    """Return the table of some of the tokens."""
+def rotary_part(rotary: Rotary, tokens: slice | torch.Tensor) -> Rotary:
+    """Return the table of some of the tokens, a slice or their numbers."""
     return Rotary(rotary.cos[tokens], rotary.sin[tokens])
 
 
@@ -154,13 +154,13 @@ class RotaryKernel:
         table: makes the table of a grid, with the arguments of `rotary_table`.
         apply: turns x [B, L, N, D] by such a table, as `apply_rotary`; any order of channels will do that is the same
             for queries and keys.
-        part: returns the table of some of the tokens, as `rotary_part`.
+        part: returns the table of some of the tokens, a slice or their numbers, as `rotary_part`.
         lean: whether `apply` makes nothing but its result, so that long videos need not be turned in parts.
     """
 
     table: Callable[..., Any] = rotary_table
     apply: Callable[[torch.Tensor, Any], torch.Tensor] = apply_rotary
-    part: Callable[[Any, slice], Any] = rotary_part
+    part: Callable[[Any, Any], Any] = rotary_part
     lean: bool = False
 
 

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from .blocks import BlockInputs, Head, MLPProj, Patched, WanAttentionBlock
+from .clip_tokens import Placed, SomeFrames
 from .config import IMAGE_DIM, WanConfig
 from .host_patches import run_after_block, run_replaced
 from .kv_cache import KVCache
@@ -94,6 +95,7 @@ class WanModel(nn.Module):
         cache: KVCache | None = None,
         pieces: int = 1,
         references: Sequence[Tensor] = (),
+        some: SomeFrames | None = None,
     ) -> Tensor:
         """Predict the velocity of a noisy latent video.
 
@@ -110,6 +112,8 @@ class WanModel(nn.Module):
             pieces: parts of the tokens that attention and feed-forward compute one after the other: the same result
                 in less memory, somewhat slower. With gradients or under torch.compile it is not looked at.
             references: latents [B, in_dim, f, h, w] that are seen beside the video and not made; with one timestep.
+            some: where `x` and `t` are some frames of a clip: which, and what they see of the others; without a cache
+                and references.
 
         Returns:
             Velocity, noise minus video, [B, out_dim, F, H, W].
@@ -126,8 +130,12 @@ class WanModel(nn.Module):
         grid = options["grid_sizes"] = self.grid_of(x)
         e, modulation = self.embed_time(t, fps, x)
         grids = grid, *(self.grid_of(each) for each in beside)
-        share = self.share_of(grids, e.shape[1], causal_block_size, cache, options)
-        rotary = self.rotary(grid, x.device, options.get("rope_options"), 0 if cache is None else cache.end, grids[1:])
+        # few frames are computed whole by every process: all see the same clip, and keep it
+        share = None if some else self.share_of(grids, e.shape[1], causal_block_size, cache, options)
+        places = grid if some is None else (some.kept.num_frames, *grid[1:])
+        rotary = self.rotary(
+            places, x.device, options.get("rope_options"), 0 if cache is None else cache.end, grids[1:]
+        )
         inputs = BlockInputs(
             modulation=modulation,
             rotary=rotary if share is None else share.rotary(self.rotary_kernel.part, rotary),
@@ -140,9 +148,12 @@ class WanModel(nn.Module):
             patched=Patched(x, e),
             share=share,
         )
+        if some is not None:
+            self.place(some, inputs, grid[1] * grid[2], causal_block_size)
         # the first block's tokens get no name here: they would lie beside those of every later block
         if share is None:
-            values = self.head(self.run_blocks(self.embed_all(x, beside), inputs, cache)[:, : math.prod(grid)], e)
+            tokens = self.run_blocks(self.embed_all(x, beside), inputs, cache, some)[:, : math.prod(grid)]
+            values = self.head(tokens, e)
         else:
             tokens = self.run_blocks(share.own(self.embed_all(x, beside)), inputs, cache)
             values = share.whole(by_run(share, self.head, (tokens,), (e,)))[:, : math.prod(grid)]
@@ -274,7 +285,16 @@ class WanModel(nn.Module):
                 self.last_rotary = wanted, self.rotary_kernel.table(*wanted)
         return self.last_rotary[1]
 
-    def run_blocks(self, x: Tensor, inputs: BlockInputs, cache: KVCache | None = None) -> Tensor:
+    def place(self, some: SomeFrames, inputs: BlockInputs, frame_tokens: int, block_frames: int) -> None:
+        """Give a call's tokens their places in the clip; frame_tokens: of a frame, block_frames: of a causal block."""
+        tokens = some.tokens(frame_tokens, inputs.modulation.device)
+        length, spans = some.kept.num_frames * frame_tokens, some.spans(frame_tokens, block_frames)
+        inputs.placed = Placed(tokens, length, spans)
+        inputs.rotary = self.rotary_kernel.part(inputs.rotary, tokens)
+
+    def run_blocks(
+        self, x: Tensor, inputs: BlockInputs, cache: KVCache | None = None, some: SomeFrames | None = None
+    ) -> Tensor:
         """Run all blocks over `x` [B, L, dim], each through its replacement when the host has one."""
         options = inputs.transformer_options
         replacements = options.get("patches_replace", {}).get("dit", {})
@@ -283,6 +303,7 @@ class WanModel(nn.Module):
         for index, block in enumerate(self.blocks):
             options["block_index"] = index
             inputs.cache = None if cache is None else cache.layers[index]
+            inputs.kept = None if some is None else some.kept.layers[index]
             replacement = replacements.get(("double_block", index))
             x = block(x, inputs) if replacement is None else run_replaced(replacement, block, x, inputs)
             x = run_after_block(x, inputs)

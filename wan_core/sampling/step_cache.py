@@ -1,170 +1,142 @@
-"""Velocities of steps that are not computed: forecast, block of frames by block, from the last ones that were.
+"""Velocities of frames that are not computed: forecast from the last ones that were.
 
-Along a denoising path the velocity changes slowly, so some model calls can be left out. A block here is what shares one
-noise level: the whole clip where all frames go together, a block of the schedule where each is at a step of its own.
-For every block the velocities of the last two computed steps are kept, and the next ones are forecast along a straight
-line over log(alpha / sigma). Whenever a block is computed, the forecast that could have been used instead is compared
-with it; the difference, grown with the distance as the remainder of the interpolation says, is the error to be expected
-of the next forecasts. A block is due when the expected errors since it was computed would add up to the threshold.
+Along a denoising path the velocity changes slowly. For every frame those of the last two computed steps are kept, and
+the next ones are forecast along a part of the straight line through them over `reuse.change`. Which frames of a call
+are computed is decided by `reuse`, for every condition by itself. A call computes
 
-What a due block costs depends on attention. Bidirectional: every frame is seen by the others, so one due block computes
-the call, all blocks are fresh after it, and a call is left out when no block is due. Causal: nobody before a block sees
-it, so the call ends behind the last due block, and what is computed is what it would have been.
+- some frames, where the model can show them the others as they were last computed (`apart`, see `model.clip_tokens`);
+- all frames or none otherwise; under causal attention those up to the last that is due, since nobody sees the others.
 
-Sources: the idea of reusing steps while their change adds up to little: Liu et al. 2024, TeaCache; forecasting in place
-of repeating: Liu et al. 2025, TaylorSeer. The error estimate is that of an adaptive multistep method.
+Sources: leaving out steps, Liu et al. 2024 (TeaCache); forecasts in place of repeats, Liu et al. 2025 (TaylorSeer);
+block by block, FlowCache (2025).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..words import Words, words
+from ..model.clip_tokens import ClipTokens, SomeFrames
+from .reuse import Ages, Report, Way
 from .run import Row
 
-SIGMA_RANGE = (0.001, 0.999)  # where log(alpha / sigma) is taken; timesteps are whole numbers of a thousand
-SAME_LEVEL = 1e-3  # of log(alpha / sigma): computed again there, a velocity takes the place of the last one
-MAX_REUSED = 4  # forecasts in a row: the error of longer ones is not known from what was tested
+SAME_PLACE = 1e-5  # computed again so near, a velocity takes the place of the last one
+TRUST = 0.7  # part of the line's slope: a whole one forecasts steps worse that are far apart
 
-
-def log_snr(sigmas: Sequence[float]) -> Tensor:
-    """Return log(alpha / sigma) of noise levels 0..1, float32 [F]."""
-    levels = torch.tensor(sigmas).clamp(*SIGMA_RANGE)
-    return torch.log((1 - levels) / levels)
-
-
-def leeway(sigmas: Sequence[float]) -> Tensor:
-    """Return how large an error may be at noise levels [F], against sigma 2/3, where it may be largest: 1.
-
-    Early, what is decided of the video is little, and every later step builds on it; late, a step takes a frame far.
-    Leaving out single steps cost the finished video about as much as this says.
-    """
-    levels = torch.tensor(sigmas).clamp(*SIGMA_RANGE)
-    return 27 / 4 * (1 - levels) * levels.square()
-
-
-@dataclass
-class Report:
-    """What a run left out; every condition counts for itself, so guidance doubles all numbers.
-
-    Attributes:
-        blocks: busy blocks of frames in all calls.
-        reused: those of them that were forecast.
-        calls: model calls that there would have been.
-        skipped: those of them that were left out whole.
-    """
-
-    blocks: int = 0
-    reused: int = 0
-    calls: int = 0
-    skipped: int = 0
-
-    def sentence(self) -> Words:
-        """Return the report as a sentence."""
-        return words(
-            "Step cache: {reused} of {blocks} block computations reused, {skipped} of {calls} model calls skipped",
-            reused=self.reused,
-            blocks=self.blocks,
-            skipped=self.skipped,
-            calls=self.calls,
-        )
+Compute = Callable[[Sequence[Sequence[int]]], Tensor]
 
 
 class History:
-    """The last two computed velocities of every frame, for one condition, and how good forecasts of them were."""
+    """The last two computed velocities of every visible frame, for one condition.
 
-    def __init__(self, velocity: Tensor):
-        frames = velocity.shape[2]
-        self.newest = torch.zeros_like(velocity)  # [B, C, F, H, W]
-        self.older = torch.zeros_like(velocity)
-        self.levels = torch.zeros(2, frames)  # log(alpha / sigma) of the newest and the older
+    Args:
+        like: a velocity [B, C, F, H, W]; gives shape, dtype and device.
+    """
+
+    def __init__(self, like: Tensor):
+        frames = like.shape[2]
+        self.newest = torch.zeros_like(like)  # [B, C, F, H, W]
+        self.older = torch.zeros_like(like)
+        self.places = torch.zeros(2, frames, dtype=torch.float64)  # `change` at the newest and the older
         self.points = torch.zeros(frames, dtype=torch.int64)  # how many of the two there are
-        self.reach = torch.zeros(frames)  # what the last forecast's error grows with; 0 = none was compared
-        self.error = velocity.new_zeros(frames, dtype=torch.float32)  # mean square of the last forecast's error
-        self.power = velocity.new_zeros(frames, dtype=torch.float32)  # mean square of the velocity
 
     def move(self, device: torch.device) -> None:
         """Have what is kept on the device that the condition is computed on now."""
-        self.newest, self.older, self.error, self.power = (
-            kept.to(device) for kept in (self.newest, self.older, self.error, self.power)
-        )
+        self.newest, self.older = self.newest.to(device), self.older.to(device)
 
-    def distance(self, levels: Tensor) -> Tensor:
-        """Return what the error of a forecast at levels [F] is proportional to: h, or h * (h + last h) of a line."""
-        ahead = (levels - self.levels[0]).abs()
-        return torch.where(self.points > 1, ahead * (levels - self.levels[1]).abs(), ahead)
+    def moved_on(self, by: int, frames: int) -> History:
+        """Return the history of a window of so many frames that begins `by` frames later."""
+        moved = History(self.newest.new_zeros(*self.newest.shape[:2], frames, *self.newest.shape[3:]))
+        kept = max(min(len(self.points) - by, frames), 0)
+        there = slice(by, by + kept)
+        moved.newest[:, :, :kept], moved.older[:, :, :kept] = self.newest[:, :, there], self.older[:, :, there]
+        moved.places[:, :kept], moved.points[:kept] = self.places[:, there], self.points[there]
+        return moved
 
-    def forecast(self, levels: Tensor) -> Tensor:
-        """Return the velocity [B, C, F, H, W] expected at levels [F]."""
-        gap = self.levels[0] - self.levels[1]
-        slope = torch.where(self.points > 1, (levels - self.levels[0]) / gap.where(gap != 0, torch.ones(())), 0.0)
+    def forecast(self, places: Tensor) -> Tensor:
+        """Return the velocity [B, C, F, H, W] expected where the frames are, `change` float64 [F]."""
+        gap = self.places[0] - self.places[1]
+        known = (self.points > 1) & (gap != 0)
+        slope = torch.where(known, TRUST * (places - self.places[0]) / torch.where(known, gap, 1.0), 0.0)
         return torch.lerp(self.older, self.newest, 1 + slope.to(self.newest)[:, None, None])
 
-    def keep(self, velocity: Tensor, levels: Tensor, frames: slice) -> None:
+    def keep(self, velocity: Tensor, places: Tensor, computed: Tensor) -> None:
         """Take in computed velocities.
 
         Args:
-            velocity: [B, C, F, H, W], computed where `frames` says.
-            levels: log(alpha / sigma) of every frame, [F].
-            frames: which frames were computed.
+            velocity: [B, C, F, H, W], computed where `computed` says.
+            places: where the frames are, `change` float64 [F].
+            computed: which frames were, bool [F].
         """
-        computed = torch.zeros(len(levels), dtype=torch.bool)
-        computed[frames] = True
-        onward = computed & (self.points > 0) & ((levels - self.levels[0]).abs() > SAME_LEVEL)
-        if onward.any():
-            wrong = (velocity.float() - self.forecast(levels).float()).pow(2).mean((0, 1, 3, 4))
-            self.error = torch.where(onward.to(wrong.device), wrong, self.error)
-            self.reach = torch.where(onward, self.distance(levels), self.reach)
-            where = onward.to(velocity.device)[:, None, None]
-            self.older = torch.where(where, self.newest, self.older)
-            self.levels[1] = torch.where(onward, self.levels[0], self.levels[1])
-        where = computed.to(velocity.device)
-        self.newest = torch.where(where[:, None, None], velocity, self.newest)
-        self.power = torch.where(where, velocity.float().pow(2).mean((0, 1, 3, 4)), self.power)
-        self.levels[0] = torch.where(computed, levels, self.levels[0])
+        onward = computed & (self.points > 0) & ((places - self.places[0]).abs() > SAME_PLACE)
+        there = computed.to(velocity.device)[:, None, None]
+        self.older = torch.where(onward.to(velocity.device)[:, None, None], self.newest, self.older)
+        self.newest = torch.where(there, velocity, self.newest)
+        self.places[1] = torch.where(onward, self.places[0], self.places[1])
+        self.places[0] = torch.where(computed, places, self.places[0])
         self.points = torch.where(onward | (computed & (self.points == 0)), self.points + 1, self.points).clamp(max=2)
 
-    def expected_error(self, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the expected mean square error of a forecast at levels [F], and the velocity's; infinite if unknown.
 
-        This waits for the device: the numbers are needed to decide whether the next call is made at all.
-        """
-        growth = (self.distance(levels) / self.reach).where(self.reach > 0, torch.tensor(math.inf))
-        error, power = torch.stack((self.error, self.power)).cpu()
-        return (error * growth.square()).where(growth.isfinite(), growth), power
+class Branch:
+    """What a run remembers of one condition."""
+
+    def __init__(self) -> None:
+        self.ages = Ages()
+        self.start = 0
+        self.history: History | None = None
+        self.tokens: ClipTokens | None = None  # the caller's, where frames are computed apart
+
+    def look(self, row: Row, causal: bool) -> None:
+        """Come to a row; where the window has moved on, what frames saw of one another is past."""
+        if self.ages.look(row, causal):
+            self.tokens = None
+            if self.history is not None:
+                self.history = self.history.moved_on(max(row.start - self.start, 0), len(row.sigmas))
+            self.start = row.start
+
+    def tokens_of(self, num_layers: int, frames: int) -> ClipTokens:
+        """Return the keys and values of the visible frames in so many layers, made when first asked for."""
+        if self.tokens is None:
+            self.tokens = ClipTokens(num_layers, frames)
+        return self.tokens
+
+    def forecast(self) -> list[Tensor]:
+        """Return the velocity [B, C, F, H, W] expected in the row last looked at; none for a condition without one."""
+        return [] if self.history is None else [self.history.forecast(self.ages.places)]
+
+    def take(self, velocity: Tensor, frames: Sequence[int]) -> Tensor:
+        """Keep the computed frames of a velocity [B, C, F, H, W], and return it with the others forecast."""
+        if self.history is None:
+            self.history = History(velocity)
+        history = self.history
+        history.move(velocity.device)
+        places = self.ages.places
+        computed = torch.zeros(len(places), dtype=torch.bool)
+        computed[list(frames)] = True
+        self.ages.computed(frames)
+        others = None if computed.all() else history.forecast(places)
+        history.keep(velocity, places, computed)
+        if others is None:
+            return velocity
+        return torch.where(computed.to(velocity.device)[:, None, None], velocity, others)
 
 
 class StepCache:
     """The step cache of one sampling run; a context, so that nothing of it outlives the run.
 
     Args:
-        threshold: what the expected errors of a block's forecasts may add up to, relative to its velocity and to the
-            `leeway` of its noise level; 0 computes all.
+        distance: how far a frame may come before it is computed again, see `reuse`; 0 computes all.
     """
 
-    def __init__(self, threshold: float):
-        if not 0 <= threshold < math.inf:
-            raise InputError(
-                "The threshold is {threshold}, but it has to be 0 or more: 0.1 is a usual value.", threshold=threshold
-            )
-        self.threshold = threshold
+    def __init__(self, distance: float):
+        self.distance = distance
         self.report = Report()
-        self.histories: dict[Hashable, History] = {}
-        self.reused = torch.zeros(0, dtype=torch.int64)  # [F], forecasts in a row
-        self.spent = torch.zeros(0)  # [F], the expected errors of these forecasts, added up
+        self.branches: dict[Hashable, Branch] = {}
         self.lock = Lock()  # a host may compute the conditions in threads, each on a device of its own
-        self.row: Row | None = None
-        self.causal = False
-        self.seen: set[Hashable] = set()  # the conditions that were asked for in this row
-        self.due: list[slice] = []
 
     def __enter__(self) -> StepCache:
         """Begin a run."""
@@ -174,103 +146,56 @@ class StepCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free what was kept."""
-        self.histories.clear()
-        self.row = None
+        self.branches.clear()
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the kept velocities take."""
-        return sum(history.newest.nbytes + history.older.nbytes for history in self.histories.values())
+        """Memory that the kept velocities, keys and values take."""
+        histories = [branch.history for branch in self.branches.values() if branch.history is not None]
+        tokens = [branch.tokens for branch in self.branches.values() if branch.tokens is not None]
+        kept = sum(history.newest.nbytes + history.older.nbytes for history in histories)
+        return kept + sum(each.num_bytes for each in tokens)
+
+    def some_frames(
+        self, keys: Sequence[Hashable], wanted: Sequence[Sequence[int]], num_layers: int, num_frames: int
+    ) -> list[SomeFrames]:
+        """Return what a model with so many layers is told to compute of every condition, out of the visible frames."""
+        return [
+            SomeFrames(frames, self.branches[key].tokens_of(num_layers, num_frames))
+            for key, frames in zip(keys, wanted, strict=True)
+        ]
 
     def __call__(
-        self, compute: Callable[[int], Tensor], keys: Sequence[Hashable], row: Row, causal: bool = False
+        self, compute: Compute, keys: Sequence[Hashable], row: Row, causal: bool = False, apart: bool = False
     ) -> Tensor:
         """Return the velocities of a call, computed or forecast.
 
         Args:
-            compute: given the latent frame behind the last one that is wanted, computes the velocities
-                [conditions * B, C, F, H, W]; behind that frame they may be anything.
-            keys: the conditions of the call, in the order of the batch; cond and uncond have histories of their own.
+            compute: given the visible frames that are wanted of every condition, computes the velocities
+                [conditions * B, C, F, H, W]; on other frames they may be anything.
+            keys: the conditions of the call, in the order of the batch; cond and uncond are remembered apart.
             row: where the clip stands.
             causal: whether no frame sees one after its block.
+            apart: whether `compute` can compute any frames, see `some_frames`; otherwise it is asked for the same ones
+                of all conditions, from the first frame on.
 
         Returns:
             Velocity [conditions * B, C, F, H, W].
         """
-        levels, frames = log_snr(row.sigmas), len(row.sigmas)
+        way = Way(self.distance, causal, apart)
         with self.lock:
-            self.causal = causal
-            self.meet(keys, row)
-            known = [self.histories[key] for key in keys if key in self.histories]
-            end = self.end_to_compute(row, all_known=len(known) == len(keys))
-            self.count(len(keys), row, end)
-        if end == 0:
-            return torch.cat([history.forecast(levels) for history in known])
-        parts = []
-        for key, part in zip(keys, compute(end).chunk(len(keys)), strict=True):
-            with self.lock:
-                history = self.histories.setdefault(key, History(part))
-            history.move(part.device)
-            behind = history.forecast(levels)[:, :, end:]
-            history.keep(part, levels, slice(end))
-            parts.append(torch.cat((part[:, :, :end], behind), dim=2) if end < frames else part)
-        return torch.cat(parts)
-
-    def end_to_compute(self, row: Row, all_known: bool) -> int:
-        """Return the frame behind the last one that a call computes, 0 for none; one that joins now computes all."""
-        if all_known:
-            return self.end_of_work(row)
-        blocks = row.blocks()
-        return blocks[-1].stop if self.causal and blocks else len(row.sigmas)
-
-    def count(self, conditions: int, row: Row, end: int) -> None:
-        """Take a call of so many conditions that computes the frames before `end` into the report."""
-        blocks = row.blocks()
-        self.report.calls += conditions
-        self.report.blocks += conditions * len(blocks)
-        self.report.reused += conditions * sum(block.start >= end for block in blocks)
-        self.report.skipped += conditions * (end == 0)
-
-    def meet(self, keys: Sequence[Hashable], row: Row) -> None:
-        """Decide once for a row, whatever the number of calls that its conditions come in."""
-        if self.row is not None and (self.row.start, self.row.end) != (row.start, row.end):
-            self.histories.clear()  # the window has moved on: its frames are others
-        if len(self.reused) != len(row.sigmas) or not self.histories:
-            self.reused = torch.zeros(len(row.sigmas), dtype=torch.int64)
-            self.spent = torch.zeros(len(row.sigmas))
-        if row != self.row or not self.seen.isdisjoint(keys):
-            self.row, self.seen = row, set()
-            self.decide(row)
-        self.seen.update(keys)
-
-    def end_of_work(self, row: Row) -> int:
-        """Return the latent frame behind the last one that has to be computed; 0 if none has."""
-        if not self.due:
-            return 0
-        return self.due[-1].stop if self.causal else len(row.sigmas)
-
-    def decide(self, row: Row) -> None:
-        """Find the busy blocks whose expected errors would add up to the threshold, and account for the others."""
-        expected = self.expected_errors(row)
-        self.due = [
-            block
-            for block in row.blocks()
-            if row.finishes(block.start)
-            or int(self.reused[block].max()) >= MAX_REUSED
-            or not float((self.spent + expected)[block].max()) < self.threshold
-        ]
-        forecast = torch.tensor([step is not None for step in row.steps])
-        forecast[: self.end_of_work(row)] = False
-        self.reused = torch.where(forecast, self.reused + 1, 0)
-        self.spent = torch.where(forecast, self.spent + expected, 0.0)
-
-    def expected_errors(self, row: Row) -> Tensor:
-        """Return for every frame what a forecast would add to its block's error, [F]; the worst condition counts."""
-        expected = torch.zeros(len(row.sigmas)) if self.histories else torch.full((len(row.sigmas),), math.inf)
-        levels, leeways = log_snr(row.sigmas), leeway(row.sigmas)
-        for history in self.histories.values():
-            error, power = history.expected_error(levels)
-            for block in row.blocks():
-                relative = (error[block].mean() / power[block].mean()).sqrt().nan_to_num(nan=0.0, posinf=math.inf)
-                expected[block] = torch.maximum(expected[block], relative / leeways[block])
-        return expected
+            branches = [self.branches.setdefault(key, Branch()) for key in keys]
+            for branch in branches:
+                branch.look(row, causal)
+            wanted = [branch.ages.due(way) for branch in branches]
+            if not apart:
+                wanted = [max(wanted, key=len)] * len(wanted)
+            for frames in wanted:
+                self.report.add(row, len(frames))
+        if not any(wanted):
+            return torch.cat([forecast for branch in branches for forecast in branch.forecast()])
+        parts = compute(wanted).chunk(len(keys))
+        return torch.cat([
+            branch.take(part, frames)
+            for branch, part, frames in zip(branches, parts, wanted, strict=True)
+        ])  # fmt: skip

@@ -7,18 +7,36 @@ import { addPanel, after, fit } from "./panel.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const NAME = "live_plan"
+const STEP_CACHE = "SkyReelsV2StepCache"
 const PERIOD_MS = 250
 const WIDTH = 360 // pixels: of a new node, so that
 const HEIGHT = 86 // five lines hold a plan
 
+/** Return the widget values of a step cache on the way from a node to its model; undefined where there is none. */
+function stepCache(node) {
+    const passed = new Set()
+    for (let at = node; at && !passed.has(at); ) {
+        passed.add(at)
+        const slot = (at.inputs ?? []).findIndex((input) => input.name === "model")
+        at = slot < 0 ? null : at.getInputNode?.(slot)
+        if (at?.comfyClass === STEP_CACHE && at.mode === LiteGraph.ALWAYS) return values(at)
+    }
+}
+
+/** Return a node's widget values by name. */
+function values(node) {
+    return Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, widget.value]))
+}
+
 /** Return what the server has to know: the values of the widgets, which of them are linked, the language. */
 function question(node) {
-    const values = Object.fromEntries(node.widgets.map((widget) => [widget.name, widget.value]))
-    delete values[NAME]
-    values.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
-    values.connected = (node.inputs ?? []).filter((input) => input.link != null).map((input) => input.name)
-    values.language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"
-    return JSON.stringify(values)
+    const known = values(node)
+    delete known[NAME]
+    known.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
+    known.connected = (node.inputs ?? []).filter((input) => input.link != null).map((input) => input.name)
+    known.step_cache = stepCache(node)
+    known.language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"
+    return JSON.stringify(known)
 }
 
 app.registerExtension({

@@ -125,6 +125,19 @@ def sample(model: Any, sampler: Any = None, frames: int = 6, **given: Any) -> to
 
 
 @with_ray
+@pytest.mark.parametrize("name", ["async", "causal"])
+def test_a_step_cache_leaves_out_whole_calls_of_the_actors(
+    checkpoint: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    step_cached = module("comfy.sampling.step_cache").step_cached
+    many = sample(step_cached(cluster, 1000.0), **RUNS[name])
+    monkeypatch.setattr(module("comfy.sampling.causal_cache"), "fits_beside", lambda *_: False)  # no room to do better
+    one = sample(step_cached(loaded(checkpoint), 1000.0), **RUNS[name])
+    assert relative_error(many, one) < SAME
+    assert relative_error(many, sample(loaded(checkpoint), **RUNS[name])) > SAME
+
+
+@with_ray
 @pytest.mark.parametrize("name", RUNS)
 def test_actors_make_what_one_process_makes(checkpoint: Path, cluster: Any, name: str) -> None:
     one = sample(loaded(checkpoint), **RUNS[name])

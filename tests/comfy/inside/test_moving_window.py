@@ -131,8 +131,12 @@ def test_the_step_cache_works_along_the_window(model: Any, seen: list[torch.Tens
     expected = sample(model, cfg=4.0)
     calls = len(seen)
     seen.clear()
-    cached = module("comfy.sampling.step_cache").step_cached(model, 1e-9)
-    assert relative_error(sample(cached, cfg=4.0), expected) < 1e-5 and len(seen) == calls
+    step_cached = module("comfy.sampling.step_cache").step_cached
+    assert torch.equal(sample(step_cached(model, 0.0), cfg=4.0), expected) and len(seen) == calls
+    seen.clear()
+    near = sample(step_cached(model, 0.0, "fast"), cfg=4.0)
+    assert 0 < relative_error(near, expected) < 0.3
+    assert sum(call.numel() for call in seen) < calls * WINDOW * 2
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,6 @@ def test_a_long_video_shows_its_segment_and_what_the_step_cache_did(
     with CurrentNodeContext("a prompt", "7"), torch.inference_mode():
         bridge.make_long_video(given, chosen.planned(), bridge.Job("text", say=node_text.node_text("segments")))
     last = shown[-1][0].splitlines()
-    assert last[0].startswith("Segment 3 of 3") and "block computations reused" in last[1] and len(last) == 2
-    beside = {text.splitlines()[0].split(",")[0] for text, _ in shown if "reused" in text}
+    assert last[0].startswith("Segment 3 of 3") and "latent frames" in last[1] and len(last) == 2
+    beside = {text.splitlines()[0].split(",")[0] for text, _ in shown if "latent frames" in text}
     assert beside == {"Segment 1 of 3", "Segment 2 of 3", "Segment 3 of 3"}

@@ -62,6 +62,26 @@ def test_of_an_extension_it_is_the_plan_of_the_extended_video(
     assert f", {calls}," not in answer(shown)["text"], "the frames of the given video need no rows"
 
 
+@pytest.mark.parametrize(("method", "ar_step"), [("segments", 5), ("moving window", 13)])
+def test_a_step_cache_on_the_way_to_the_model_is_planned_with(method: str, ar_step: int) -> None:
+    answer = importlib.import_module("skyreels_v2.nodes.live_plan").answer
+    shown = {"total_frames": 257, "base_num_frames": 97, "overlap_history": 17, "steps": 50, "shift": 8.0}
+    shown |= {"ar_step": ar_step, "causal_block_size": 5, "method": method}
+
+    def times_fewer(**given: Any) -> float:
+        found = re.search(r"Step Cache: about ([\d.]+) times fewer", answer(shown | {"step_cache": given})["text"])
+        return float(found[1]) if found else 0.0
+
+    presets = [times_fewer(preset=preset, threshold=0) for preset in ("lossless-like", "balanced", "fast")]
+    assert 1.5 < presets[0] < presets[1] < presets[2] < 10
+    assert times_fewer(threshold=0.1) == presets[0], "a node from before there were presets"
+    assert times_fewer(threshold=0) == times_fewer() == 0
+    assert not answer(shown | {"step_cache": {"preset": "quick"}})["ok"]
+    assert not answer(shown | {"step_cache": {"threshold": -1}})["ok"]
+    for odd in (None, 3, [], {"preset": 7}, {"threshold": "many"}, {"threshold": []}):
+        assert "times fewer" not in answer(shown | {"step_cache": odd})["text"]
+
+
 def text_of_calls(plan: str) -> str:
     (calls,) = set(re.findall(r"\d+ model calls", plan))
     return calls

@@ -87,7 +87,7 @@ class HostBlock(WanAttentionBlock):
         """Return what self attention, ours or a neighbour's, makes of `x` [B, L, C]."""
         if not is_replaced(self.self_attn):
             return super().attend(x, inputs)
-        if inputs.block_tokens or inputs.cache is not None:
+        if inputs.block_tokens or inputs.cache is not None or inputs.placed is not None:
             raise InputError(
                 "A node (WanVideoEnhanceAVideoKJ or one like it) put its own self attention into the model, which "
                 "looks at the whole clip, but causal attention is on: turn causal_attention off, or remove the node."

@@ -51,7 +51,7 @@ def host_apply(x: torch.Tensor, table: Table) -> torch.Tensor:
     return turn_in_place(x, table, comfy.ldm.flux.math.apply_rope1, host_part)
 
 
-def host_part(table: Table, tokens: slice) -> Table:
+def host_part(table: Table, tokens: slice | torch.Tensor) -> Table:
     """Return the table of some of the tokens."""
     return table[:, tokens] if isinstance(table, torch.Tensor) else rotary_part(table, tokens)
 

@@ -29,6 +29,7 @@ PIECES = "skyreels_pieces"
 GIVEN_FREQS = "skyreels_freqs"  # in rope_options: a table that a caller of forward_orig brings
 FORCING_ROW = "skyreels_forcing_row"  # the wan_core.sampling.run.Row that a call belongs to
 WANTED_FRAMES = "skyreels_wanted_frames"  # one past the last frame whose velocity is asked for
+SOME_FRAMES = "skyreels_some_frames"  # a wan_core.model.clip_tokens.SomeFrames for every condition of a call
 
 
 class HostWanModel(WanModel):
@@ -107,6 +108,9 @@ class HostWanModel(WanModel):
         if run is not None and run.takes(x, options):
             inputs = {"context": context, "clip_fea": clip_fea, "fps": fps, "pieces": pieces}
             return run(x, timestep, options, model=self.predict, **inputs)
+        if options.get(SOME_FRAMES) is not None:
+            inputs = {"context": context, "clip_fea": clip_fea, "fps": fps}
+            return self.in_parts(x, timestep, options, pieces, inputs)
         shape = x.shape
         if time_dim_concat is not None:  # frames that follow the clip's and are not made
             x = torch.cat([self.pad_to_patches(each) for each in (x, time_dim_concat)], dim=2)
@@ -189,6 +193,40 @@ class HostWanModel(WanModel):
         ]  # fmt: skip
         return torch.cat(tables, dim=1)
 
+    def in_parts(
+        self, x: torch.Tensor, t: torch.Tensor, options: dict[str, Any], pieces: int, inputs: dict[str, Any]
+    ) -> torch.Tensor:
+        """Predict the velocity of some frames of every condition; 0 on the others.
+
+        Args:
+            x: noisy latents [conditions * B, C, F, H, W].
+            t: timesteps [conditions * B, F].
+            options: transformer_options of the call, with what is wanted of each condition.
+            pieces: see `WanModel.forward`.
+            inputs: what else it is handed (context, fps, ...), of all conditions.
+        """
+        parts = options[SOME_FRAMES]
+        cut = {name: by_condition(value, len(parts), len(x)) for name, value in inputs.items()}
+        causal, made = options.get(CAUSAL_BLOCK_SIZE, 0), []
+        for number, (video, times, some) in enumerate(
+            zip(x.chunk(len(parts)), t.chunk(len(parts)), parts, strict=True)
+        ):
+            if not some.frames:
+                made.append(video.new_zeros(video.shape[0], self.config.out_dim, *video.shape[2:]))
+                continue
+            frames = list(some.frames)
+            velocity = self.predict(
+                video[:, :, frames], times[:, frames], causal_block_size=causal, transformer_options=options,
+                pieces=pieces, some=some, **{name: values[number] for name, values in cut.items()},
+            )  # fmt: skip
+            made.append(some.spread(velocity))
+        return torch.cat(made)
+
     def predict(self, x: torch.Tensor, t: torch.Tensor, *args: Any, **inputs: Any) -> torch.Tensor:
         """Predict the velocity with nobody between; see `WanModel.forward`."""
         return super().forward(x, t, *args, **inputs)
+
+
+def by_condition(value: Any, parts: int, batch: int) -> Sequence[Any]:
+    """Return what each of the conditions in a call is handed: its part of a tensor of the whole batch, or the same."""
+    return value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == batch else [value] * parts

@@ -19,10 +19,11 @@ from ...sampling.cached_calls import CausalCalls, frames_at_work
 from ...sampling.run import Run
 from ..host_flags import spare_memory
 from ..model.multigpu import patchers_of
+from ..model.transformer import HostWanModel
 from .cfg_range import predict_in_range
 from .frame_noise import FrameNoise
 from .host_calls import HostCachedCalls
-from .step_cache import reuse_steps
+from .step_cache import APART, STEP_CACHE, reuse_steps
 
 # options of a run that hand the whole clip to a function of somebody else
 LOOKING_AT_THE_CLIP = (
@@ -58,6 +59,30 @@ def causal_cache(
     transformer = guider.inner_model.diffusion_model
     calls = CausalCalls(transformer.predict, len(transformer.blocks), block_size, kept_on(place, latents))
     return HostCachedCalls(calls)
+
+
+def let_frames_apart(guider: Any, model_options: dict[str, Any], run: Run, latents: torch.Tensor) -> bool:
+    """Let the step cache compute blocks of frames one without the other where that helps and fits; say whether it may.
+
+    What it keeps for it are the keys and values of all frames that a call sees. They lie where they were computed and
+    nowhere else: brought there from main memory for every call, they would take longer than is saved.
+
+    Args:
+        guider: the guider, with the model loaded and its conds processed.
+        model_options: the options of this sampling run (a copy that core makes for it).
+        run: of the whole clip.
+        latents: what is sampled [B, C, F, H, W].
+    """
+    options, patcher = model_options["transformer_options"], guider.model_patcher
+    staggered = any(row.num_rows > row.num_steps for row in run.rows)
+    transformer = guider.inner_model.diffusion_model
+    ours = isinstance(transformer, HostWanModel) and not hasattr(transformer, "room")  # a cluster would forget them
+    saves = STEP_CACHE in options and options[STEP_CACHE].distance > 0
+    if not saves or not staggered or not ours or looked_at(guider, model_options):
+        return False
+    need = cache_need(patcher, guider.conds, latents.shape, run.seen)
+    options[APART] = fits = fits_beside(guider, need, latents, run.seen)
+    return fits
 
 
 def can_cache(run: Run, block_size: int, guider: Any, model_options: dict[str, Any]) -> bool:
@@ -143,18 +168,24 @@ def free_place(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int
         at_work: the most latent frames of a call with the cache.
     """
     device = latents.device
-    beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
-    transformer = guider.inner_model.diffusion_model
-    if hasattr(transformer, "room"):  # what computes elsewhere keeps its cache there
-        return device if transformer.room() > need.kept + beside else None
-    others = [copied.load_device for copied in patchers_of(guider.model_patcher)[1:]]
-    if all(spare_memory(each) > need.kept + beside for each in (device, *others)):
+    if fits_beside(guider, need, latents, at_work):
         return device
     cpu, kept = torch.device("cpu"), need.kept * need.devices
-    if device != cpu and spare_memory(cpu) > 2 * kept:
+    elsewhere = hasattr(guider.inner_model.diffusion_model, "room")  # what computes elsewhere keeps its cache there
+    if device != cpu and not elsewhere and spare_memory(cpu) > 2 * kept:
         logging.info("SkyReels-V2: the cache of finished blocks (%.1f GB) is kept in main memory.", kept / 1e9)
         return cpu
     return None
+
+
+def fits_beside(guider: Any, need: CacheNeed, latents: torch.Tensor, at_work: int) -> bool:
+    """Say whether every device that computes has room for its part of a cache beside a model call; see `free_place`."""
+    beside = call_bytes(guider.inner_model, latents.shape, at_work, need)
+    transformer = guider.inner_model.diffusion_model
+    if hasattr(transformer, "room"):
+        return bool(transformer.room() > need.kept + beside)
+    others = [copied.load_device for copied in patchers_of(guider.model_patcher)[1:]]
+    return all(spare_memory(each) > need.kept + beside for each in (latents.device, *others))
 
 
 def kept_on(place: torch.device, latents: torch.Tensor) -> torch.device | None:

@@ -10,7 +10,7 @@ import torch
 from ...errors import InputError
 from ...sampling.cached_calls import CachedCalls
 from ...sampling.run import Row
-from ..model.transformer import WANTED_FRAMES
+from ..model.transformer import WANTED_FRAMES, by_condition
 
 
 class HostCachedCalls:
@@ -57,10 +57,7 @@ class HostCachedCalls:
         if isinstance(row, Row) and WANTED_FRAMES in options:  # the step cache forecasts the blocks after
             start, end = row.runs[0][0], min(row.busy_end, row.start + options[WANTED_FRAMES])
             row = replace(row, runs=((start, end),))
-        cut = {
-            name: value.chunk(parts) if isinstance(value, torch.Tensor) and len(value) == len(x) else [value] * parts
-            for name, value in inputs.items()
-        }
+        cut = {name: by_condition(value, parts, len(x)) for name, value in inputs.items()}
         return torch.cat([
             self.calls(
                 video, times, row, uuid, transformer_options=options,

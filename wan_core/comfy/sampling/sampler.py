@@ -24,7 +24,7 @@ from ..harmless import Progress
 from ..model.checks import check_model
 from ..model.origin import check_forcing
 from ..model.transformer import CAUSAL_BLOCK_SIZE, FORCING_ROW
-from .causal_cache import causal_cache
+from .causal_cache import causal_cache, let_frames_apart
 from .conditioning import refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
 from .frame_noise import add_frame_noise
 from .guided import GuidedCalls, in_use, set_fps
@@ -131,7 +131,8 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         noise = pad_noise(noise, run.num_frames, seed)
         latents = pad_frames(latents, run.num_frames)
         self.prepare(guider, model_options, run, frames)
-        cache = causal_cache(guider, model_options, run, options.cached_block_size, noise)
+        apart = let_frames_apart(guider, model_options, run, noise)  # it keeps finished blocks as well
+        cache = None if apart else causal_cache(guider, model_options, run, options.cached_block_size, noise)
         calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache, self.part)
         if options.causal_attention:
             calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
