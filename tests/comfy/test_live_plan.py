@@ -108,6 +108,10 @@ def test_a_step_cache_before_the_model_is_counted_while_it_is_on(page: Any) -> N
     wait_for(page, "Step Cache: about ")
     page.evaluate(MODE, [STEP_CACHE, 4])  # bypassed
     page.wait_for_function(f"!({TEXTS})().includes('Step Cache')", timeout=30_000)
+    page.evaluate(MODE, [STEP_CACHE, 0])
+    wait_for(page, "Step Cache: about ")
+    page.evaluate(LINK.replace("PrimitiveInt", "PrimitiveFloat"), [STEP_CACHE, "threshold"])
+    page.wait_for_function(f"!({TEXTS})().includes('Step Cache')", timeout=30_000)
 
 
 @pytest.mark.two_front_ends

@@ -12,15 +12,22 @@ const PERIOD_MS = 250
 const WIDTH = 360 // pixels: of a new node, so that
 const HEIGHT = 86 // five lines hold a plan
 
-/** Return the widget values of a step cache on the way from a node to its model; undefined where there is none. */
+/** Return the widget values of a step cache on the way from a node to its model; undefined where there is none, or
+ * where one of them comes over a link and is not known before the run. */
 function stepCache(node) {
     const passed = new Set()
     for (let at = node; at && !passed.has(at); ) {
         passed.add(at)
         const slot = (at.inputs ?? []).findIndex((input) => input.name === "model")
         at = slot < 0 ? null : at.getInputNode?.(slot)
-        if (at?.comfyClass === STEP_CACHE && at.mode === LiteGraph.ALWAYS) return values(at)
+        if (at?.comfyClass !== STEP_CACHE || at.mode !== LiteGraph.ALWAYS) continue
+        return linked(at).length ? undefined : values(at)
     }
+}
+
+/** Return the names of a node's widgets whose value comes over a link. */
+function linked(node) {
+    return (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
 }
 
 /** Return a node's widget values by name. */
@@ -32,7 +39,7 @@ function values(node) {
 function question(node) {
     const known = values(node)
     delete known[NAME]
-    known.linked = (node.inputs ?? []).filter((input) => input.widget && input.link != null).map((input) => input.name)
+    known.linked = linked(node)
     known.connected = (node.inputs ?? []).filter((input) => input.link != null).map((input) => input.name)
     known.step_cache = stepCache(node)
     known.language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"
