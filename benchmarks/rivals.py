@@ -1,4 +1,4 @@
-"""What the step cache is measured beside: the rules of FlowCache and MotionCache, on this pack's transformer.
+"""What the step cache is compared with: the rules of FlowCache and MotionCache, on this pack's transformer.
 
 Both leave out blocks of frames (MotionCache also places in them) that have not moved far since they were computed, and
 give them the last residual of the whole stack of layers. Written anew from what their programs for SkyReels-V2 do, with
@@ -81,7 +81,7 @@ class Rival:
             if closes:
                 self.closed.add(there.start)
             return every & (closes or row.index == 0)
-        if step < FIRST_STEPS or row.finishes(there.start):
+        if step < FIRST_STEPS or step == row.num_steps - 1:
             self.added[there] = 0
             return every
         added = self.added[there] + moved[there][:, None] * self.weights[there]

@@ -165,16 +165,12 @@ def by_cache(
         def compute(wanted: Sequence[Sequence[int]]) -> Tensor:
             if not apart:
                 return dit(x, t, context, fps=settings.fps, causal_block_size=causal)
-            parts = []
             told = cache.some_frames(keys, wanted, len(dit.blocks), x.shape[2])
             each = (whole.chunk(len(keys)) for whole in (x, t, context))
-            for video, times, text, some in zip(*each, told, strict=True):
-                chosen = list(some.frames)
-                made = dit(
-                    video[:, :, chosen], times[:, chosen], text, fps=settings.fps, causal_block_size=causal, some=some
-                )
-                parts.append(some.spread(made))
-            return torch.cat(parts)
+            return torch.cat([
+                some.computed(dit, video, times, text, fps=settings.fps, causal_block_size=causal)
+                for video, times, text, some in zip(*each, told, strict=True)
+            ])  # fmt: skip
 
         return cache(compute, keys, row, bool(causal) and apart, apart)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from .words import Words
@@ -45,3 +45,14 @@ class ScheduleError(SkyReelsError):
 
 class InputError(SkyReelsError):
     """A tensor or setting given to the model or a node has a value that cannot be used."""
+
+
+def check_choice(what: str, given: str, known: Iterable[str]) -> None:
+    """Refuse what is none of the choices of an input, `what`; `Raises: InputError`."""
+    if given not in known:
+        raise InputError(
+            '{what} is "{given}", but it has to be one of {known}: choose one of them.',
+            what=what,
+            given=given,
+            known=", ".join(known),
+        )

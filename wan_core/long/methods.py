@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, check_choice
 from ..sampling.sigmas import flow_sigmas, parse_timesteps, warped_sigmas
 from ..words import Words, joined, words
 from .moving_window import plan_moving_window
@@ -126,17 +125,6 @@ class Method:
                 shown.append(words("cfg is {cfg:g}, but models distilled to a few steps need cfg 1.", cfg=cfg))
             return shown
         return []
-
-
-def check_choice(what: str, given: str, known: Iterable[str]) -> None:
-    """Refuse what is none of the choices of an input, `what`; `Raises: InputError`."""
-    if given not in known:
-        raise InputError(
-            '{what} is "{given}", but it has to be one of {known}: choose one of them.',
-            what=what,
-            given=given,
-            known=", ".join(known),
-        )
 
 
 def method_of(values: dict[str, Any]) -> Method:

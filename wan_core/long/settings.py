@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, check_choice
 from ..finite import check_number
 from ..model.geometry import WAN21, Geometry
 from ..sampling.run import ForcingOptions
@@ -17,7 +17,7 @@ from ..video.writer import check_rate
 from ..words import Joined, counted, lines, words
 from .carry_over import CARRY_OVERS, USUAL
 from .key_frames import GivenImages, known_frames
-from .methods import Method, check_choice
+from .methods import Method
 from .plan import ROLLING, Plan, Wanted
 from .plan_text import estimate, table
 from .prompts import Prompts

@@ -10,9 +10,10 @@ Source: the chunk-wise reuse of FlowCache (2025), there for causal attention alo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +80,19 @@ class SomeFrames:
 
     frames: Sequence[int]
     kept: ClipTokens
+
+    def computed(self, model: Callable[..., Tensor], x: Tensor, t: Tensor, *args: Any, **inputs: Any) -> Tensor:
+        """Have a model compute these frames; return the velocity [B, C, F, H, W] of the clip, 0 on the others.
+
+        Args:
+            model: called as `WanModel.forward`.
+            x: noisy latents of the clip [B, C, F, H, W].
+            t: timesteps of its frames [B, F].
+            args: what else the model is handed by place.
+            inputs: and by name.
+        """
+        frames = list(self.frames)
+        return self.spread(model(x[:, :, frames], t[:, frames], *args, some=self, **inputs))
 
     def spread(self, velocity: Tensor) -> Tensor:
         """Return the velocity [B, C, F, H, W] of the clip, 0 where it was not computed, from that of some frames."""

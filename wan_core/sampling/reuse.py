@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, check_choice
 from ..words import Words, words
 from .run import Row
 
@@ -63,13 +63,7 @@ def distance_for(preset: str, threshold: float) -> float:
     Raises:
         InputError: a preset that there is not, or a threshold below 0.
     """
-    if preset not in PRESETS:
-        raise InputError(
-            '{what} is "{given}", but it has to be one of {known}: choose one of them.',
-            what="preset",
-            given=preset,
-            known=", ".join(PRESETS),
-        )
+    check_choice("preset", preset, PRESETS)
     return distance_of(threshold) if preset == BY_THRESHOLD else DISTANCES[preset]
 
 

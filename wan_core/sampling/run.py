@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import torch
 
@@ -105,20 +104,6 @@ class Row:
     def progress(self) -> list[float | None]:
         """The share of its steps that each visible frame has done, 0..1; None = the row leaves it as it is."""
         return [None if step is None else step / self.num_steps for step in self.steps]
-
-    def blocks(self) -> list[slice]:
-        """Return the visible frames that are denoised, in runs of one noise level."""
-        found, first = [], 0
-        for (step, _), frames in groupby(zip(self.steps, self.sigmas, strict=True)):
-            end = first + len(list(frames))
-            if step is not None:
-                found.append(slice(first, end))
-            first = end
-        return found
-
-    def finishes(self, frame: int) -> bool:
-        """Say whether a visible frame makes its last step."""
-        return self.steps[frame] == self.num_steps - 1
 
 
 @dataclass(frozen=True)

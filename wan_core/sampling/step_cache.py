@@ -86,17 +86,16 @@ class Branch:
 
     def __init__(self) -> None:
         self.ages = Ages()
-        self.start = 0
         self.history: History | None = None
         self.tokens: ClipTokens | None = None  # the caller's, where frames are computed apart
 
     def look(self, row: Row, causal: bool) -> None:
         """Come to a row; where the window has moved on, what frames saw of one another is past."""
+        before = self.ages.row
         if self.ages.look(row, causal):
             self.tokens = None
-            if self.history is not None:
-                self.history = self.history.moved_on(max(row.start - self.start, 0), len(row.sigmas))
-            self.start = row.start
+            if self.history is not None and before is not None:
+                self.history = self.history.moved_on(max(row.start - before.start, 0), len(row.sigmas))
 
     def tokens_of(self, num_layers: int, frames: int) -> ClipTokens:
         """Return the keys and values of the visible frames in so many layers, made when first asked for."""

@@ -46,6 +46,16 @@ def computed(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> list[int]:
     return seen
 
 
+@pytest.fixture
+def caches(monkeypatch: pytest.MonkeyPatch, pack: ModuleType) -> list[Any]:
+    """The cache of every run."""
+    made: list[Any] = []
+    bridge = module("comfy.sampling.step_cache")
+    kind = bridge.StepCache
+    monkeypatch.setattr(bridge, "StepCache", lambda *args: made.append(kind(*args)) or made[-1])
+    return made
+
+
 def patched(model: Any, threshold: float, *preset: str) -> Any:
     return module("comfy.sampling.step_cache").step_cached(model, threshold, *preset)
 
@@ -131,17 +141,12 @@ def test_blocks_are_computed_apart_where_there_is_room(
 
 
 @MODES
-def test_a_run_computes_what_was_expected_of_it(
-    model: Any, monkeypatch: pytest.MonkeyPatch, mode: dict[str, Any]
-) -> None:
-    reports: list[Any] = []
-    bridge, reuse, run = (module(name) for name in ("comfy.sampling.step_cache", "sampling.reuse", "sampling.run"))
-    kind = bridge.StepCache
-    monkeypatch.setattr(bridge, "StepCache", lambda *args: reports.append(kind(*args)) or reports[-1])
+def test_a_run_computes_what_was_expected_of_it(model: Any, caches: list[Any], mode: dict[str, Any]) -> None:
+    reuse, run = module("sampling.reuse"), module("sampling.run")
     sample(patched(model, 0.0, "balanced"), mode)
     planned = run.plan_run(run.ForcingOptions(**mode), module("sampling.sigmas").flow_sigmas(STEPS, 3.0), FRAMES)
     way = reuse.Way(reuse.DISTANCES["balanced"], bool(mode.get("causal_attention")), bool(mode.get("ar_step")))
-    assert reports[0].report == reuse.expected(planned.rows, way, conditions=2)
+    assert caches[0].report == reuse.expected(planned.rows, way, conditions=2)
 
 
 def test_a_neighbour_that_looks_at_the_clip_gets_whole_calls(model: Any, computed: list[int]) -> None:
@@ -196,13 +201,7 @@ def test_it_works_with_cores_sampler_on_our_model(model: Any, computed: list[int
 
 
 @MODES
-def test_nothing_is_left_after_a_run_however_it_ends(
-    model: Any, monkeypatch: pytest.MonkeyPatch, mode: dict[str, Any]
-) -> None:
-    caches: list[Any] = []
-    bridge = module("comfy.sampling.step_cache")
-    kind = bridge.StepCache
-    monkeypatch.setattr(bridge, "StepCache", lambda *args: caches.append(kind(*args)) or caches[-1])
+def test_nothing_is_left_after_a_run_however_it_ends(model: Any, caches: list[Any], mode: dict[str, Any]) -> None:
     held: list[int] = []
 
     def stop(step: int, *_: Any) -> None:

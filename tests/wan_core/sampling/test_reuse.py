@@ -1,4 +1,4 @@
-"""Which frames a call computes: told from the schedule alone, none left behind further than was asked for."""
+"""Which frames a call computes: known from the schedule alone, and none goes further than the distance."""
 
 from __future__ import annotations
 

@@ -131,9 +131,7 @@ def make(
                 return run(x, t, replace(row, runs=((row.start, min(row.busy_end, end)),)), name, context=texts[name])
             if how == "apart" and distance is not None:
                 (some,) = cache.some_frames((name,), (frames,), CONFIG.num_layers, FRAMES)
-                chosen = list(frames)
-                made = model(x[:, :, chosen], t[:, chosen], texts[name], causal_block_size=block, some=some)
-                return some.spread(made)
+                return some.computed(model, x, t, texts[name], causal_block_size=block)
             return model(x, t, texts[name], causal_block_size=block)
 
         def velocity(x: Tensor, t: Tensor, context: Tensor, row: Row) -> Tensor:

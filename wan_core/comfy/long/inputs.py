@@ -1,4 +1,4 @@
-"""What a long video is made from beside its settings: model, VAE and prompts, all checked here before any work."""
+"""What a long video is made from, apart from its settings: model, VAE and prompts, all checked here before any work."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Inputs:
         refuse_block_patches(self.model.model_options.get("transformer_options", {}), in_segments)
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides about the result beside settings and tensors."""
+        """Return what the result depends on, apart from settings and tensors."""
         options = [conditioning_settings(each) for each in (*self.prompts.positives, self.negative)]
         return {
             **self.prompts.identity(),

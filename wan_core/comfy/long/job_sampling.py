@@ -38,13 +38,8 @@ class JobSampling:
     """
 
     def __init__(self, inputs: Inputs, video: PlannedVideo, known: dict[int, torch.Tensor], progress: JobProgress):
-        self.inputs, self.settings, self.plan, self.known, self.progress = (
-            inputs,
-            video.settings,
-            video.plan,
-            known,
-            progress,
-        )
+        self.inputs, self.settings, self.plan = inputs, video.settings, video.plan
+        self.known, self.progress = known, progress
         self.sigmas = self.settings.sigmas
         channels, _, rows, columns = self.plan.geometry.latent_shape(1, self.settings.height, self.settings.width)
         self.shape = (1, channels, rows, columns)

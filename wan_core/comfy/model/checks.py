@@ -200,13 +200,13 @@ def mask_of(latent: dict[str, Any], frames: int) -> torch.Tensor | None:
 
 
 def check_amounts(mask: torch.Tensor) -> None:
-    """Refuse a noise mask that holds no amounts of noise; `Raises: InputError`."""
+    """Refuse a noise mask with values outside 0 to 1; `Raises: InputError`."""
     if not bool(((mask >= 0) & (mask <= 1)).all()):  # nan too
         raise no_amounts()
 
 
 def no_amounts() -> InputError:
-    """Return the refusal of a noise mask whose values are no amounts of noise."""
+    """Return the refusal of a noise mask with values outside 0 to 1."""
     return InputError("The noise mask holds values outside 0 to 1: check the node that makes it.")
 
 

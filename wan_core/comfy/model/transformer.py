@@ -214,12 +214,9 @@ class HostWanModel(WanModel):
             if not some.frames:
                 made.append(video.new_zeros(video.shape[0], self.config.out_dim, *video.shape[2:]))
                 continue
-            frames = list(some.frames)
-            velocity = self.predict(
-                video[:, :, frames], times[:, frames], causal_block_size=causal, transformer_options=options,
-                pieces=pieces, some=some, **{name: values[number] for name, values in cut.items()},
-            )  # fmt: skip
-            made.append(some.spread(velocity))
+            own = {name: values[number] for name, values in cut.items()}
+            how = {"causal_block_size": causal, "transformer_options": options, "pieces": pieces}
+            made.append(some.computed(self.predict, video, times, **how, **own))
         return torch.cat(made)
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, *args: Any, **inputs: Any) -> torch.Tensor:

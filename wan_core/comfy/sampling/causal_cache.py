@@ -74,7 +74,7 @@ def let_frames_apart(guider: Any, model_options: dict[str, Any], run: Run, laten
         latents: what is sampled [B, C, F, H, W].
     """
     options, patcher = model_options["transformer_options"], guider.model_patcher
-    staggered = any(row.num_rows > row.num_steps for row in run.rows)
+    staggered = len(run.rows) > run.num_steps
     transformer = guider.inner_model.diffusion_model
     ours = isinstance(transformer, HostWanModel) and not hasattr(transformer, "room")  # a cluster would forget them
     saves = STEP_CACHE in options and options[STEP_CACHE].distance > 0
