@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.patcher_extension
-import comfy.sampler_helpers
 import comfy.samplers
 import latent_preview
 import torch
@@ -30,12 +29,12 @@ from ...long.rolling import (
     split_known,
 )
 from ...long.rolling_video import RollingTask
-from ...sampling.known import known_mask, leading_known
+from ...sampling.known import leading_known
 from ...sampling.sigmas import check_sigmas, exact_timesteps
 from ...words import Words, words
 from ..harmless import Progress
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_rolling_model, mask_of, model_geometry
+from ..model.checks import check_latent, check_rolling_model, known_of, model_geometry
 from ..model.origin import check_forcing
 from .causal_cache import cache_need, free_place, kept_on
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -200,12 +199,7 @@ class RollingSampler(comfy.samplers.Sampler):
 
 def known_prefix(latent: dict[str, Any]) -> int:
     """Return how many latent frames at the beginning are known; `Raises: InputError` for known frames elsewhere."""
-    samples = latent["samples"]
-    mask = mask_of(latent, samples.shape[2])
-    if mask is None:
-        return 0
-    shape = (samples.shape[0], 1, *samples.shape[2:])
-    known = known_mask(comfy.sampler_helpers.prepare_mask(mask, shape, torch.device("cpu")), samples.shape[2])
+    known = known_of(latent)
     prefix = leading_known(known)
     if int(known.sum()) != prefix:
         later = int(torch.nonzero(known[prefix:]).flatten()[0]) + prefix
