@@ -52,10 +52,9 @@ from .job_records import (
     write_record,
 )
 from .jobs import JOB_FILE, LOCK_FILE, SHORT, changes, check_name
+from .kept_states import is_kept
 
 FRAMES = "frames"
-NEWEST = 2  # segments whose tensors are kept: should the last be damaged, the one before it is gone on from
-LANDMARK = 8  # of every so many segments the tensors of one stay, so that a damaged part costs no more than these
 
 
 class Journal:
@@ -271,7 +270,7 @@ class Journal:
     def _drop_states(self, newest: int) -> None:
         """Remove tensors that nothing goes on from, now that those of the newest segment are on the disk."""
         for index in sorted(self._states):
-            if index <= newest - NEWEST and (index + 1) % LANDMARK:
+            if not is_kept(index, newest):
                 self._states.discard(index)
                 with suppress(OSError):  # they only take up room
                     self._tensor_path(index).unlink()

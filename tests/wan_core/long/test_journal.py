@@ -28,7 +28,8 @@ from wan_core.errors import InputError
 from wan_core.long import job_files, job_records, jobs
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
-from wan_core.long.journal import LANDMARK, Journal
+from wan_core.long.journal import Journal
+from wan_core.long.kept_states import LANDMARK, most_kept
 from wan_core.long.plan import Wanted
 from wan_core.long.rollout import Rollout, Segments, seeded
 from wan_core.long.segments import plan_segments
@@ -136,6 +137,7 @@ def test_the_newest_two_tensors_are_kept_and_one_of_every_eight(tmp_path):
             make(job, index + 1)
             landmarks = {at for at in range(index) if at % LANDMARK == LANDMARK - 1}
             assert states(job.folder) == sorted(landmarks | {max(index - 1, 0), index})
+            assert len(states(job.folder)) == most_kept(index + 1)
         whole = content(job)
     job.part_path(20, ".bin").write_bytes(b"torn")
     with Journal(tmp_path, "video", SETTINGS, 30) as job:
