@@ -62,7 +62,7 @@ def frame_digests(path: Path, rate: int) -> list[str]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         for number, frame in enumerate(container.decode(stream)):
-            shown = frame.pts * Fraction(stream.time_base)
+            shown = (frame.pts or 0) * Fraction(stream.time_base or 1)
             # Matroska counts milliseconds
             assert abs(shown - Fraction(number, rate)) <= Fraction(1, 1000), f"frame {number} is shown at {shown}"
             digests.append(hashlib.sha256(frame.to_ndarray(format="rgb24").tobytes()).hexdigest()[:16])
