@@ -143,7 +143,7 @@ class RollingSampler(comfy.samplers.Sampler):
         blocks: tuple[torch.Tensor, ...] = ()
         if known is not None:
             video[:, :, :first] = clean = guider.inner_model.process_latent_in(known.float())
-            blocks = tuple(part.to(noise) for part in clean.split(self.known_blocks, dim=2))
+            blocks = clean.split(self.known_blocks, dim=2)
         set_fps(guider.conds, options.fps)
         add_frame_noise(extra_args["model_options"], exact_timesteps)
         cache = self.cache(guider, noise)
@@ -157,6 +157,7 @@ class RollingSampler(comfy.samplers.Sampler):
                 guider.conds = prompts.of(row, x)
             named = {"step": row.step + 1, "chunk": row.block + 1, "chunks": every}
             where = words("step {step} of chunk {chunk} of {chunks}", **named)
+            x, frame_sigmas = x.to(noise), frame_sigmas.to(noise)  # known blocks come from main memory
             return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
 
         with in_use(cache, calls.options), Progress(callback, total, disable_pbar) as progress:
