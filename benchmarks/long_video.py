@@ -190,10 +190,8 @@ def main(lengths: list[int]) -> None:
             assert len(found) == frames, f"{method}: {len(found)} frames in the file, not {frames}"
             digests = digests or found
             runs.append({**seen, "found": len(found), "equal": same_beginning(digests, found)})
-            print(
-                f"{method}, {frames} frames: peak {seen['peak'] / 1e6:.0f} MB, {seen['seconds']:.0f} s of the processor",
-                flush=True,
-            )
+            took = f"peak {seen['peak'] / 1e6:.0f} MB, {seen['seconds']:.0f} s of the processor"
+            print(f"{method}, {frames} frames: {took}", flush=True)
     KEPT.write_text(json.dumps({"host": hosts[0].version, "runs": runs}, indent=1) + "\n", "utf-8")
     PAGE.write_text(table(runs, hosts[0].version), "utf-8")
     print(PAGE.read_text("utf-8"))
