@@ -20,6 +20,7 @@ import torch
 
 from ...errors import InputError
 from ...model.kv_cache import KVCache
+from ...model.tensor_checks import check_inputs
 from ..loading.loader import HELD_IDENTITY
 from ..loading.lora import parameters_out_of_reach
 from ..long.identity import weights_identity
@@ -54,7 +55,7 @@ class RemoteWanModel(HostWanModel):
     ) -> torch.Tensor:
         """Return the velocity [B, C, f, H, W]; see `WanModel.forward`. `Raises: InputError` for what can't be sent."""
         options = transformer_options or {}
-        self.check(x, t, context, bool(references))
+        check_inputs(self.config, x, t, context, bool(references))
         refuse_functions(options)
         sent = {
             **inputs,
