@@ -99,7 +99,7 @@ ALL: Pictures = {
 }  # fmt: skip
 AFTER: Pictures = {"refused": refused, "finished": finished}
 PICTURES: list[tuple[dict[str, Any], Pictures]] = [
-    ({LOCALE: language, THEME: theme, NODES2: nodes2}, ALL if (theme, nodes2) == ("dark", False) else AFTER)
+    ({LOCALE: language, THEME: theme, NODES2: nodes2, **PLAIN}, ALL if (theme, nodes2) == ("dark", False) else AFTER)
     for language, theme in (("en", "dark"), ("en", "light"), ("zh", "dark"))
     for nodes2 in (False, True)
 ]
