@@ -21,7 +21,7 @@ from .stream import StreamingDecoder
 
 
 def reach(decoder: torch.nn.Sequential) -> int:
-    """Return how many latent frames a tiny decoder looks back: one frame, at its rate, for each block that remembers."""
+    """Return how many latent frames a tiny decoder looks back: at its rate one frame for each block that remembers."""
     back, rate = 0.0, 1
     for layer in decoder:
         if isinstance(layer, TGrow):
