@@ -30,7 +30,10 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
         ["long/segments.py"],
         [f"{LONG}/test_segments.py", f"{LONG}/test_schedule_picture.py", "tests/fuzz/test_plans.py"],
     ),
-    "schedule": (["sampling/schedule.py"], [f"{SAMPLING}/test_schedule.py"]),
+    "schedule": (
+        ["sampling/schedule.py"],
+        [f"{SAMPLING}/test_schedule.py", f"{LONG}/test_segments.py", f"{LONG}/test_schedule_picture.py"],
+    ),
     "solvers": (["sampling/solvers.py"], [f"{SAMPLING}/test_solvers.py", f"{SAMPLING}/test_loop.py"]),
     "journal": (
         ["long/journal.py", "long/job_records.py", "long/job_files.py"],
