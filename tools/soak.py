@@ -100,11 +100,9 @@ class Asker(threading.Thread):
         self.host, self.waits, self.stopped = host, list[float](), threading.Event()
 
     def run(self) -> None:
-        """Ask until it is stopped."""
-        while not self.stopped.wait(0.2):
-            begin = time.monotonic()
-            self.host.get("/prompt")
-            self.waits.append(time.monotonic() - begin)
+        """Ask until it is stopped, at least once."""
+        while not self.waits or not self.stopped.wait(0.2):
+            self.waits.append(timed(lambda: self.host.get("/prompt")))
 
 
 def soak(host: Host, count: int) -> dict[str, Any]:
