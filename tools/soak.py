@@ -87,7 +87,7 @@ MIXED: tuple[tuple[str, Callable[[Job], None]], ...] = (
     ("long", lambda job: job.long()),
     ("long loop", lambda job: job.long(loop=True, carry_over="frames")),
     ("plan", lambda job: job.planned()),
-    ("refused", lambda job: job.sampled(ar_step=3, causal_block_size=1, window_frames=2)),
+    ("refused", lambda job: job.sampled(ar_step=1, causal_block_size=1, window_frames=2)),
     ("interrupted", lambda job: job.long(total_frames=200)),
 )
 
