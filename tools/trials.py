@@ -205,15 +205,16 @@ def own_bytes() -> int:
 def make(kind: str, count: int, target: Path) -> None:
     """Run trials in a host's process and write what was seen as JSON."""
     import comfy.cli_args
-    import tqdm
+    import tqdm.auto
 
     comfy.cli_args.args.cpu = True
+    for bar in (tqdm.tqdm, tqdm.auto.tqdm):
+        bar.set_lock(threading.RLock())  # their own is shared with the processes that are killed while they hold it
     sys.path.insert(0, str(ROOT))
     same_latents = importlib.import_module("tools.same_latents")
     ways = same_latents.Ways(same_latents.nodes_of(ROOT))
     folder = Path(tempfile.mkdtemp(dir=target.parent))
     trials = Trials(ways, folder, () if kind == "kills" else METHODS)
-    tqdm.tqdm.set_lock(threading.RLock())  # its own is shared with the processes that are killed, with or without it
     ended, memory = 0, list[int]()
     while len(memory) < (count if kind == "clock" else MOST * count) and ended < count:
         number = len(memory)
