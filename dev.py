@@ -52,7 +52,7 @@ NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
 
 MINUTES, CASES = "SKYREELS_FUZZ_MINUTES", "SKYREELS_FUZZ_CASES"  # of each fuzz test; see tests/fuzz/budget.py
-SCORES = {"long": "demo.score_long", "methods": "demo.methods"}  # by flag
+SCORES = {"long": "demo.score_long", "methods": "demo.score_methods"}  # by flag
 BENCHMARKS = {"step_cache": "benchmarks.step_cache", "count_memory": "benchmarks.gpu_memory"}
 
 

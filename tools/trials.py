@@ -3,9 +3,10 @@
     python -m tools.trials interrupts 100      the host's interrupt
     python -m tools.trials memory 100          out of memory at an operation of the run
     python -m tools.trials clock 20            a clock that jumps back and forth
-    python -m tools.trials kills 50            kill -9, of the ways that keep their work
+    python -m tools.trials kills 20            kill -9, of each of the ways that keep their work
 
-The number is that of runs that were ended so; a clock ends none.
+The number is that of runs that were ended so; a clock ends none. Of a killed run only the segment at work may be made
+twice: what was finished has to stay as it was.
 
 Each trial takes the next way of sampling (tools/same_latents.py), disturbs it, and runs it to its end in the same
 output folder. The result has to be the undisturbed one, and the MODEL as it was. A trial's number gives its moment.
@@ -96,6 +97,11 @@ class Trials:
             f"attributes: {sorted(transformer.__dict__)}, hooks: {hooks}",
         ]  # fmt: skip
 
+    def records(self) -> dict[str, tuple[int, bytes]]:
+        """Return the finished segments of the job in the folder at hand: when each was written, and what."""
+        found = (self.folder / str(self.count)).glob("skyreels_v2_jobs/*/segment-*.json")
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
     def trial(self, number: int, disturbed: Callable[[Random, float], Any]) -> bool:
         """Disturb one run and run it to its end; return whether the disturbance ended the run.
 
@@ -182,8 +188,12 @@ DISTURBED: dict[str, Callable[[Random, float], Any]] = {
 }
 
 
-def killed(trials: Trials, number: int) -> bool:
-    """Kill a run's process at some moment, then run to the end in another; return whether it was killed at work."""
+def killed(trials: Trials, number: int) -> int | None:
+    """Kill a run's process at some moment, then run to the end in another.
+
+    Returns:
+        How many segments were finished and stayed as they were; None if the run had ended before the kill.
+    """
     name, numbers = list(trials.ways)[number % len(trials.ways)], Random(number)
     trials.new_folder()
     child = os.fork()
@@ -193,8 +203,24 @@ def killed(trials: Trials, number: int) -> bool:
     time.sleep(numbers.random() * trials.seconds[name])
     os.kill(child, signal.SIGKILL)
     at_work = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    kept = trials.records()
     assert trials.run(name) == trials.wanted[name], f"kill {number} of {name}: another video"
-    return at_work
+    after = trials.records()
+    assert all(after[segment] == record for segment, record in kept.items()), f"kill {number} of {name}: made twice"
+    return len(kept) if at_work else None
+
+
+def kills(trials: Trials, count: int) -> dict[str, Any]:
+    """Kill runs of every way until so many were ended, and return what was seen; `Raises: AssertionError`."""
+    memory, kept = list[int](), {name: list[int]() for name in trials.ways}
+    for number in range(MOST * count * len(kept)):
+        name = list(kept)[number % len(kept)]
+        if len(kept[name]) < count:
+            finished = killed(trials, number)
+            kept[name] += [] if finished is None else [finished]
+            memory.append(own_bytes())
+            print(f"kill {number + 1} of {name}: {finished} segments kept, {memory[-1] / 1e6:.0f} MB", flush=True)
+    return {"ended": sum(map(len, kept.values())), "memory": memory, "kept": kept}
 
 
 def own_bytes() -> int:
@@ -215,10 +241,13 @@ def make(kind: str, count: int, target: Path) -> None:
     ways = same_latents.Ways(same_latents.nodes_of(ROOT))
     folder = Path(tempfile.mkdtemp(dir=target.parent))
     trials = Trials(ways, folder, () if kind == "kills" else METHODS)
+    if kind == "kills":
+        target.write_text(json.dumps(kills(trials, count)), "utf-8")
+        return
     ended, memory = 0, list[int]()
     while len(memory) < (count if kind == "clock" else MOST * count) and ended < count:
         number = len(memory)
-        ended += killed(trials, number) if kind == "kills" else trials.trial(number, DISTURBED[kind])
+        ended += trials.trial(number, DISTURBED[kind])
         memory.append(own_bytes())
         print(f"{kind} {number + 1}: {ended} ended a run, {memory[-1] / 1e6:.0f} MB", flush=True)
     target.write_text(json.dumps({"ended": ended, "memory": memory}), "utf-8")
@@ -239,6 +268,8 @@ def main(kind: str, count: int) -> None:
         seen = json.loads(target.read_text("utf-8"))
     runs = len(seen["memory"])
     print(f"ComfyUI {hosts[0].version}: {runs} {kind}, of which {seen['ended']} ended a run; every result is equal")
+    for name, kept in seen.get("kept", {}).items():
+        print(f"{name}: {len(kept)} kills, with {min(kept)} to {max(kept)} segments finished; none was made twice")
     if runs > trust.WARM:
         print(f"memory at the end: {trust.percent(trust.grown(seen['memory']))} of that after {trust.WARM}")
         trust.keep("trials", {"host": hosts[0].version, "count": runs, **seen}, kind)

@@ -2,15 +2,15 @@
 
     <root>/<name>-<fingerprint>/    one job: the same settings and the same given tensors find it again
         job.json                    settings and state, for people and lists
-        segment-0000.safetensors    what the next segment needs
+        segment-0000.safetensors    what the next segment needs: the newest two, and now and then one in between
         segment-0000.json           written last: the segment is finished; sizes and checksums of its files
         part-0000.mp4               whatever else belongs to the segment
         <name>-<fingerprint>.mp4    what the parts were made into; they go once it is checked and noted
         frames/                     pictures that belong to segments
         lock, holder                held while a process works on the job, and which process that is
 
-Each record names the checksum of the tensors it was made from. So if one segment is torn only that one is made again,
-and the ones behind it count as long as it comes out the same.
+Each record names the checksum of the tensors it was made from. So if a segment is torn, it is made again from the last
+tensors that are kept before it, and the ones after it count as long as it comes out the same.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from .job_records import (
     write_record,
 )
 from .jobs import JOB_FILE, LOCK_FILE, SHORT, changes, check_name
+from .kept_states import is_kept
 
 FRAMES = "frames"
 
@@ -94,7 +95,8 @@ class Journal:
         self._about = json.loads(canonical(about))  # tuples are lists from here on, as in the file
         self.fingerprint = digest_of({key: value for key, value in self._about.items() if key != "name"})
         self.folder = Path(root) / f"{name}-{self.fingerprint[:SHORT]}"
-        self._records: dict[int, dict[str, Any]] = {}
+        self._records: dict[int, dict[str, Any]] = {}  # of segments whose parts are whole
+        self._states: set[int] = set()  # segments whose tensors are there and whole
         self._lock = Lock(self.folder / LOCK_FILE)
         with self.writing():
             check_folder(self.folder)
@@ -122,7 +124,11 @@ class Journal:
         for index in range(self.segments):
             if (record := self._whole_record(index)) is not None:
                 self._records[index] = record
+                name = self._tensor_path(index).name
+                if is_whole(self.folder / name, record["files"][name]):
+                    self._states.add(index)
         self._drop_joined()
+        self._drop_states(self._unfinished() - 1)
         # what the limit may do with a job was settled when it was begun
         self._kept = {"removable": True} if removable or about.get("removable") is True else {}
         if not about or (about["complete"] and self.next_segment() is not None):
@@ -130,11 +136,12 @@ class Journal:
                 write_record(self.folder / JOB_FILE, {**self._about, **self._kept, "complete": False})
 
     def _whole_record(self, index: int) -> dict[str, Any] | None:
-        """Return the record of a segment if it and all its files are whole."""
+        """Return the record of a segment if it and all files that it needs are whole, its tensors aside."""
         record = read_segment(self._record_path(index), self._tensor_path(index).name)
         if record is None or record["job"] != self.fingerprint:
             return None
-        needed = [name for name in record["files"] if not (self._joined and self._is_spare(name))]
+        parts = [name for name in record["files"] if name != self._tensor_path(index).name]
+        needed = [name for name in parts if not (self._joined and self._is_spare(name))]
         whole = all(is_whole(self.folder / name, record["files"][name]) for name in needed)
         return record if whole else None
 
@@ -157,17 +164,29 @@ class Journal:
         self._lock.release()
 
     def next_segment(self) -> int | None:
-        """Return the first segment that has to be made, or None when all are finished.
+        """Return the segment to make next, or None when all are finished.
 
-        A segment counts as finished if its files are whole and it was made from what the one before it holds now.
+        It is the first that is not finished, or one before it where the tensors that it needs are not kept. A segment
+        counts as finished if its parts are whole and it was made from what the one before it held.
         """
+        index = self._unfinished()
+        if index == self.segments and index - 1 not in self._states:
+            index -= 1  # the last one's tensors are asked for when the job is done
+        elif index == self.segments:
+            return None
+        while index and index - 1 not in self._states:
+            index -= 1
+        return index
+
+    def _unfinished(self) -> int:
+        """Return the first segment that is not finished; one past the last where all are."""
         before = ""
         for index in range(self.segments):
             record = self._records.get(index)
             if record is None or record["after"] != before:
                 return index
             before = record["files"][self._tensor_path(index).name][1]
-        return None
+        return self.segments
 
     def load(self, index: int, *names: str) -> dict[str, torch.Tensor]:
         """Return the tensors of a finished segment, on the CPU.
@@ -231,6 +250,7 @@ class Journal:
         target = self._tensor_path(index)
         before = self._records[index - 1]["files"][self._tensor_path(index - 1).name][1] if index else ""
         self._records.pop(index, None)
+        self._states.discard(index)
         with self.writing():
             write_whole(target, safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}))
             for part in parts:
@@ -244,6 +264,16 @@ class Journal:
             }  # fmt: skip
             write_record(self._record_path(index), record)
         self._records[index] = record
+        self._states.add(index)
+        self._drop_states(index)
+
+    def _drop_states(self, newest: int) -> None:
+        """Remove tensors that nothing goes on from, now that those of the newest segment are on the disk."""
+        for index in sorted(self._states):
+            if not is_kept(index, newest):
+                self._states.discard(index)
+                with suppress(OSError):  # they only take up room
+                    self._tensor_path(index).unlink()
 
     def finish(self, result: Path | None = None) -> None:
         """Note that the job is done.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..words import Joined, Words, counted, lines, words
+from .kept_states import most_kept
 from .plan import Plan
 
 FLOAT32 = 4  # bytes
@@ -51,7 +52,7 @@ class Estimate:
         tokens: tokens of the longest window: the model's work and memory follow from it.
         sampling: latents that the sampler holds, float32.
         pixels: the decoded frames of the longest segment, float32.
-        journal: what is kept on disk to go on from every segment, float32, without the video itself.
+        journal: what is kept on disk to go on from and to repair from, float32, without the video itself.
     """
 
     tokens: int
@@ -84,5 +85,5 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
         tokens=plan.seen * (rows // down) * (columns // across),
         sampling=SAMPLER_TENSORS * longest * latent,
         pixels=pixels,
-        journal=len(plan.segments) * plan.left_behind * latent,
+        journal=most_kept(len(plan.segments)) * plan.left_behind * latent,
     )

@@ -217,6 +217,22 @@ class SolverState:
         for mine, given in zip(self.memory, memory, strict=True):
             mine[:, :, : given.shape[2]] = given.to(mine)
 
+    def move_on(self, gone: int, new: int, fresh_noise: torch.Tensor | None) -> None:
+        """Forget the first frames and take up others after the last.
+
+        Args:
+            gone: how many are forgotten.
+            new: how many are taken up.
+            fresh_noise: as the solver is made with, of the frames that there are now.
+        """
+        self.last_sample, self.x0_1, self.x0_2 = (
+            torch.cat((kept[:, :, gone:], torch.zeros_like(kept[:, :, :1]).expand(-1, -1, new, -1, -1)), dim=2)
+            for kept in self.memory
+        )
+        self.frame_numbers = torch.arange(self.x0_1.shape[2], device=self.x0_1.device)
+        if self.renoise is not None and fresh_noise is not None:
+            self.fresh_noise = fresh_noise
+
     def step(self, sample: torch.Tensor, x0: torch.Tensor, index: torch.Tensor, frames: slice) -> None:
         """Move frames one step on, in place.
 

@@ -26,6 +26,7 @@ class Codec:
         pixel_format: FFmpeg's name of the pixels that are stored.
         most_crf: the worst quality that the encoder knows, 0 where it has no such setting.
         options: fixed settings of the encoder.
+        narrow: settings in place of these for pictures narrower than NARROW.
         tag: four letters by which players of other makers know the stream, or "".
         sequence: bits of a colour in the PNG file that is kept of every frame as well, while the video is there to look
             at; 0 = no files.
@@ -36,6 +37,7 @@ class Codec:
     pixel_format: str
     most_crf: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
+    narrow: Mapping[str, str] = field(default_factory=dict)
     tag: str = ""
     sequence: int = 0
 
@@ -49,9 +51,10 @@ class Codec:
         """Whether more than 8 bits of a colour are stored."""
         return "10" in self.pixel_format
 
-    def encoder_options(self, crf: int) -> dict[str, str]:
-        """Return the encoder's settings; `crf`: quality, 0 to `most_crf`."""
-        return {**self.options, **({"crf": str(crf)} if self.most_crf else {})}
+    def encoder_options(self, crf: int, width: int) -> dict[str, str]:
+        """Return the encoder's settings; `crf`: quality, 0 to `most_crf`; `width`: of the pictures."""
+        chosen = {**self.options, **(self.narrow if width < NARROW else {})}
+        return {**chosen, **({"crf": str(crf)} if self.most_crf else {})}
 
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # FFmpeg's names, by the suffix of a codec's file
@@ -61,11 +64,25 @@ INDEXED = ("mp4", "mov")  # those with an index, which can go to the front
 # made again after a crash must not do; without it all of 120 files were equal
 X264_EXACT = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x86_64", "amd64") else {}
 
+# x265's vector code writes past the end of pictures up to 48 wide, of which the process dies at some later moment
+# (glibc.malloc.check=3 shows it every time); for pictures that small its plain code is fast enough
+NARROW = 64  # pixels
+X265 = "log-level=error"
+
 H264 = Codec("libx264", ".mp4", "yuv420p", 51, {"preset": "medium", **X264_EXACT})
+HEVC = Codec(
+    "libx265",
+    ".mp4",
+    "yuv420p",
+    51,
+    {"preset": "medium", "x265-params": X265},
+    {"x265-params": f"{X265}:asm=0"},
+    "hvc1",
+)
 
 CODECS: dict[str, Codec] = {
     "h264": H264,
-    "hevc": Codec("libx265", ".mp4", "yuv420p", 51, {"preset": "medium", "x265-params": "log-level=error"}, "hvc1"),
+    "hevc": HEVC,
     "av1": Codec("libsvtav1", ".mp4", "yuv420p10le", 63, {"preset": "6"}),
     "prores": Codec("prores_ks", ".mov", "yuv422p10le", 0, {"profile": "hq", "vendor": "apl0"}),
     "ffv1": Codec("ffv1", ".mkv", "bgr0", 0, {"level": "3"}),

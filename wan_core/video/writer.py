@@ -107,7 +107,7 @@ def _stream_of(
     stream = cast(av.VideoStream, container.add_stream(how.encoder, rate=rate))
     stream.height, stream.width = (size + size % 2 for size in first.shape[:2])
     stream.pix_fmt = how.pixel_format
-    stream.options = {**how.encoder_options(crf)}
+    stream.options = {**how.encoder_options(crf, stream.width)}
     context = stream.codec_context
     if how.tag:
         context.codec_tag = how.tag

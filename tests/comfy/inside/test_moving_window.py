@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
+import comfy.sample
 import comfy.samplers
 import comfy.sd
 import pytest
@@ -54,6 +55,17 @@ def sample(
         return guider.sample(noise, torch.zeros_like(noise), sampler, SIGMAS, disable_pbar=True, seed=3)
 
 
+def by_node(model: Any, frames: int, known: tuple[int, ...] = (), **changes: Any) -> torch.Tensor:
+    """What the Sampler node makes."""
+    options = module("sampling.run").ForcingOptions(**{**MOVING, **changes})
+    samples = unit_noise(frames).flip(2) if known else torch.zeros(1, 16, frames, 4, 4)
+    latent = {"samples": samples}
+    if known:
+        latent["noise_mask"] = torch.ones(1, 1, frames, 1, 1)
+        latent["noise_mask"][:, :, list(known)] = 0
+    return generated(model, ([[TEXT, {}]], [[TEXT.flip(1), {}]]), latent, options, 3, 5, 4.0, 5.0)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_video_is_the_one_that_the_window_of_the_schedule_gives(
     model: Any, seen: list[torch.Tensor], causal: bool
@@ -93,12 +105,68 @@ def test_a_length_that_does_not_fit_is_padded_and_cut(model: Any) -> None:
     assert sample(model, FRAMES - 1).shape == (1, 16, FRAMES - 1, 4, 4)
 
 
-def test_memory_is_asked_for_the_window_and_for_what_is_held_of_the_clip(
+def test_memory_is_asked_for_the_window_and_for_what_the_host_holds_of_the_clip(
     model: Any, asked: list[tuple[float, float]]
 ) -> None:
     sample(model, cfg=4.0)
-    latents = 16 * FRAMES * 4 * 4 * 4  # bytes
-    assert [at_best for at_best, _ in asked] == [model.model.memory_required([2, 16, WINDOW, 4, 4]) + 10 * latents]
+    by_node(model, FRAMES)
+    frame, call = 16 * 4 * 4 * 4, model.model.memory_required([2, 16, WINDOW, 4, 4])  # bytes
+    held = [(4 * frames + 9 * WINDOW) * frame for frames in (FRAMES, WINDOW)]
+    assert [at_best for at_best, _ in asked] == [call + beside for beside in held]
+
+
+@pytest.mark.parametrize("known", [(), (0, 1, 7, FRAMES - 1)])
+@pytest.mark.parametrize("changes", [{}, {"solver": "lcm"}, {"causal_block_size": 4, "ar_step": 5, "solver": "unipc"}])
+def test_the_sampler_node_gives_the_guider_a_window_and_makes_what_the_sampler_makes_of_the_clip(
+    model: Any, monkeypatch: pytest.MonkeyPatch, known: tuple[int, ...], changes: dict[str, Any]
+) -> None:
+    guided, given = comfy.samplers.CFGGuider.sample, list[int]()
+
+    def watched(self: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        given.append(noise.shape[2])
+        return guided(self, noise, *args, **kwargs)
+
+    monkeypatch.setattr(comfy.samplers.CFGGuider, "sample", watched)
+    by_the_node = by_node(model, FRAMES, known, **changes)
+    assert given[0] <= WINDOW
+
+    bridge = module("comfy.sampling.sampler")
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds([[TEXT, {}]], [[TEXT.flip(1), {}]])
+    guider.set_cfg(4.0)
+    sampler = bridge.DiffusionForcingSampler(bridge.ForcingOptions(**{**MOVING, **changes}))
+    clip = unit_noise().flip(2) if known else torch.zeros(1, 16, FRAMES, 4, 4)
+    mask = torch.ones(1, 1, FRAMES, 4, 4)
+    mask[:, :, list(known)] = 0
+    sigmas, noise = module("sampling.sigmas").flow_sigmas(5, 5.0), comfy.sample.prepare_noise(clip, 3, None)
+    seen: list[torch.Tensor] = []
+    with torch.inference_mode():
+        of_the_clip = guider.sample(
+            noise, clip, sampler, sigmas, denoise_mask=mask if known else None, disable_pbar=True, seed=3,
+            callback=lambda step, x0, x, total: seen.append(x0),
+        )  # fmt: skip
+    assert torch.equal(by_the_node, of_the_clip)
+    # what core keeps as the denoised output is the whole clip, what it shows before is of the window
+    assert torch.equal(model.model.process_latent_out(seen[-1]), of_the_clip)
+    assert max(len(each[0, 0]) for each in seen[:-1]) == given[0]
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"area": (12, 4, 4, 0, 0, 0)}, "an area in time"),
+        ({"area": ("percentage", 0.5, 1, 1, 0, 0, 0)}, "an area in time"),
+        ({"mask": torch.ones(1, FRAMES, 4, 4)}, "a mask for every frame"),
+    ],
+)
+def test_the_sampler_node_refuses_conditions_of_the_whole_clip_though_the_guider_sees_a_window(
+    model: Any, seen: list[torch.Tensor], held: dict[str, Any], words: str
+) -> None:
+    options, text = module("sampling.run").ForcingOptions(**MOVING), [[TEXT, held]]
+    latent = {"samples": torch.zeros(1, 16, FRAMES, 4, 4)}
+    with pytest.raises(module("errors").InputError, match=f"holds {words} for a clip of 14 latent frames"):
+        generated(model, (text, text), latent, options, 3, 5, 4.0, 5.0)
+    assert not seen
 
 
 def test_a_model_of_core_s_loader_asks_for_the_window_too(

@@ -29,6 +29,7 @@ from wan_core.long import job_files, job_records, jobs
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
 from wan_core.long.journal import Journal
+from wan_core.long.kept_states import LANDMARK, most_kept
 from wan_core.long.plan import Wanted
 from wan_core.long.rollout import Rollout, Segments, seeded
 from wan_core.long.segments import plan_segments
@@ -51,7 +52,15 @@ def make(job: Journal, until: int = 99) -> list[int]:
 
 
 def content(job: Journal) -> list:
-    return [job.load(index)["tail"].tolist() for index in range(job.segments)] + [p.read_bytes() for p in job.parts()]
+    """Return the digests of all that was committed, the last tensors, and the parts."""
+    paths = [job.folder / f"segment-{index:04}.json" for index in range(job.segments)]
+    last = job.load(job.segments - 1)["tail"].tolist()
+    return [job_records.read_record(path)["files"] for path in paths] + [last] + [p.read_bytes() for p in job.parts()]
+
+
+def states(folder: Path) -> list[int]:
+    """Return the segments whose tensors are on the disk."""
+    return sorted(int(path.name[8:12]) for path in folder.glob("segment-*.safetensors"))
 
 
 def test_a_job_goes_on_behind_its_last_finished_segment(tmp_path):
@@ -98,11 +107,11 @@ def finished_job(root: Path) -> tuple[Path, list]:
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_torn_file_is_noticed_and_only_its_segment_is_made_again(data):
+def test_a_torn_file_is_noticed_and_made_again_from_the_last_tensors_before_it(data):
     with tempfile.TemporaryDirectory() as root:
         folder, whole = finished_job(Path(root))
         names = sorted(path.name for path in folder.iterdir() if path.name not in ("lock", "holder"))
-        assert len(names) == 13
+        assert len(names) == 11 and states(folder) == [2, 3]
         path = folder / data.draw(st.sampled_from(names), label="file")
         torn = bytearray(path.read_bytes())
         how = data.draw(st.sampled_from(["truncate", "flip", "remove", "append"]), label="how")
@@ -112,19 +121,61 @@ def test_a_torn_file_is_noticed_and_only_its_segment_is_made_again(data):
         path.write_bytes(bytes(torn[:at]) if how == "truncate" else bytes(torn) + b"x" * (how == "append"))
         if how == "remove":
             path.unlink()
-        expected = [] if path.name == "job.json" else [int(path.name.split("-")[1][:4])]
+        expected = []
+        if path.name not in ("job.json", "segment-0002.safetensors"):  # nothing goes on from the last but one
+            torn_segment = int(path.name.split("-")[1][:4])
+            expected = list(range(torn_segment + 1))[-1 if torn_segment == 3 else -4 :]
         with Journal(root, "torn", SETTINGS, 4) as job:
             assert make(job) == expected
             assert job.next_segment() is None and content(job) == whole
 
 
+def test_the_newest_two_tensors_are_kept_and_one_of_every_eight(tmp_path):
+    """At no commit are there fewer, so a kill at any moment leaves what the next segment is made from."""
+    with Journal(tmp_path, "video", SETTINGS, 30) as job:
+        for index in range(30):
+            make(job, index + 1)
+            landmarks = {at for at in range(index) if at % LANDMARK == LANDMARK - 1}
+            assert states(job.folder) == sorted(landmarks | {max(index - 1, 0), index})
+            assert len(states(job.folder)) == most_kept(index + 1)
+        whole = content(job)
+    job.part_path(20, ".bin").write_bytes(b"torn")
+    with Journal(tmp_path, "video", SETTINGS, 30) as job:
+        assert make(job) == [16, 17, 18, 19, 20] and content(job) == whole
+    job._tensor_path(29).unlink()
+    with Journal(tmp_path, "video", SETTINGS, 30) as job:
+        assert make(job) == [29] and content(job) == whole
+
+
+def test_a_kill_before_old_tensors_are_removed_leaves_them_to_the_next_run(tmp_path, monkeypatch):
+    with Journal(tmp_path, "video", SETTINGS, 5) as job:
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "_drop_states", lambda self, newest: None)
+            make(job, 4)
+        assert states(job.folder) == [0, 1, 2, 3]
+    with Journal(tmp_path, "video", SETTINGS, 5) as job:
+        assert states(job.folder) == [2, 3] and make(job) == [4] and states(job.folder) == [3, 4]
+
+
+def test_a_finished_job_that_lost_its_last_tensors_is_made_again(tmp_path):
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        make(job)
+        result = job.result_path(".bin")
+        result.write_bytes(b"whole")
+        job.finish(result)
+    job._tensor_path(3).unlink()
+    with Journal(tmp_path, "video", SETTINGS, 4) as job:
+        assert make(job) == [0, 1, 2, 3] and all(part.is_file() for part in job.parts())
+
+
 def test_a_segment_that_comes_out_different_makes_those_behind_it_again(tmp_path):
     folder, _ = finished_job(tmp_path)
-    (folder / "segment-0001.json").unlink()
+    (folder / "segment-0003.json").unlink()
+    (folder / "segment-0002.json").unlink()
     with Journal(tmp_path, "torn", SETTINGS, 4) as job:
-        assert job.next_segment() == 1
-        job.commit(1, {"tail": torch.full((3, 5), 7.0)})
-        assert job.next_segment() == 2 and make(job) == [2, 3]
+        assert job.next_segment() == 0, "the tensors of segment 1 went when segment 3 was finished"
+        job.commit(0, {"tail": torch.full((3, 5), 7.0)})
+        assert job.next_segment() == 1 and make(job) == [1, 2, 3]
 
 
 def test_a_record_of_another_job_does_not_count(tmp_path):
@@ -539,7 +590,7 @@ def test_a_complete_job_that_lost_a_file_is_no_longer_complete(tmp_path):
     folder, _ = finished_job(tmp_path)
     (folder / "part-0002.bin").unlink()
     with Journal(tmp_path, "torn", SETTINGS, 4) as job:
-        assert not list_jobs(tmp_path)[0].complete and make(job) == [2]
+        assert not list_jobs(tmp_path)[0].complete and make(job) == [0, 1, 2]
 
 
 def test_a_segment_that_is_not_committed_is_noticed(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -88,3 +90,41 @@ def test_a_part_sees_what_the_whole_run_sees(row: int) -> None:
     (one,), other = part.rows, whole.rows[row]
     assert (one.start + first, one.end + first, one.sigmas) == (other.start, other.end, other.sigmas)
     assert one.steps == other.steps
+
+
+def held_bytes(frames: int) -> list[int]:
+    """Return the bytes of all latents that live after each row of a clip, those of the caller aside."""
+    odd = (3, 7)  # no other test's latents have this height and width
+    noise = torch.zeros(1, 2, frames, *odd)
+    known = torch.arange(frames) == frames - 1
+    given, fresh = KnownFrames(noise, known, noise), torch.zeros(4, 1, 2, frames, *odd)
+    mine, counted = {tensor.untyped_storage().data_ptr() for tensor in (noise, fresh)}, []
+
+    def count(*_: object) -> None:
+        alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and tuple(each.shape[-2:]) == odd]
+        storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in alive}
+        counted.append(sum(size for where, size in storages.items() if where not in mine))
+
+    options = ForcingOptions("lcm", ar_step=2, causal_block_size=2, window_frames=6)
+    sample(denoise, noise, plan_run(options, flow_sigmas(5), frames, known), given, count, fresh)
+    return counted
+
+
+def test_finished_frames_of_a_moving_window_and_those_to_come_take_their_own_room_and_no_more() -> None:
+    short, long = 20, 120
+    frame = 2 * 3 * 7 * 4  # bytes
+    grown = max(held_bytes(long)) - max(held_bytes(short))
+    assert grown == (long - short) * frame  # the clip itself; with all frames at hand it was six times as much
+
+
+def test_the_window_works_on_a_device_while_the_clip_stays_where_its_noise_is() -> None:
+    noise, options = torch.zeros(1, 2, 20, 2, 2), ForcingOptions(ar_step=3, causal_block_size=2, window_frames=4)
+    run, places = plan_run(options, flow_sigmas(5), 20), set()
+
+    def placed(x: torch.Tensor, frame_sigmas: torch.Tensor, _row: object) -> torch.Tensor:
+        places.add((x.device.type, frame_sigmas.device.type, x.shape[2]))
+        return x
+
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):  # the first finished frames
+        sample(placed, noise, run, device=torch.device("meta"))
+    assert places == {("meta", "meta", 4)}

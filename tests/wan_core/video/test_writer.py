@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +307,31 @@ def test_a_clip_too_short_for_the_encoder_to_time_is_written_whatever_lies_in_me
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=filled, check=True)
     for count in (1, 2):
         assert len(read(tmp_path / f"{count}.mp4")[1]) == count
+
+
+CHECKED_HEAP = "libc_malloc_debug.so.0"  # of glibc: it looks at the heap at every allocation
+
+
+def has_checked_heap() -> bool:
+    with suppress(OSError):
+        return ctypes.CDLL(CHECKED_HEAP) is not None
+    return False
+
+
+@pytest.mark.skipif(not has_checked_heap(), reason="this system has no heap that checks itself")
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (48, 32), (32, 64), (64, 32)])
+def test_hevc_writes_small_pictures_without_harm_to_the_process(tmp_path: Path, width: int, height: int) -> None:
+    """x265 wrote past the end of pictures up to 48 wide: "free(): invalid size" at some later moment."""
+    code = (
+        "import sys, torch; from wan_core.video.writer import write_video\n"
+        "width, height = map(int, sys.argv[2:])\n"
+        "frames = torch.rand(9, height, width, 3, generator=torch.Generator().manual_seed(1))\n"
+        "for count in range(3):\n"
+        "    write_video(f'{sys.argv[1]}/{count}.mp4', frames, 24, codec='hevc')"
+    )
+    checked = {**os.environ, "LD_PRELOAD": CHECKED_HEAP, "GLIBC_TUNABLES": "glibc.malloc.check=3"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(width), str(height)], cwd=ROOT, env=checked, check=True
+    )
+    for count in range(3):
+        assert len(read(tmp_path / f"{count}.mp4")[1]) == 9

@@ -9,12 +9,13 @@ from typing import Any
 import comfy.ldm.wan.vae
 import comfy.ldm.wan.vae2_2
 import comfy.model_base
+import comfy.sampler_helpers
 import torch
 from comfy.taesd.taehv import TAEHV
 
 from ...errors import InputError
 from ...model.geometry import GEOMETRIES, WAN21, Geometry, geometry_of
-from ...sampling.known import wrong_length
+from ...sampling.known import known_mask, wrong_length
 from ...words import Words, words
 from .base_model import SkyReelsV2
 
@@ -205,6 +206,16 @@ def mask_of(latent: dict[str, Any], frames: int) -> torch.Tensor | None:
     if mask.is_complex():
         raise no_amounts()
     return mask.float()
+
+
+def known_of(latent: dict[str, Any]) -> torch.Tensor:
+    """Return which latent frames of a LATENT are known, bool [F]; `Raises: InputError` for a mask without an answer."""
+    samples = latent["samples"]
+    mask = mask_of(latent, samples.shape[2])
+    if mask is not None:
+        shape = (samples.shape[0], 1, *samples.shape[2:])
+        mask = comfy.sampler_helpers.prepare_mask(mask, shape, torch.device("cpu"))
+    return known_mask(mask, samples.shape[2])
 
 
 def check_amounts(mask: torch.Tensor) -> None:

@@ -9,14 +9,15 @@ import comfy.sample
 import latent_preview
 import torch
 
-from ...sampling.run import ForcingOptions
+from ...sampling.run import ForcingOptions, plan_run
 from ...words import words
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_model, mask_of, model_geometry, refuse_image_to_video
+from ..model.checks import check_latent, check_model, known_of, mask_of, model_geometry, refuse_image_to_video
 from .conditioning import check_conditioning
 from .guided import Guidance
 from .memory_estimate import with_estimate
-from .sampler import DiffusionForcingSampler
+from .padding import check_timeless
+from .sampler import DiffusionForcingSampler, MainMemory
 
 
 def generate(
@@ -46,6 +47,9 @@ def generate(
     check_conditioning(model.model, guidance.positive, "positive", size)
     check_conditioning(model.model, guidance.negative or [], "negative", size)
 
+    sampler = DiffusionForcingSampler(options)
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    given: dict[str, Any] = {"latent": samples, "denoise_mask": mask}
     if options.window(frames):
         reason = words(
             "whose image belongs to a whole clip, but window_frames shows it {window} of {frames} latent frames: set "
@@ -55,16 +59,13 @@ def generate(
         )
         refuse_image_to_video(model.model, reason)
         guidance = replace(guidance, model=with_estimate(model))
-
-    made = guidance.run(
-        DiffusionForcingSampler(options),
-        comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
-        sigmas,
-        seed,
-        samples,
-        denoise_mask=mask,
-        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
-    )
+        check_timeless({"positive": guidance.positive, "negative": guidance.negative or []}, size)
+        run = plan_run(options, sigmas, frames, known_of({**latent, "samples": samples}))
+        if run.rows:
+            clip = MainMemory(run, noise, samples)
+            sampler, noise, given = DiffusionForcingSampler(options, clip=clip), clip.window, {}
+    callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
+    made = guidance.run(sampler, noise, sigmas, seed, callback=callback, **given)
     out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}
     out["samples"] = handed_on(made)
     return out

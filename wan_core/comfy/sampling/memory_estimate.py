@@ -25,7 +25,8 @@ from .causal_cache import cache_need, call_bytes, can_cache
 from .sampler import DiffusionForcingSampler
 
 WRAPPER_KEY = "skyreels_v2_memory"
-CLIP_COPIES = 10  # of the whole clip: noise, latents, clean frames, the solver's, a preview, known frames
+HELD_COPIES = 4  # of what the guider was given: noise, latents, mask, and what comes out
+WINDOW_COPIES = 9  # of the window: samples, clean frames, the solver's, known frames, a preview
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,17 @@ def needed(guider: Any, run: Run, shape: Sequence[int]) -> Need:
 
 
 def clip_bytes(run: Run, shape: Sequence[int]) -> int:
-    """Return what the whole clip [B, C, F, H, W] takes on the device during a run, beside the calls on its window.
+    """Return what a run with a moving window takes on the device beside the calls on the window.
 
-    Without a window it is a small part of what a call takes, and lies within core's own margin.
+    Without one it is a small part of what a call takes, and lies within core's own margin.
+
+    Args:
+        run: the run.
+        shape: [B, C, F, H, W] of what the guider was given, a clip or a window of one.
     """
-    batch, channels, _, height, width = shape
-    copies = CLIP_COPIES + (run.num_steps - 1 if adds_noise(run.options.solver) else 0)  # fresh noise for every step
-    return copies * batch * channels * run.num_frames * height * width * torch.float32.itemsize
+    batch, channels, frames, height, width = shape
+    copies = WINDOW_COPIES + (run.num_steps - 1 if adds_noise(run.options.solver) else 0)  # fresh noise for every step
+    return (HELD_COPIES * frames + copies * run.seen) * batch * channels * height * width * torch.float32.itemsize
 
 
 def need_with_cache(patcher: Any, conds: dict[str, Any], shape: Sequence[int], at_work: int, kept: int) -> Need:

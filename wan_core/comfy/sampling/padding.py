@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.samplers
 import torch
 
 from ...errors import InputError
@@ -51,7 +52,7 @@ def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, pa
         for condition in conditions or ():
             area: tuple[Any, ...] = tuple(condition.get("area") or ())
             mask = condition.get("mask")
-            held: list[Any] = [name for name, _ in of_every_frame(condition["model_conds"], padded)]
+            held: list[Any] = [name for name, _ in of_every_frame(condition.get("model_conds", {}), padded)]
             if len(area) == 6 and (area[3] > 0 or area[0] < frames):  # frames, height, width; where each begins
                 held.append(words("an area in time"))
             if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
@@ -63,6 +64,22 @@ def check_movable(conds: dict[str, list[dict[str, Any]] | None], frames: int, pa
                     what=held[0],
                     frames=frames,
                 )
+
+
+def check_timeless(conditions: dict[str, list[Any]], size: tuple[int, int, int]) -> None:
+    """Refuse CONDITIONING that says something of every frame of a clip, before it is processed for a part of it.
+
+    Args:
+        conditions: CONDITIONING by name.
+        size: latent frames, rows and columns of the clip.
+
+    Raises:
+        InputError: see `check_movable`.
+    """
+    held = {name: [dict(options) for _, options in given] for name, given in conditions.items()}
+    for entries in held.values():
+        comfy.samplers.resolve_areas_and_cond_masks_multidim(entries, size, torch.device("cpu"))
+    check_movable(dict(held), size[0], size[0])
 
 
 def of_every_frame(model_conds: dict[str, Any], frames: int) -> list[tuple[str, torch.Tensor]]:

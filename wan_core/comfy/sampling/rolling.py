@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.patcher_extension
-import comfy.sampler_helpers
 import comfy.samplers
 import latent_preview
 import torch
@@ -30,12 +29,12 @@ from ...long.rolling import (
     split_known,
 )
 from ...long.rolling_video import RollingTask
-from ...sampling.known import known_mask, leading_known
+from ...sampling.known import leading_known
 from ...sampling.sigmas import check_sigmas, exact_timesteps
 from ...words import Words, words
 from ..harmless import Progress
 from ..host_flags import handed_on
-from ..model.checks import check_latent, check_rolling_model, mask_of, model_geometry
+from ..model.checks import check_latent, check_rolling_model, known_of, model_geometry
 from ..model.origin import check_forcing
 from .causal_cache import cache_need, free_place, kept_on
 from .conditioning import check_conditioning, refuse_beside_the_clip, refuse_block_patches, refuse_unread_conditions
@@ -144,7 +143,7 @@ class RollingSampler(comfy.samplers.Sampler):
         blocks: tuple[torch.Tensor, ...] = ()
         if known is not None:
             video[:, :, :first] = clean = guider.inner_model.process_latent_in(known.float())
-            blocks = tuple(part.to(noise) for part in clean.split(self.known_blocks, dim=2))
+            blocks = clean.split(self.known_blocks, dim=2)
         set_fps(guider.conds, options.fps)
         add_frame_noise(extra_args["model_options"], exact_timesteps)
         cache = self.cache(guider, noise)
@@ -158,6 +157,7 @@ class RollingSampler(comfy.samplers.Sampler):
                 guider.conds = prompts.of(row, x)
             named = {"step": row.step + 1, "chunk": row.block + 1, "chunks": every}
             where = words("step {step} of chunk {chunk} of {chunks}", **named)
+            x, frame_sigmas = x.to(noise), frame_sigmas.to(noise)  # known blocks come from main memory
             return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
 
         with in_use(cache, calls.options), Progress(callback, total, disable_pbar) as progress:
@@ -200,12 +200,7 @@ class RollingSampler(comfy.samplers.Sampler):
 
 def known_prefix(latent: dict[str, Any]) -> int:
     """Return how many latent frames at the beginning are known; `Raises: InputError` for known frames elsewhere."""
-    samples = latent["samples"]
-    mask = mask_of(latent, samples.shape[2])
-    if mask is None:
-        return 0
-    shape = (samples.shape[0], 1, *samples.shape[2:])
-    known = known_mask(comfy.sampler_helpers.prepare_mask(mask, shape, torch.device("cpu")), samples.shape[2])
+    known = known_of(latent)
     prefix = leading_known(known)
     if int(known.sum()) != prefix:
         later = int(torch.nonzero(known[prefix:]).flatten()[0]) + prefix

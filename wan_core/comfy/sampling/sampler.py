@@ -51,6 +51,27 @@ class Stretch:
     begun: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
+class MainMemory:
+    """A clip that stays in main memory while its window moves: the guider is given latents of one window.
+
+    Attributes:
+        run: of the whole clip.
+        noise: unit normal [B, C, F, H, W] on the CPU.
+        latents: what the clip is given, as the VAE gives it [B, C, F, H, W], on the CPU.
+    """
+
+    run: Run
+    noise: torch.Tensor
+    latents: torch.Tensor
+
+    @property
+    def window(self) -> torch.Tensor:
+        """What the guider is given [B, C, f, H, W]: latents of as many frames as a call sees."""
+        batch, channels, _, height, width = self.noise.shape
+        return torch.zeros(batch, channels, self.run.seen, height, width)
+
+
 class DiffusionForcingSampler(comfy.samplers.Sampler):
     """A SAMPLER for SamplerCustomAdvanced and for this pack's own sampler nodes.
 
@@ -60,6 +81,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
         part: names that part for a person, such as "segment 2 of 5".
         stretch: what the run is a part of, where it does not begin with noise and end with finished frames.
+        clip: the clip, where the guider is given its window only.
 
     Attributes:
         left: after a stretch, what is left of its frames for the next one [4, B, C, F, H, W], on the CPU.
@@ -72,8 +94,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         first_frame: int = 0,
         part: Words | None = None,
         stretch: Stretch | None = None,
+        clip: MainMemory | None = None,
     ):
-        self.stretch, self.left = stretch, torch.zeros(0)
+        self.stretch, self.left, self.clip = stretch, torch.zeros(0), clip
         self.options = options
         self.known = known
         self.first_frame = first_frame
@@ -88,8 +111,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             InputError: the mask splits a frame, the sigmas do not end at 0.
             ScheduleError: steps, frames, block size and window that do not go together.
         """
-        if self.stretch is not None:
-            return self.stretch.run
+        described = self.stretch or self.clip
+        if described is not None:
+            return described.run
         known = known_mask(denoise_mask, frames) if self.known is None else self.known.mask
         planned: Run | None = model_options.get(PLANNED_RUN)
         if planned is None or not planned.describes(self.options, sigmas, known):
@@ -113,8 +137,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         All of them are [B, C, F, H, W] in model space; the mask is 0 over known frames and 1 over those to be made, the
         same over a whole frame. Unmasked frames of `latent_image` count only below full noise.
 
+        A clip in main memory is read in place of noise and latent image, which then only give its size and device.
+
         Returns:
-            Latent video in model space [B, C, F, H, W].
+            Latent video in model space [B, C, F, H, W], on the CPU where a window moved along it.
 
         Raises:
             InputError: the model is no Wan 2.1 model, the model has image channels and the window moves; see `plan`.
@@ -123,17 +149,21 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         """
         options, model_options = self.options, extra_args["model_options"]
         check_model(guider.inner_model, options.causal_attention)
-        frames, seed = noise.shape[2], extra_args.get("seed") or 0
-        latents = self.given(guider, noise, latent_image)
+        device, seed = noise.device, extra_args.get("seed") or 0
+        noise, latents = self.given(guider, noise, latent_image)
+        frames = noise.shape[2]
         run = self.plan(model_options, frames, sigmas, denoise_mask)
         if not run.rows:
             return latents
+        if moves := run.moves and self.stretch is None:
+            noise, latents = noise.cpu(), latents.cpu()  # what the window has left or not reached stays there
         noise = pad_noise(noise, run.num_frames, seed)
         latents = pad_frames(latents, run.num_frames)
         self.prepare(guider, model_options, run, frames)
-        apart = let_frames_apart(guider, model_options, run, noise)  # it keeps finished blocks as well
-        cache = None if apart else causal_cache(guider, model_options, run, options.cached_block_size, noise)
-        calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), noise[:, :, : run.seen], cache, self.part)
+        shown = noise[:, :, : run.seen].to(device)
+        apart = let_frames_apart(guider, model_options, run, shown)  # it keeps finished blocks as well
+        cache = None if apart else causal_cache(guider, model_options, run, options.cached_block_size, shown)
+        calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), shown, cache, self.part)
         if options.causal_attention:
             calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
 
@@ -142,21 +172,27 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
             calls.options[FORCING_ROW] = row
             if stretch is not None:
-                shown, work = slice(row.start, row.end), slice(row.runs[0][0], row.busy_end)
-                guider.conds = of_frames(conds, stretch.weights, shown, work, x)
+                visible, work = slice(row.start, row.end), slice(row.runs[0][0], row.busy_end)
+                guider.conds = of_frames(conds, stretch.weights, visible, work, x)
             where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
             return calls(x, frame_sigmas, row, row.sigma, where)
 
         with in_use(cache, calls.options), Progress(callback, len(run.rows), disable_pbar) as progress:
 
             def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
-                progress.done(lambda: (row.index, preview(row, x0)[:, :, :frames], x[:, :, :frames], row.num_rows))
+                inside = slice(max(frames - row.start, 1))
+                if not (moves and is_last(row)):
+                    progress.done(lambda: (row.index, preview(row, x0)[:, :, inside], x[:, :, inside], row.num_rows))
 
             start, (fresh, begun) = first_latents(noise, latents, sigmas), self.drawn(run, noise, seed)
             known = self.known_frames(run, latents, noise, seed)
-            made = sample(denoise, start, run, known, report, fresh, begun, self.keep if stretch else None)
+            left = self.keep if stretch else None
+            made = sample(denoise, start, run, known, report, fresh, begun, left, device)[:, :, :frames]
+            if moves:  # core keeps what it is shown last as the denoised output
+                last, rows = made[:, :, -run.seen :] if self.clip else made, len(run.rows)
+                progress.done(lambda: (rows - 1, last.to(device), last.to(device), rows))
             calls.finish()
-        return made[:, :, :frames]
+        return made
 
     def prepare(self, guider: Any, model_options: dict[str, Any], run: Run, frames: int) -> None:
         """Bring the conditions of a clip of `frames` latent frames into the run's form, and refuse what can't be."""
@@ -181,12 +217,17 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         """Keep what is left of a stretch."""
         self.left = left.float().cpu()
 
-    def given(self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None) -> torch.Tensor:
-        """Return the latents that the run is given, in model space [B, C, F, H, W]."""
+    def given(
+        self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return noise and the latents that the run is given, in model space [B, C, F, H, W]."""
+        if self.clip is not None:
+            latents = self.clip.latents
+            empty = torch.count_nonzero(latents) == 0  # which core does not shift either
+            return self.clip.noise, latents if empty else guider.inner_model.process_latent_in(latents)
         if self.known is not None:
-            latents: torch.Tensor = guider.inner_model.process_latent_in(self.known.latents.to(noise))
-            return latents
-        return torch.zeros_like(noise) if latent_image is None else latent_image
+            return noise, guider.inner_model.process_latent_in(self.known.latents.to(noise))
+        return noise, torch.zeros_like(noise) if latent_image is None else latent_image
 
     def known_frames(self, run: Run, latents: torch.Tensor, noise: torch.Tensor, seed: int) -> KnownFrames | None:
         """Return the known frames of the padded clip; their noise comes from the run's seed if none was given."""
@@ -199,12 +240,16 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
 
 
 def preview(row: Row, x0: torch.Tensor) -> torch.Tensor:
-    """Return the clip with the first frame that this row changed in front: previews show the first one only.
+    """Return the visible frames with the first that this row changed in front: previews show the first one only.
 
-    The last row gives the clip in its own order, since core keeps it as the denoised output.
+    The last row gives them in their own order, since core keeps it as the denoised output.
     """
-    last = row.index == row.num_rows - 1
-    return x0 if last else torch.roll(x0, -row.runs[0][0], dims=2)
+    return x0 if is_last(row) else torch.roll(x0, row.start - row.runs[0][0], dims=2)
+
+
+def is_last(row: Row) -> bool:
+    """Say whether a row is the last of its run."""
+    return row.index == row.num_rows - 1
 
 
 def refuse_without_forcing(patcher: Any, run: Run) -> None:
