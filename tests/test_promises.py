@@ -23,7 +23,7 @@ BUILTINS = {
 CODE_OF_DATA = (
     "pickle _pickle cPickle dill cloudpickle joblib marshal shelve yaml ruamel runpy code codeop torch.package"
 )
-PROGRAMS = "subprocess pty ctypes cffi pexpect sh webbrowser pip ensurepip venv"
+PROGRAMS = "subprocess pty ctypes cffi pexpect sh webbrowser pip ensurepip venv farm"  # the last is ours, for people
 NETWORK = (
     "socket socketserver ssl http urllib urllib3 requests httpx ftplib smtplib xmlrpc telnetlib websocket websockets "
     "huggingface_hub torch.hub torch.distributed"
@@ -50,6 +50,7 @@ ANSWERS = {
 WRITERS = {
     "wan_core/comfy/long/job_board.py": {"unlink"},
     "wan_core/long/job_files.py": {"open", "os.open", "os.replace", "unlink"},
+    "wan_core/long/job_lock.py": {"unlink"},
     "wan_core/long/journal.py": {"mkdir", "unlink"},
     "wan_core/long/jobs.py": {"unlink", "shutil.rmtree"},
     "wan_core/video/join.py": {"open", "av.open"},

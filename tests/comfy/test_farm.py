@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from tests.comfy.host import HERE, PACK_FOLDER, REPO, Host, HostInstall, host_environment
 from tests.comfy.inside.ray_workers import prepared
-from tests.comfy.scene import video_of
 from tests.comfy.test_demo import node_of, shipped
 from tests.comfy.test_long_video import pixels
 from tests.waiting import wait_until
@@ -110,15 +110,33 @@ def cluster(install: HostInstall, environment: dict[str, str], alone: Host) -> I
         process.wait(timeout=60)
 
 
-def clip(server: Host, seed: int, **changes: Any) -> dict[str, Any]:
-    """A small clip by the embedded model."""
-    return shipped("Demo Text to Video", server, seed=seed, frames=9, steps=3, **changes)
+def clip(server: Host, seed: int) -> dict[str, Any]:
+    """A small clip by the embedded model, its frames as they are: core's h264 differs from one run to the next."""
+    prompt = shipped("Demo Text to Video", server, seed=seed, frames=9, steps=3)
+    images = [node_of(prompt, "SkyReelsV2VAEDecode"), 0]
+    for kind in ("SaveVideo", "CreateVideo"):
+        del prompt[node_of(prompt, kind)]
+    saved = {"images": images, "filename_prefix": "clip", "fps": 24.0, "lossless": True, "quality": 80}
+    prompt["saved"] = {"class_type": "SaveAnimatedWEBP", "inputs": {**saved, "method": "fastest"}}
+    return prompt
 
 
 def long_video(server: Host, seed: int, **changes: Any) -> dict[str, Any]:
     """A long video of SEGMENTS segments by the embedded model."""
     given = {"job_name": f"film{seed}", "steps": 15, **changes}
     return shipped("Demo Long Video", server, seed=seed, **given)
+
+
+def frames(path: Path) -> np.ndarray:
+    """The frames [F, H, W, 3] of what a job left."""
+    if path.suffix != ".webp":
+        return pixels(path)
+    with Image.open(path) as picture:
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
+
+
+def files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def results(listed: Path) -> dict[str, dict[str, Any]]:
@@ -187,7 +205,7 @@ def test_twenty_jobs_over_two_hosts_one_of_which_is_killed_in_the_middle(
     assert len(again) == 1 and found[again[0]]["tries"] == 2 and again[0].endswith("film"), again
     assert len({each["host"] for each in found.values()}) == 2, "both have finished jobs"
     for name, each in found.items():
-        files = sorted(path for path in (shared / name).rglob("*") if path.is_file())
+        files = files_below(shared / name)
         assert len(files) == 1, f"{name} was run twice or lost"
         (copied,) = map(Path, each["outputs"])
         assert copied.is_relative_to(tmp_path / "twenty.outputs" / name)
@@ -197,13 +215,14 @@ def test_twenty_jobs_over_two_hosts_one_of_which_is_killed_in_the_middle(
     for name, prompt in prompts.items():
         kind, _, number = name.partition("-")
         (made,) = found[f"{number}-{kind}"]["outputs"]
-        expected = pixels(video_of(alone.run(prompt, timeout=300)))
-        assert np.array_equal(pixels(Path(made)), expected), name
+        (expected,) = {path for files in alone.run(prompt, timeout=300).outputs.values() for path in files}
+        assert np.array_equal(frames(Path(made)), frames(expected)), name
+        assert frames(expected).std() > 1, "a picture, not a plane"
 
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    before = {path: path.stat().st_mtime_ns for path in files_below(tmp_path)}
     code, text = cluster.ran(listed, *cluster.starting(shared))
     assert code == 0 and "ready" not in text and "20 of 20 jobs finished" in text
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == before
+    assert {path: path.stat().st_mtime_ns for path in files_below(tmp_path)} == before
 
 
 def at(server: Host) -> list[str]:
