@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -347,12 +348,24 @@ def test_nothing_outlives_a_host_that_is_killed(checkpoint: Path, workers_path: 
 
 @with_ray
 def test_what_changes_the_inside_is_refused(checkpoint: Path, spread: Callable[..., Any]) -> None:
-    refused = pytest.raises(module("errors").InputError, match="changes the inside of the model")
     model = spread(loaded(checkpoint))
-    patched = model.clone()
-    patched.set_model_double_block_patch(lambda args: args)
-    with refused:
-        sample(patched)
+
+    def patch_of_a_node(*args: Any) -> Any:
+        raise AssertionError(args)
+
+    patched, attention = model.clone(), model.clone()
+    patched.set_model_double_block_patch(patch_of_a_node)
+    attention.set_model_patch_replace(patch_of_a_node, "dit", "double_block", 3)
+    overridden = model.clone()
+    overridden.model_options["transformer_options"]["optimized_attention_override"] = patch_of_a_node
+    for each, where in (
+        (patched, "patches.double_block"),
+        (attention, "patches_replace.dit.double_block-3"),
+        (overridden, "optimized_attention_override"),
+    ):
+        named = rf"{re.escape(where)} \(.*patch_of_a_node\) changes the inside of the model"
+        with pytest.raises(module("errors").InputError, match=named):
+            sample(each)
     replaced = model.clone()
     replaced.add_object_patch("diffusion_model.blocks.0.self_attn.forward", lambda *args: None)
     with pytest.raises(module("errors").InputError, match=r"self_attn\.forward changes the inside"):
