@@ -65,7 +65,7 @@ def work_off(options: argparse.Namespace, jobs: list[Job], results: Results) -> 
         try:
             with Progress(len(jobs), len(jobs) - len(missing)) as progress:
                 hosts = actors(ray, places, f"skyreels-v2-farm-{results.run}")
-                work = Work(ray, missing, hosts, results, Rules(options.tries, outputs), progress)
+                work = Work(ray, missing, hosts, results, Rules(options.tries, outputs, progress))
                 try:
                     work.run()
                 except KeyboardInterrupt:

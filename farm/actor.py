@@ -14,7 +14,7 @@ from .start import Server
 from .talk import FAILED, LOST, REFUSED, Comfy, Silent
 
 START = 600.0  # seconds for a ComfyUI to answer that was started: it may load from a slow drive
-THERE = 60.0  # seconds for one that should be there already
+THERE = 30.0  # seconds for one that should be there already
 LOOK = 0.5  # seconds between two looks
 
 

@@ -22,6 +22,7 @@ LOOK = 1.0  # seconds between two looks at the clock while nothing ends
 LOSSES = 3  # of one host with no finished job in between, until it is left alone
 HELD_AGAIN = 15.0  # seconds before a job is asked for again that another run works on
 HELD_FOR = 300.0  # seconds of that, until it is given up: a run that died frees its job after a minute
+LATECOMER = 60.0  # seconds that a job which all others have refused waits for a host that is still starting
 HOSTLESS = 600.0  # seconds without any host, until what is left is given up
 
 
@@ -56,10 +57,12 @@ class Rules:
     Attributes:
         lost: hosts that a job may lose before it is given up: it may be what kills them.
         outputs: folder for the files; None leaves them on the hosts.
+        show: is told what happens: a line, and how many jobs have come to an end with it.
     """
 
     lost: int = 3
     outputs: Path | None = None
+    show: Callable[[str, int], None] = lambda line, ended: None
 
 
 class Work:
@@ -71,19 +74,10 @@ class Work:
         actors: of the hosts.
         results: takes what became of each job.
         rules: how.
-        show: is told what happens: a line, and how many jobs have come to an end with it.
     """
 
-    def __init__(
-        self,
-        ray: Any,
-        jobs: list[Job],
-        actors: list[Any],
-        results: Results,
-        rules: Rules,
-        show: Callable[[str, int], None],
-    ):
-        self.ray, self.results, self.rules, self.show = ray, results, rules, show
+    def __init__(self, ray: Any, jobs: list[Job], actors: list[Any], results: Results, rules: Rules):
+        self.ray, self.results, self.rules, self.show = ray, results, rules, rules.show
         self.waiting = [Task(job) for job in jobs]
         self.hosts = [Host(actor) for actor in actors]
         self.asked: dict[Any, tuple[Host, Task | None]] = {}  # by Ray's answer to come
@@ -94,6 +88,7 @@ class Work:
         for host in self.hosts:
             self.open(host)
         while self.waiting or any(task for _, task in self.asked.values()):
+            self.settle()
             self.hand_out()
             if not self.asked and not any(host.is_open for host in self.hosts):
                 break
@@ -158,7 +153,8 @@ class Work:
             self.show(f"{task.job.name}: {sentence}", 0)
             task.wait_until = time.monotonic() + HELD_AGAIN
             self.waiting.append(task)
-        elif state == REFUSED and self.others(host, task, sentence):
+        elif state == REFUSED:
+            task.refused[self.hosts.index(host)] = sentence
             self.waiting.append(task)
         else:
             host.losses = 0
@@ -183,10 +179,15 @@ class Work:
         task.held_since = now if task.held_since is None else task.held_since
         return now - task.held_since < HELD_FOR
 
-    def others(self, host: Host, task: Task, sentence: str) -> bool:
-        """Return whether a host is left that has not refused a job: another one may have the model that it names."""
-        task.refused[self.hosts.index(host)] = sentence
-        return any(each.is_open and number not in task.refused for number, each in enumerate(self.hosts))
+    def settle(self) -> None:
+        """Note the jobs that every host has refused: until then another one may have the model that a job names."""
+        opening = any(task is None for _, task in self.asked.values())
+        able = {number for number, host in enumerate(self.hosts) if host.is_open}
+        for task in [task for task in self.waiting if task.refused and able <= task.refused.keys()]:
+            if not opening or time.monotonic() - task.began > LATECOMER:
+                self.waiting.remove(task)
+                number, sentence = list(task.refused.items())[-1]
+                self.note(task, self.hosts[number].name, REFUSED, sentence)
 
     def collected(self, host: Host, job: Job, files: list[dict[str, str]]) -> list[str]:
         """Return the files of a job, copied from its host if they are to be; raises what Ray raises."""

@@ -87,11 +87,10 @@ def spread(pack: ModuleType, models: Path, address: str) -> Iterator[Callable[..
     """Wraps a MODEL as the node does; the actors of the one before end."""
     made: list[Any] = []
 
-    def wrapped(model: Any, workers: int = 2) -> Any:
+    def wrapped(model: Any, workers: int = 2, sharded: bool = False) -> Any:
         unload()
-        made.append(
-            module("comfy.cluster.remote").clustered(model, module("comfy.cluster.group").Place(address, workers))
-        )
+        place = module("comfy.cluster.group").Place(address, workers, sharded)
+        made.append(module("comfy.cluster.remote").clustered(model, place))
         return made[-1]
 
     yield wrapped
@@ -185,6 +184,33 @@ def test_a_lora_works_before_the_node_and_after_it(
     assert relative_error(sample(lora(cluster, models)), one) < SAME
     assert relative_error(sample(cluster), sample(loaded(checkpoint))) < SAME  # the model itself is as it was
     assert relative_error(sample(spread(lora(loaded(checkpoint), models))), one) < SAME
+
+
+@with_ray
+def test_each_actor_may_keep_a_part_of_the_weights(checkpoint: Path, models: Path, spread: Callable[..., Any]) -> None:
+    import ray
+
+    def kept(model: Any) -> list[int]:
+        return [ray.get(actor.do.remote("kept")) for actor in group_of(model).actors]
+
+    one = {name: sample(loaded(checkpoint), **RUNS[name]) for name in ("async", "causal")}
+    shared = spread(loaded(checkpoint), sharded=True)
+    for name in one:
+        assert relative_error(sample(shared, **RUNS[name]), one[name]) < SAME
+    blocks = loaded(checkpoint).model.diffusion_model.blocks
+    whole = sum(each.nbytes for each in blocks.parameters())
+    assert sum(kept(shared)) == whole and max(kept(shared)) < 0.55 * whole
+
+    before = alive(shared)
+    os.kill(before[1], signal.SIGKILL)
+    assert relative_error(sample(shared, **RUNS["async"]), one["async"]) < SAME
+    assert not set(before) & set(alive(shared)) and sum(kept(shared)) == whole
+
+    changed = sample(with_lora(loaded(checkpoint), models))
+    assert relative_error(sample(with_lora(shared, models)), changed) < SAME
+    assert relative_error(sample(shared, **RUNS["async"]), one["async"]) < SAME, "the LoRA is gone again"
+    with pytest.raises(module("errors").InputError, match="is stored as float8_e4m3fn, but only float32"):
+        sample(spread(loaded(checkpoint, "fp8_e4m3fn"), sharded=True))
 
 
 @with_ray
@@ -316,7 +342,7 @@ def test_the_node_with_the_embedded_models(pack_nodes: dict[str, Any], address: 
     """What the demo templates do: made by a factory with arguments of its own, with latents of its own."""
     model, clip, _ = pack_nodes["SkyReelsV2DemoModels"].execute().args
     unload()
-    shared = pack_nodes["SkyReelsV2GPUCluster"].execute(model, 2, address).args[0]
+    shared = pack_nodes["SkyReelsV2GPUCluster"].execute(model, 2, address, "whole").args[0]
     texts = pack_nodes["SkyReelsV2TextEncode"].execute(clip, "a red circle", "").args
 
     def video(of: Any) -> torch.Tensor:
@@ -428,7 +454,7 @@ def test_without_ray_the_node_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(module("errors").InputError, match=r'pip install "ray\[default\]"'):
-        pack_nodes["SkyReelsV2GPUCluster"].execute(loaded(checkpoint), 0, "")
+        pack_nodes["SkyReelsV2GPUCluster"].execute(loaded(checkpoint), 0, "", "whole")
 
 
 def test_a_model_of_another_loader_is_refused(pack: ModuleType, checkpoint: Path, monkeypatch) -> None:
