@@ -7,7 +7,7 @@
         part-0000.mp4               whatever else belongs to the segment
         <name>-<fingerprint>.mp4    what the parts were made into; they go once it is checked and noted
         frames/                     pictures that belong to segments
-        lock, holder                held while a process works on the job, and which process that is
+        lock, holder-...            held while a process works on the job, and which one that is
 
 Each record names the checksum of the tensors it was made from. So if a segment is torn, it is made again from the last
 tensors that are kept before it, and the ones after it count as long as it comes out the same.
@@ -30,7 +30,6 @@ from ..finite import check_all_finite
 from ..words import joined, words
 from .job_files import (
     JournalError,
-    Lock,
     check_folder,
     is_whole,
     remove_left_behind,
@@ -40,6 +39,7 @@ from .job_files import (
     why_not_written,
     write_whole,
 )
+from .job_lock import JobHeldError, Lock
 from .job_records import (
     canonical,
     digest_of,
@@ -76,7 +76,8 @@ class Journal:
 
     Raises:
         InputError: a name with path parts, or settings that JSON does not know.
-        JournalError: another run works on this job, the folder cannot be written, or a link or a pipe lies in it.
+        JobHeldError: another run works on this job, on this machine or another that shares the drive.
+        JournalError: the folder cannot be written, or a link or a pipe lies in it.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Journal:
             self.changed = changes(Path(root), self._about) if self.is_new else ()
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._lock.acquire():
-                raise JournalError(
+                raise JobHeldError(
                     "The job in {folder} is being worked on by {holder}: wait until it has ended, or stop it.",
                     folder=self.folder,
                     holder=self._lock.holder(),
@@ -309,8 +310,13 @@ class Journal:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say in one sentence what a full or read-only disk means for the job: a JournalError for an OSError."""
+        """Say in one sentence what a full or read-only disk means for the job: a JournalError for an OSError.
+
+        Raises:
+            JobHeldError: another machine has taken the job over; see `job_lock`.
+        """
         try:
+            self._lock.check()
             yield
         except OSError as error:
             kept = words("what was finished before is kept")
