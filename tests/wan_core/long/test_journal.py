@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from wan_core.errors import InputError
 from wan_core.long import job_files, job_records, jobs
+from wan_core.long.finished_segments import FinishedSegments
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
 from wan_core.long.journal import Journal
@@ -140,7 +141,7 @@ def test_the_newest_two_tensors_are_kept_and_one_of_every_eight(tmp_path):
     job.part_path(20, ".bin").write_bytes(b"torn")
     with Journal(tmp_path, "video", SETTINGS, 30) as job:
         assert make(job) == [16, 17, 18, 19, 20] and content(job) == whole
-    job._tensor_path(29).unlink()
+    job._made.tensor_path(29).unlink()
     with Journal(tmp_path, "video", SETTINGS, 30) as job:
         assert make(job) == [29] and content(job) == whole
 
@@ -148,7 +149,7 @@ def test_the_newest_two_tensors_are_kept_and_one_of_every_eight(tmp_path):
 def test_a_kill_before_old_tensors_are_removed_leaves_them_to_the_next_run(tmp_path, monkeypatch):
     with Journal(tmp_path, "video", SETTINGS, 5) as job:
         with monkeypatch.context() as patch:
-            patch.setattr(Journal, "_drop_states", lambda self, newest: None)
+            patch.setattr(FinishedSegments, "drop_states", lambda self, newest: None)
             make(job, 4)
         assert states(job.folder) == [0, 1, 2, 3]
     with Journal(tmp_path, "video", SETTINGS, 5) as job:
@@ -161,7 +162,7 @@ def test_a_finished_job_that_lost_its_last_tensors_is_made_again(tmp_path):
         result = job.result_path(".bin")
         result.write_bytes(b"whole")
         job.finish(result)
-    job._tensor_path(3).unlink()
+    job._made.tensor_path(3).unlink()
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
         assert make(job) == [0, 1, 2, 3] and all(part.is_file() for part in job.parts())
 
@@ -471,7 +472,7 @@ def test_what_was_made_into_the_result_goes_and_the_job_is_complete(tmp_path, mo
         result.write_bytes(b"whole")
         with monkeypatch.context() as patch:
             if killed:
-                patch.setattr(Journal, "_drop_joined", lambda self: None)
+                patch.setattr(FinishedSegments, "drop_parts", lambda self: None)
             job.finish(result)
     if killed:
         (job.folder / "part-0001.bin").write_bytes(b"torn")
