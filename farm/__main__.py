@@ -71,6 +71,8 @@ def work_off(options: argparse.Namespace, jobs: list[Job], results: Results) -> 
                 except KeyboardInterrupt:
                     work.stop()
                     code = 130
+                finally:
+                    work.close()
         finally:
             ray.shutdown()  # ends the actors, and they what they have started
     shown = [results.by_key.get(job.key, Result(job.name, NOT_RUN)) for job in jobs]

@@ -22,6 +22,7 @@ LOOK = 1.0  # seconds between two looks at the clock while nothing ends
 LOSSES = 3  # of one host with no finished job in between, until it is left alone
 HELD_AGAIN = 15.0  # seconds before a job is asked for again that another run works on
 HELD_FOR = 300.0  # seconds of that, until it is given up: a run that died frees its job after a minute
+ENDING = 10.0  # seconds for the hosts to stop what they do
 LATECOMER = 60.0  # seconds that a job which all others have refused waits for a host that is still starting
 HOSTLESS = 600.0  # seconds without any host, until what is left is given up
 
@@ -218,9 +219,17 @@ class Work:
     def stop(self) -> None:
         """Cancel what runs on the hosts."""
         running = [host.actor for host, task in self.asked.values() if task is not None]
-        asked = [actor.stop.options(concurrency_group="control").remote() for actor in running]
+        self.wait_for([actor.stop.options(concurrency_group="control").remote() for actor in running])
+
+    def close(self) -> None:
+        """Have the hosts end what they have started, and remove its files; without this Ray ends it, and these stay."""
+        found = [host.actor for host in self.hosts if host.is_open]
+        self.wait_for([actor.close.options(concurrency_group="control").remote() for actor in found])
+
+    def wait_for(self, asked: list[Any]) -> None:
+        """Wait a while for answers, whatever they are."""
         if asked:
-            self.ray.wait(asked, num_returns=len(asked), timeout=10.0)
+            self.ray.wait(asked, num_returns=len(asked), timeout=ENDING)
 
 
 def place_of(folder: Path, name: str, file: dict[str, str]) -> Path:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,6 +185,7 @@ def test_twenty_jobs_over_two_hosts_one_of_which_is_killed_in_the_middle(
     for name, prompt in sorted(prompts.items()):
         (listed / f"{name.partition('-')[2]}-{name.partition('-')[0]}.json").write_text(json.dumps(prompt), "utf-8")
     shared, caught = tmp_path / "shared", []
+    scratch = set(Path(tempfile.gettempdir()).glob("skyreels-farm-*"))
 
     with cluster.farm(listed, *cluster.starting(shared)) as farm:
         wait_until(
@@ -220,6 +222,7 @@ def test_twenty_jobs_over_two_hosts_one_of_which_is_killed_in_the_middle(
         assert frames(expected).std() > 1, "a picture, not a plane"
 
     before = {path: path.stat().st_mtime_ns for path in files_below(tmp_path)}
+    assert len(set(Path(tempfile.gettempdir()).glob("skyreels-farm-*")) - scratch) <= 1, "that of the dead host alone"
     code, text = cluster.ran(listed, *cluster.starting(shared))
     assert code == 0 and "ready" not in text and "20 of 20 jobs finished" in text
     assert {path: path.stat().st_mtime_ns for path in files_below(tmp_path)} == before
