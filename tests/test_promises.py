@@ -51,8 +51,10 @@ ANSWERS = {
 WRITERS = {
     "wan_core/comfy/long/job_board.py": {"unlink"},
     "wan_core/long/job_files.py": {"open", "os.open", "os.replace", "unlink"},
+    "wan_core/long/finished_segments.py": {"unlink"},
+    "wan_core/long/heartbeat.py": {"unlink"},
     "wan_core/long/job_lock.py": {"unlink"},
-    "wan_core/long/journal.py": {"mkdir", "unlink"},
+    "wan_core/long/journal.py": {"mkdir"},
     "wan_core/long/jobs.py": {"unlink", "shutil.rmtree"},
     "wan_core/video/join.py": {"open", "av.open"},
     "wan_core/video/writer.py": {"open", "av.open", "mkdir", "unlink", "os.open", "os.replace", "write_bytes"},

@@ -21,8 +21,9 @@ import pytest
 import torch
 
 from tests.waiting import wait_until
-from wan_core.long import job_lock, jobs
-from wan_core.long.job_lock import JobHeldError, Lock, holders, is_held
+from wan_core.long import heartbeat, job_lock, jobs
+from wan_core.long.heartbeat import holders
+from wan_core.long.job_lock import JobHeldError, Lock, is_held
 from wan_core.long.jobs import remove_job
 from wan_core.long.journal import Journal
 
@@ -33,16 +34,16 @@ OTHER = textwrap.dedent("""
     import os, platform, sys, time
     from pathlib import Path
     sys.path.insert(0, {root!r})
-    from wan_core.long import job_lock
+    from wan_core.long import heartbeat, job_lock
     try:
         import fcntl
         fcntl.flock = lambda *_: None  # of this drive, which tells other machines nothing
     except ImportError:
         pass
-    job_lock.this_machine = lambda: {name!r}
+    heartbeat.this_machine = lambda: {name!r}
     platform.node = lambda: {name!r}
     time.time = lambda: 1000.0
-    job_lock.STALE_SECONDS, job_lock.WATCH_SECONDS, job_lock.BEAT_SECONDS = {times!r}
+    heartbeat.STALE_SECONDS, heartbeat.WATCH_SECONDS, heartbeat.BEAT_SECONDS = {times!r}
 
     def answer(text):
         print(text, flush=True)
@@ -82,7 +83,7 @@ def tell(child: subprocess.Popen[str]) -> None:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds in place of a minute."""
     for name, seconds in (("STALE", STALE), ("WATCH", WATCH), ("BEAT", BEAT)):
-        monkeypatch.setattr(job_lock, f"{name}_SECONDS", seconds)
+        monkeypatch.setattr(heartbeat, f"{name}_SECONDS", seconds)
 
 
 HOLD = program("""
@@ -140,8 +141,8 @@ def test_a_dead_machine_s_lock_is_free_after_a_while(tmp_path: Path) -> None:
         (record,) = holders(tmp_path)
         lock = Lock(path)
         wait_until(lock.acquire, every=0.05)
-        assert job_lock.drive_time(tmp_path) - record.beat >= STALE
-        assert [each.machine for each in holders(tmp_path)] == [job_lock.this_machine()]
+        assert heartbeat.drive_time(tmp_path) - record.beat >= STALE
+        assert [each.machine for each in holders(tmp_path)] == [heartbeat.this_machine()]
         lock.release()
 
 
@@ -242,10 +243,10 @@ def test_who_was_taken_for_dead_writes_nothing_once_it_lives_again(tmp_path: Pat
 
 def test_of_machines_that_take_a_dead_one_s_lock_at_once_one_gets_it_at_most(tmp_path: Path) -> None:
     code = """
-        job_lock.STALE_SECONDS = job_lock.WATCH_SECONDS = 0.0
-        dead = job_lock.is_stale
+        heartbeat.STALE_SECONDS = heartbeat.WATCH_SECONDS = 0.0
+        dead = heartbeat.is_stale
         # live ones beat throughout; the dead one's record is told by its name
-        job_lock.is_stale = lambda record, watch: record.path.name == "holder-dead"
+        heartbeat.is_stale = lambda record, watch: record.path.name == "holder-dead"
         for path in sys.argv[1:]:
             sys.stdin.readline()
             lock = job_lock.Lock(Path(path))
