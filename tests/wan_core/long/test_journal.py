@@ -526,11 +526,12 @@ def test_a_segment_that_is_not_committed_is_noticed(tmp_path):
         list(continue_job(Segments(rollout, lambda task: task.noise), job))
 
 
-def test_a_job_killed_at_random_moments_ends_in_the_same_video_and_makes_nothing_twice(tmp_path):
+@pytest.mark.parametrize("method", ["segments", "moving window", "rolling"])
+def test_a_job_killed_at_random_moments_ends_in_the_same_video_and_makes_nothing_twice(tmp_path, method):
     if not hasattr(os, "fork"):
         pytest.skip("children are forked, so that each does not load torch again")
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("killed_jobs.py")), str(tmp_path)],
+        [sys.executable, str(Path(__file__).with_name("killed_jobs.py")), str(tmp_path), method],
         capture_output=True, text=True, timeout=600, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
