@@ -36,9 +36,12 @@ SUBJECTS: dict[str, tuple[list[str], list[str]]] = {
         ["sampling/schedule.py"],
         [f"{SAMPLING}/test_schedule.py", f"{LONG}/test_segments.py", f"{LONG}/test_schedule_picture.py"],
     ),
-    "solvers": (["sampling/solvers.py"], [f"{SAMPLING}/test_solvers.py", f"{SAMPLING}/test_loop.py"]),
+    "solvers": (
+        ["sampling/solvers.py"],
+        [f"{SAMPLING}/test_{name}.py" for name in ("solvers", "loop", "parts_of_a_run")],
+    ),
     "journal": (
-        ["long/journal.py", "long/job_records.py", "long/job_files.py"],
+        [f"long/{name}.py" for name in ("journal", "finished_segments", "job_records", "job_files")],
         [f"{LONG}/test_journal.py", f"{LONG}/test_faults.py", "tests/fuzz/test_journals.py"],
     ),
     "script": (
@@ -63,11 +66,12 @@ SENTENCE = re.compile(r'"[^"\\]* (?:[^"\\]|\\.)*"')  # a text with a space in it
 
 def settings(files: list[str], tests: list[str]) -> str:
     """Return the text of mutmut's settings."""
+    plain = ["-o", ESCAPING] if any("script" in test for test in tests) else []
     lists = {
         "source_paths": ["wan_core"],
         "only_mutate": [f"wan_core/{name}" for name in files],
         "also_copy": ["tools", "demo", "benchmarks", "locales"],
-        "pytest_add_cli_args": ["-q", "-o", ESCAPING, *(f"--deselect={test}" for test in LEFT_OUT)],
+        "pytest_add_cli_args": ["-q", *plain, *(f"--deselect={test}" for test in LEFT_OUT)],
         "pytest_add_cli_args_test_selection": tests,
     }
     parts = [f"{name}=\n" + "".join(f"    {value}\n" for value in values) for name, values in lists.items()]

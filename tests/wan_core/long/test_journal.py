@@ -547,3 +547,10 @@ def test_the_digest_of_a_tensor_tells_type_shape_and_value_apart():
     assert job_records.tensor_digest(torch.arange(6.0).view(2, 3).T) == job_records.tensor_digest(
         torch.arange(6.0).view(2, 3).T.contiguous()
     )
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    path, data = tmp_path / "video.mp4", bytes(range(256)) * 10_000
+    path.write_bytes(data)
+    assert job_files.file_digest(path) == hashlib.sha256(data).hexdigest()
+    assert job_files.size_and_digest(path) == [len(data), hashlib.sha256(data).hexdigest()]
