@@ -155,10 +155,11 @@ class RollingSampler(comfy.samplers.Sampler):
         def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: RollingRow) -> torch.Tensor:
             if prompts is not None:
                 guider.conds = prompts.of(row, x)
-            named = {"step": row.step + 1, "chunk": row.block + 1, "chunks": every}
-            where = words("step {step} of chunk {chunk} of {chunks}", **named)
-            x, frame_sigmas = x.to(noise), frame_sigmas.to(noise)  # known blocks come from main memory
-            return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
+            where = words(
+                "step {step} of chunk {chunk} of {chunks}", step=row.step + 1, chunk=row.block + 1, chunks=every
+            )
+            # known blocks come from main memory
+            return calls(x.to(noise), frame_sigmas.to(noise), row, call_sigma(row, levels, every), where)
 
         with in_use(cache, calls.options), Progress(callback, total, disable_pbar) as progress:
 
