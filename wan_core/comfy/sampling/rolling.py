@@ -155,11 +155,10 @@ class RollingSampler(comfy.samplers.Sampler):
         def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: RollingRow) -> torch.Tensor:
             if prompts is not None:
                 guider.conds = prompts.of(row, x)
-            where = words(
-                "step {step} of chunk {chunk} of {chunks}", step=row.step + 1, chunk=row.block + 1, chunks=every
-            )
-            # known blocks come from main memory
-            return calls(x.to(noise), frame_sigmas.to(noise), row, call_sigma(row, levels, every), where)
+            named = {"step": row.step + 1, "chunk": row.block + 1, "chunks": every}
+            where = words("step {step} of chunk {chunk} of {chunks}", **named)
+            x, frame_sigmas = x.to(noise), frame_sigmas.to(noise)  # known blocks come from main memory
+            return calls(x, frame_sigmas, row, call_sigma(row, levels, every), where)
 
         with in_use(cache, calls.options), Progress(callback, total, disable_pbar) as progress:
 
@@ -169,9 +168,8 @@ class RollingSampler(comfy.samplers.Sampler):
             jump = (0, 0) if self.task is None else (len(self.sink_blocks), self.task.position)
             drawn = self.drawn(noise, seed, steps)
             for block in roll_out(denoise, drawn, sigmas, options.window, options.solver, blocks, report, jump):
-                end = min(first + block.shape[2], self.num_frames)
-                video[:, :, first:end] = block[:, :, : end - first]
-                first = end
+                video[:, :, first : first + block.shape[2]] = block[:, :, : self.num_frames - first]
+                first += block.shape[2]
             calls.finish()
         return video
 
