@@ -554,3 +554,13 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     path.write_bytes(data)
     assert job_files.file_digest(path) == hashlib.sha256(data).hexdigest()
     assert job_files.size_and_digest(path) == [len(data), hashlib.sha256(data).hexdigest()]
+
+
+def test_tensors_that_cannot_be_read_are_named(tmp_path):
+    with Journal(tmp_path, "video", {}, 2) as job:
+        job.commit(0, {"tail": torch.ones(2)})
+        (job.folder / "segment-0000.safetensors").write_bytes(b"torn")
+        with pytest.raises(
+            JournalError, match=r"segment-0000\.safetensors cannot be read \(.*\): delete .*-0000\.json "
+        ):
+            job.load(0)
