@@ -48,6 +48,7 @@ class SkyReelsV2GPUCluster(io.ComfyNode):
                     "weights",
                     options=["whole", "sharded"],
                     default="whole",
+                    optional=True,
                     tooltip="whole: every GPU holds the model, or ComfyUI offloads what doesn't fit. sharded: each "
                     "holds its part and gets the rest of a block from the others when it is needed, so 14B fits on "
                     "small cards. Sends much more. float32, bfloat16 and float16 files only.",
@@ -57,6 +58,6 @@ class SkyReelsV2GPUCluster(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, workers: int, address: str, weights: str) -> io.NodeOutput:
+    def execute(cls, model: Any, workers: int, address: str, weights: str = "whole") -> io.NodeOutput:
         """Wrap the model; the workers start when it is first sampled."""
         return io.NodeOutput(clustered(model, Place(address, workers, weights == "sharded")))
