@@ -52,7 +52,7 @@ class Hard(Job):
         """Add a latent with forty key images."""
         times = ", ".join(str(8 * number + 4) for number in range(40))
         images = {"start_image": self.images(1, 256), "key_images": self.images(40, 256), "key_frames": times}
-        return self.ours("KeyFrames", vae=self.vae, latent=self.frames(400, 256), **images)
+        return self.ours("KeyFrames", vae=self.vae, latent=self.frames(401, 256), **images)
 
     def sample(self) -> Ref:
         """Add the sampler."""
