@@ -169,6 +169,19 @@ def table(scores: list[Scored]) -> str:
     return "\n".join(lines)
 
 
+def page(scores: list[Scored]) -> str:
+    """Return all that was measured as a page; every line says of how many scenes it is."""
+    about = (
+        "# Prompts over time, by method\n\n"
+        "`python dev.py score --methods --keep benchmarks/results/methods.json`: minutes of video with the embedded\n"
+        "model, four prompts that change the direction of one shape (right, up, left, down), 20 steps, cfg 4. A block\n"
+        "is 20 video frames. A direction counts as seen where ten video frames show it. 5 pixels would be a jump.\n\n"
+    )
+    each = {way.name: sum(scored.way == way.name for scored in scores) for way in WAYS}
+    made = ", ".join(f"{name} {count}" for name, count in each.items() if count)
+    return f"{about}{table(scores)}\n\n{scores[0].frames} video frames; scenes: {made}.\n"
+
+
 def kept(path: Path | None) -> list[Scored]:
     """Return what an earlier run measured."""
     if path is None or not path.exists():
@@ -204,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
                 save_png(options.strips / f"{WAYS.index(way)}.png", contact_sheet(pixels[shown], SHOWN))
             if options.keep is not None:
                 options.keep.write_text(json.dumps([asdict(each) for each in scores], indent=1) + "\n", "utf-8")
+                options.keep.with_suffix(".md").write_text(page(scores), "utf-8")
             print(line_of(way.name, [scored]), file=sys.stderr, flush=True)
     print(f"{table(scores)}\n\n{frames} video frames, {scenes} scenes")
     return 0
