@@ -49,7 +49,7 @@ HOST_PINS = ("torch==2.13.0", "torchvision==0.28.0", "pytest==9.2.0", "pytest-ti
 NOT_FROM_THE_HOST = {"torch", "torchvision", "torchaudio"}
 
 # the parts of the pack that the import rules are about
-PACKAGES = ("nodes", "wan_core", "demo", "benchmarks")
+PACKAGES = ("nodes", "wan_core", "farm", "demo", "benchmarks")
 
 MINUTES, CASES = "SKYREELS_FUZZ_MINUTES", "SKYREELS_FUZZ_CASES"  # of each fuzz test; see tests/fuzz/budget.py
 SCORES = {"long": "demo.score_long", "methods": "demo.score_methods"}  # by flag
@@ -244,7 +244,7 @@ def check_style(python: Path) -> int:
 
 def check_types(python: Path) -> int:
     """Run mypy on all that is not a test."""
-    plain = run([python, "-m", "mypy", "wan_core", "demo", "benchmarks", "tools", "dev.py"])
+    plain = run([python, "-m", "mypy", "wan_core", "farm", "demo", "benchmarks", "tools", "dev.py"])
     with named_copy() as folder:
         where = {"MYPYPATH": os.pathsep.join((str(folder), str(ROOT)))}
         config = ("--config-file", ROOT / "pyproject.toml")

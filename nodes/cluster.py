@@ -44,11 +44,20 @@ class SkyReelsV2GPUCluster(io.ComfyNode):
                     tooltip="Ray cluster that this machine has joined (ray start), as HOST:6379 or just auto. Empty: "
                     "only this machine; Ray is started, and ends with ComfyUI.",
                 ),
+                io.Combo.Input(
+                    "weights",
+                    options=["whole", "sharded"],
+                    default="whole",
+                    optional=True,
+                    tooltip="whole: every GPU holds the model, or ComfyUI offloads what doesn't fit. sharded: each "
+                    "holds its part and gets the rest of a block from the others when it is needed, so 14B fits on "
+                    "small cards. Sends much more. float32, bfloat16 and float16 files only.",
+                ),
             ],
             outputs=[io.Model.Output("model", display_name="model", tooltip="For any sampler, ours or ComfyUI's.")],
         )
 
     @classmethod
-    def execute(cls, model: Any, workers: int, address: str) -> io.NodeOutput:
+    def execute(cls, model: Any, workers: int, address: str, weights: str = "whole") -> io.NodeOutput:
         """Wrap the model; the workers start when it is first sampled."""
-        return io.NodeOutput(clustered(model, Place(address, workers)))
+        return io.NodeOutput(clustered(model, Place(address, workers, weights == "sharded")))

@@ -25,7 +25,7 @@ class SkyReelsV2VAEDecode(io.ComfyNode):
             description="Decodes a latent video. Tiles are in space only: tiles in time would leave visible seams.",
             inputs=[
                 io.Latent.Input("samples", lazy=True, tooltip="The latent video."),
-                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
+                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE; for a quick draft its tiny twin, lighttaew2_1."),
                 io.Combo.Input(
                     "tiling",
                     options=["auto", "never", "always"],

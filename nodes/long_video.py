@@ -92,7 +92,7 @@ class SkyReelsV2LongVideo(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model."),
-                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
+                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE; for a quick draft its tiny twin, lighttaew2_1."),
                 io.Conditioning.Input("positive", optional=True, tooltip="The encoded prompt; or connect a script."),
                 negative_input(),
                 Script.Input("script", optional=True, tooltip="Prompts that change over time, in place of positive."),
@@ -167,7 +167,7 @@ class SkyReelsV2ExtendVideo(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2-DF model."),
-                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
+                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE; for a quick draft its tiny twin, lighttaew2_1."),
                 io.Video.Input("video", tooltip="The video to extend, of any length."),
                 io.Conditioning.Input("positive", optional=True, tooltip="The encoded prompt; or connect a script."),
                 negative_input(),

@@ -23,7 +23,7 @@ BUILTINS = {
 CODE_OF_DATA = (
     "pickle _pickle cPickle dill cloudpickle joblib marshal shelve yaml ruamel runpy code codeop torch.package"
 )
-PROGRAMS = "subprocess pty ctypes cffi pexpect sh webbrowser pip ensurepip venv"
+PROGRAMS = "subprocess pty ctypes cffi pexpect sh webbrowser pip ensurepip venv farm"  # the last is ours, for people
 NETWORK = (
     "socket socketserver ssl http urllib urllib3 requests httpx ftplib smtplib xmlrpc telnetlib websocket websockets "
     "huggingface_hub torch.hub torch.distributed"
@@ -38,6 +38,7 @@ STARTS = ("os.exec", "os.spawn", "os.posix_spawn", "torch.hub.")
 # what GPU Cluster and the splitting over GPUs may do, and nothing else of the pack; SECURITY.md says so
 DISTRIBUTED = {
     "wan_core/parallel/exchange.py": "imports torch.distributed",
+    "wan_core/parallel/shards.py": "imports torch.distributed",
     "wan_core/parallel/team.py": "imports torch.distributed",
     "wan_core/comfy/cluster/worker.py": "imports torch.distributed",
     "wan_core/comfy/cluster/bootstrap.py": "calls importlib.import_module",
@@ -50,7 +51,10 @@ ANSWERS = {
 WRITERS = {
     "wan_core/comfy/long/job_board.py": {"unlink"},
     "wan_core/long/job_files.py": {"open", "os.open", "os.replace", "unlink"},
-    "wan_core/long/journal.py": {"mkdir", "unlink"},
+    "wan_core/long/finished_segments.py": {"unlink"},
+    "wan_core/long/heartbeat.py": {"unlink"},
+    "wan_core/long/job_lock.py": {"unlink"},
+    "wan_core/long/journal.py": {"mkdir"},
     "wan_core/long/jobs.py": {"unlink", "shutil.rmtree"},
     "wan_core/video/join.py": {"open", "av.open"},
     "wan_core/video/writer.py": {"open", "av.open", "mkdir", "unlink", "os.open", "os.replace", "write_bytes"},
@@ -134,7 +138,8 @@ def test_a_file_keeps_the_promises(file: Path) -> None:
     name = file.relative_to(ROOT).as_posix()
     allowed = DISTRIBUTED.get(name)
     found = {line.partition(": ")[2] for line in broken_promises(file.read_text("utf-8"), name)}
-    assert found == ({allowed} if allowed else set())
+    assert {line for line in found if not (allowed and line.startswith(allowed))} == set()  # or a module inside of it
+    assert bool(found) == bool(allowed)
 
 
 BROKEN = """

@@ -52,7 +52,7 @@ class Hard(Job):
         """Add a latent with forty key images."""
         times = ", ".join(str(8 * number + 4) for number in range(40))
         images = {"start_image": self.images(1, 256), "key_images": self.images(40, 256), "key_frames": times}
-        return self.ours("KeyFrames", vae=self.vae, latent=self.frames(400, 256), **images)
+        return self.ours("KeyFrames", vae=self.vae, latent=self.frames(401, 256), **images)
 
     def sample(self) -> Ref:
         """Add the sampler."""
@@ -138,7 +138,8 @@ HEAVY: dict[str, tuple[str, str, Build]] = {
 
 def prepare(host: Host) -> None:
     """Write the files that the prompts name, and many jobs."""
-    config = tiny_config(dim=1024, ffn_dim=4096, num_heads=8, num_layers=6, text_dim=4096, inject_sample_info=True)
+    shape = {"dim": 1024, "ffn_dim": 4096, "num_heads": 8, "num_layers": 6, "text_dim": 4096, "freq_dim": 256}
+    config = tiny_config(**shape, inject_sample_info=True)
     write_single(host.models / "diffusion_models" / FILE, config)
     pair = {"lora_A": torch.zeros(1, 64), "lora_B": torch.zeros(64, 1)}
     names = (f"transformer.blocks.{at // 8}.attn1.to_{'qkv'[at % 3]}{at}" for at in range(10_000))

@@ -99,10 +99,11 @@ ALL: Pictures = {
 }  # fmt: skip
 AFTER: Pictures = {"refused": refused, "finished": finished}
 PICTURES: list[tuple[dict[str, Any], Pictures]] = [
-    ({LOCALE: "en", THEME: "dark"}, ALL),
-    ({LOCALE: "en", THEME: "light"}, AFTER),
-    ({LOCALE: "zh", THEME: "dark"}, ALL),
+    ({LOCALE: language, THEME: theme, NODES2: nodes2, **PLAIN}, ALL if (theme, nodes2) == ("dark", False) else AFTER)
+    for language, theme in (("en", "dark"), ("en", "light"), ("zh", "dark"))
+    for nodes2 in (False, True)
 ]
+STYLES = {False: "classic", True: "nodes2"}
 README = {"en": ROOT / "docs" / "figures" / "graph.jpg", "zh": ROOT / "docs" / "figures" / "graph.zh-CN.jpg"}
 
 
@@ -114,7 +115,7 @@ def take(url: str, folder: Path) -> None:
             for name, show in pictures.items():
                 visit(page, url, settings)  # nothing of the picture before
                 show(page)
-                path = folder / f"{name}.{'.'.join(str(value) for value in settings.values())}.png"
+                path = folder / f"{name}.{settings[LOCALE]}.{settings[THEME]}.{STYLES[settings[NODES2]]}.png"
                 page.screenshot(path=path)
                 print(path)
 

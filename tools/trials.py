@@ -231,8 +231,11 @@ def own_bytes() -> int:
 def make(kind: str, count: int, target: Path) -> None:
     """Run trials in a host's process and write what was seen as JSON."""
     import comfy.cli_args
+    import tqdm.auto
 
     comfy.cli_args.args.cpu = True
+    for bar in (tqdm.tqdm, tqdm.auto.tqdm):
+        bar.set_lock(threading.RLock())  # their own is shared with the processes that are killed while they hold it
     sys.path.insert(0, str(ROOT))
     same_latents = importlib.import_module("tools.same_latents")
     ways = same_latents.Ways(same_latents.nodes_of(ROOT))

@@ -49,8 +49,9 @@ def spread(server: Host) -> dict[str, dict[str, Any]]:
     prompt = shipped("Demo Text to Video", server, total_frames=17)
     inputs = prompt[node_of(prompt, "SkyReelsV2Sampler")]["inputs"]
     prompt["cluster"] = {
-        "class_type": "SkyReelsV2GPUCluster", "inputs": {"model": inputs["model"], "workers": 2, "address": ""}
-    }  # fmt: skip
+        "class_type": "SkyReelsV2GPUCluster",
+        "inputs": {"model": inputs["model"], "workers": 2, "address": "", "weights": "whole"},
+    }
     inputs["model"] = ["cluster", 0]
     return prompt
 

@@ -102,6 +102,7 @@ def test_a_step_cache_before_the_model_is_counted_while_it_is_on(page: Any) -> N
     assert "Step Cache" not in page.evaluate(TEXTS)
     page.evaluate(BEFORE_THE_MODEL, [LONG, STEP_CACHE])
     wait_for(page, "Step Cache: about ")
+    page.evaluate(BEFORE_THE_MODEL, [LONG, "Reroute"])
     page.evaluate(SET, [STEP_CACHE, "threshold", 0])
     page.wait_for_function(f"!({TEXTS})().includes('Step Cache')", timeout=30_000)
     page.evaluate(SET, [STEP_CACHE, "preset", "fast"])

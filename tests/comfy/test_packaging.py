@@ -21,9 +21,20 @@ from tools.workflow_prompt import changed, load_workflow, to_prompt
 pytestmark = pytest.mark.newest_host
 
 DEVELOPMENT = {".ci", ".github", "benchmarks", "tests", "tools", "dev.py", "requirements-dev.txt"}
-NEEDED = ("__init__.py", "demo/weights", "example_workflows", "locales", "nodes", "subgraphs", "wan_core", "web")
+NEEDED = (
+    "__init__.py",
+    "demo/weights",
+    "example_workflows",
+    "farm",
+    "locales",
+    "nodes",
+    "subgraphs",
+    "wan_core",
+    "web",
+)
 IMPORTABLE = {"av", "einops", "filelock", "numpy", "safetensors"}  # requirements.txt
-OPTIONAL = {"ray"}  # of GPU Cluster alone, which asks for it in words
+OPTIONAL = {"ray"}  # of GPU Cluster and the farm alone, which ask for it in words
+OURS = {"farm", "wan_core"}  # as the farm imports them, which runs from the checkout
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
 OF_THE_HOST = {*COMFYUI, "aiohttp", "torch", "tqdm"}  # the last three are in ComfyUI's requirements.txt
 
@@ -62,13 +73,13 @@ def test_the_package_has_all_of_the_pack_and_nothing_of_its_development(names: l
 def test_the_nodes_import_nothing_that_neither_the_host_nor_the_requirements_bring(names: list[str]) -> None:
     wanted: set[str] = set()
     for name in names:
-        if name.endswith(".py") and name.startswith(("nodes/", "wan_core/", "__init__")):
+        if name.endswith(".py") and name.startswith(("nodes/", "wan_core/", "farm/", "__init__")):
             for item in ast.walk(ast.parse((REPO / name).read_text("utf-8"))):
                 if isinstance(item, ast.Import):
                     wanted |= {alias.name.split(".")[0] for alias in item.names}
                 elif isinstance(item, ast.ImportFrom) and item.level == 0:
                     wanted.add(str(item.module).split(".")[0])
-    assert wanted - set(sys.stdlib_module_names) <= IMPORTABLE | OPTIONAL | OF_THE_HOST
+    assert wanted - set(sys.stdlib_module_names) <= IMPORTABLE | OPTIONAL | OURS | OF_THE_HOST
     required = (REPO / "requirements.txt").read_text("utf-8").splitlines()
     assert {line.split(">=")[0] for line in required if not line.startswith("#")} == IMPORTABLE
 

@@ -24,7 +24,7 @@ from wan_core.video.writer import replacing
 
 SEGMENTS = 3
 NEW_NAMES = (
-    "lock", "holder", "lock.held", "job.json.unfinished", "segment-0001.json.unfinished", "holder.unfinished",
+    "lock", "holder", "holder-0123456789ab", "job.json.unfinished", "segment-0001.json.unfinished", "clock-0",
     ".video.bin.77.part", "frames/.x.png.1.part", "segment-0002.json", "part-0002.bin", "job.json", "frames",
     f".video.bin.{os.getpid()}.part", f".part-0001.bin.{os.getpid()}.part", "segment-9999.json",
     "video.bin",

@@ -141,6 +141,14 @@ def key_times(draw: Any) -> tuple[str, tuple[int, ...]]:
     return between.join(words), tuple(sign * frame for sign, frame in wanted)
 
 
+def test_every_space_there_is_parts_key_times() -> None:
+    spaces = [chr(code) for code in range(sys.maxunicode) if chr(code).isspace()]
+    assert "\u2028" in spaces
+    for space in spaces:
+        assert read_frames(f"{space}24{space}2s{space}", 24, words("key_frames")) == (24, 48), ascii(space)
+        assert read_frames(space, 24, words("key_frames")) == ()
+
+
 def test_key_times_mean_the_same_in_every_spelling() -> None:
     def check_meaning(drawn: tuple[str, tuple[int, ...]]) -> None:
         assert read_frames(drawn[0], 24, words("key_frames")) == drawn[1]

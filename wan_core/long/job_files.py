@@ -1,4 +1,4 @@
-"""A job's files: plain files that appear whole or not at all, their checksums, and a lock that dies with its process.
+"""A job's files: plain files that appear whole or not at all, and their checksums.
 
 Nothing here follows a link or waits for a pipe: whoever can put files into a job's folder cannot make a run read,
 empty or write what lies outside of it.
@@ -9,25 +9,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import platform
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
-
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ..errors import SkyReelsError
 from ..words import Words, words
 
 CHUNK = 1 << 20
 UNFINISHED = ".unfinished"
-HOLDER = "holder"  # the file beside a lock that says who has it; Windows lets nobody read the locked file itself
-MARKER = ".held"  # ends the name of what stands for a lock on a drive that cannot lock
-HOLDER_BYTES = 200
-WAIT_SECONDS = 0.2  # for a lock: somebody may just be looking whether it is held
-CANNOT_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 # a link is an error, a pipe does not wait for its other end, and Windows changes no line ends
 PLAIN = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
 
@@ -198,96 +189,3 @@ def folder_bytes(folder: Path) -> int:
                 found = os.lstat(os.path.join(inner, name))
                 total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total
-
-
-class Lock:
-    """A lock on a file that the operating system gives up when the process ends, however it ends.
-
-    So there is no stale lock. A drive that cannot lock gets a marker instead, which a killed process leaves behind.
-
-    Attributes:
-        path: the file.
-        marker: what stands for the lock where the drive cannot lock.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self.marker = path, path.with_name(path.name + MARKER)
-        self.held_by = path.with_name(HOLDER)
-        self.lock: BaseFileLock | None = None
-
-    def acquire(self) -> bool:
-        """Take the lock and write down who has it; False if another holder has it; raises as `open_plain` does."""
-        got = self.take()
-        if got:
-            with suppress(OSError):  # it is only for the other one's message
-                write_whole(self.held_by, f"process {os.getpid()} on {platform.node()}\n".encode())
-        return got
-
-    def take(self) -> bool:
-        """Take the lock; False if another holder has it; raises as `open_plain` does."""
-        kinds: tuple[tuple[type[BaseFileLock], Path], ...] = ((FileLock, self.path), (SoftFileLock, self.marker))
-        for kind, path in kinds:
-            check_file(path)
-            if os.path.lexists(path) and os.lstat(path).st_nlink > 1:  # older versions of filelock empty the file
-                raise not_plain(path)
-            lock = kind(str(path), timeout=WAIT_SECONDS, thread_local=False)
-            free = True
-            try:
-                lock.acquire()
-            except Timeout:
-                free = False
-            except (OSError, NotImplementedError) as error:
-                if kind is SoftFileLock or getattr(error, "errno", errno.ENOSYS) not in CANNOT_LOCK:
-                    raise
-                continue
-            if kind is not SoftFileLock and isinstance(lock, SoftFileLock):
-                lock.release()  # some versions make the file itself a marker, and take one that lies there for held
-                continue
-            if not free:
-                return False
-            self.lock = lock
-            return True
-        return False
-
-    def release(self) -> None:
-        """Give the lock up."""
-        if self.lock is not None:
-            with suppress(OSError):
-                self.lock.release()
-            self.lock = None
-
-    def holder(self) -> str | Words:
-        """Return who holds the lock, for a message."""
-        name = ""
-        with suppress(OSError, ValueError), open_plain(self.held_by) as file:
-            name = file.read(HOLDER_BYTES).decode("utf-8", "replace").strip()
-        known = name or words("another process")
-        if is_file(self.marker):
-            return words(
-                "{holder} (this drive cannot lock files: if that process has ended, delete {marker})",
-                holder=known,
-                marker=self.marker,
-            )
-        return known
-
-
-def is_held(path: Path) -> bool:
-    """Return whether somebody holds a lock; raises as `open_plain` does."""
-    if not is_file(path):
-        return False
-    lock = Lock(path)
-    try:
-        return not lock.take()
-    finally:
-        lock.release()
-
-
-@contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Hold a lock while the context lasts; gives whether it could be had."""
-    lock = Lock(path)
-    got = lock.acquire()
-    try:
-        yield got
-    finally:
-        lock.release()

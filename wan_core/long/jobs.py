@@ -16,7 +16,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..words import Joined, Words, counted, joined, lines, words
-from .job_files import JournalError, check_in_place, folder_bytes, held, is_file, is_folder, is_held, open_plain
+from .job_files import JournalError, check_in_place, folder_bytes, is_file, is_folder, open_plain
+from .job_lock import held, is_held
 from .job_records import read_job
 
 JOB_FILE, LOCK_FILE = "job.json", "lock"

@@ -7,7 +7,7 @@
         part-0000.mp4               whatever else belongs to the segment
         <name>-<fingerprint>.mp4    what the parts were made into; they go once it is checked and noted
         frames/                     pictures that belong to segments
-        lock, holder                held while a process works on the job, and which process that is
+        lock, holder-...            held while a process works on the job, and which one that is
 
 Each record names the checksum of the tensors it was made from. So if a segment is torn, it is made again from the last
 tensors that are kept before it, and the ones after it count as long as it comes out the same.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ import torch
 from ..errors import InputError
 from ..finite import check_all_finite
 from ..words import joined, words
+from .finished_segments import FRAMES, FinishedSegments
 from .job_files import (
     JournalError,
-    Lock,
     check_folder,
     is_whole,
     remove_left_behind,
@@ -40,21 +40,18 @@ from .job_files import (
     why_not_written,
     write_whole,
 )
+from .job_lock import JobHeldError, Lock
 from .job_records import (
     canonical,
     digest_of,
     is_noted,
     is_place,
     read_job,
-    read_segment,
     read_tensors,
     tensor_digest,
     write_record,
 )
 from .jobs import JOB_FILE, LOCK_FILE, SHORT, changes, check_name
-from .kept_states import is_kept
-
-FRAMES = "frames"
 
 
 class Journal:
@@ -76,7 +73,8 @@ class Journal:
 
     Raises:
         InputError: a name with path parts, or settings that JSON does not know.
-        JournalError: another run works on this job, the folder cannot be written, or a link or a pipe lies in it.
+        JobHeldError: another run works on this job, on this machine or another that shares the drive.
+        JournalError: the folder cannot be written, or a link or a pipe lies in it.
     """
 
     def __init__(
@@ -95,8 +93,7 @@ class Journal:
         self._about = json.loads(canonical(about))  # tuples are lists from here on, as in the file
         self.fingerprint = digest_of({key: value for key, value in self._about.items() if key != "name"})
         self.folder = Path(root) / f"{name}-{self.fingerprint[:SHORT]}"
-        self._records: dict[int, dict[str, Any]] = {}  # of segments whose parts are whole
-        self._states: set[int] = set()  # segments whose tensors are there and whole
+        self._made = FinishedSegments(self.folder, self.fingerprint, segments)
         self._lock = Lock(self.folder / LOCK_FILE)
         with self.writing():
             check_folder(self.folder)
@@ -104,7 +101,7 @@ class Journal:
             self.changed = changes(Path(root), self._about) if self.is_new else ()
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._lock.acquire():
-                raise JournalError(
+                raise JobHeldError(
                     "The job in {folder} is being worked on by {holder}: wait until it has ended, or stop it.",
                     folder=self.folder,
                     holder=self._lock.holder(),
@@ -121,41 +118,12 @@ class Journal:
         results = about.get("result") if about.get("joined") is True else None
         named = list(results) if isinstance(results, dict) else []
         self._joined = bool(named) and all(is_place(name) and self.has(self.folder / name) for name in named)
-        for index in range(self.segments):
-            if (record := self._whole_record(index)) is not None:
-                self._records[index] = record
-                name = self._tensor_path(index).name
-                if is_whole(self.folder / name, record["files"][name]):
-                    self._states.add(index)
-        self._drop_joined()
-        self._drop_states(self._unfinished() - 1)
+        self._made.read(self._joined)
         # what the limit may do with a job was settled when it was begun
         self._kept = {"removable": True} if removable or about.get("removable") is True else {}
         if not about or (about["complete"] and self.next_segment() is not None):
             with self.writing():
                 write_record(self.folder / JOB_FILE, {**self._about, **self._kept, "complete": False})
-
-    def _whole_record(self, index: int) -> dict[str, Any] | None:
-        """Return the record of a segment if it and all files that it needs are whole, its tensors aside."""
-        record = read_segment(self._record_path(index), self._tensor_path(index).name)
-        if record is None or record["job"] != self.fingerprint:
-            return None
-        parts = [name for name in record["files"] if name != self._tensor_path(index).name]
-        needed = [name for name in parts if not (self._joined and self._is_spare(name))]
-        whole = all(is_whole(self.folder / name, record["files"][name]) for name in needed)
-        return record if whole else None
-
-    def _is_spare(self, name: str) -> bool:
-        """Whether a finished job needs a file of a segment no longer: not pictures, nor the last segment's tensors."""
-        return not name.startswith(f"{FRAMES}/") and name != self._tensor_path(self.segments - 1).name
-
-    def _drop_joined(self) -> None:
-        """Remove what was made into the result, which is noted and on the disk."""
-        if self._joined:
-            for record in self._records.values():
-                for name in filter(self._is_spare, record["files"]):
-                    with suppress(OSError):
-                        (self.folder / name).unlink()
 
     def __enter__(self) -> Journal:
         return self
@@ -166,27 +134,9 @@ class Journal:
     def next_segment(self) -> int | None:
         """Return the segment to make next, or None when all are finished.
 
-        It is the first that is not finished, or one before it where the tensors that it needs are not kept. A segment
-        counts as finished if its parts are whole and it was made from what the one before it held.
+        It is the first that is not finished, or one before it where the tensors that it needs are not kept.
         """
-        index = self._unfinished()
-        if index == self.segments and index - 1 not in self._states:
-            index -= 1  # the last one's tensors are asked for when the job is done
-        elif index == self.segments:
-            return None
-        while index and index - 1 not in self._states:
-            index -= 1
-        return index
-
-    def _unfinished(self) -> int:
-        """Return the first segment that is not finished; one past the last where all are."""
-        before = ""
-        for index in range(self.segments):
-            record = self._records.get(index)
-            if record is None or record["after"] != before:
-                return index
-            before = record["files"][self._tensor_path(index).name][1]
-        return self.segments
+        return self._made.next()
 
     def load(self, index: int, *names: str) -> dict[str, torch.Tensor]:
         """Return the tensors of a finished segment, on the CPU.
@@ -199,8 +149,10 @@ class Journal:
             JournalError: the file cannot be read or lacks one of them.
             NotFiniteError: they hold NaN or infinity, as versions before 0.2 could write.
         """
-        path = self._tensor_path(index)
-        again = words("delete {record} and queue again to make this segment again", record=self._record_path(index))
+        path = self._made.tensor_path(index)
+        again = words(
+            "delete {record} and queue again to make this segment again", record=self._made.record_path(index)
+        )
         tensors = read_tensors(path, again)
         lost = [name for name in names if name not in tensors]
         if lost:
@@ -221,8 +173,8 @@ class Journal:
 
     def parts(self, suffix: str = "", before: int | None = None) -> list[Path]:
         """Return the parts of all finished segments, or of those before one, in order; `suffix`: only such files."""
-        indices = sorted(self._records if before is None else range(before))
-        names = [name for index in indices for name in self._records[index]["parts"]]
+        indices = sorted(self._made.records if before is None else range(before))
+        names = [name for index in indices for name in self._made.records[index]["parts"]]
         return [self.folder / name for name in names if name.endswith(suffix)]
 
     def part_path(self, index: int, suffix: str) -> Path:
@@ -247,10 +199,8 @@ class Journal:
         )
         if any(part.parent not in (self.folder, self.frames_folder) for part in parts):
             raise InputError("A part lies outside of {folder}: write it to part_path.", folder=self.folder)
-        target = self._tensor_path(index)
-        before = self._records[index - 1]["files"][self._tensor_path(index - 1).name][1] if index else ""
-        self._records.pop(index, None)
-        self._states.discard(index)
+        target, before = self._made.tensor_path(index), self._made.digest(index - 1) if index else ""
+        self._made.forget(index)
         with self.writing():
             write_whole(target, safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}))
             for part in parts:
@@ -262,18 +212,8 @@ class Journal:
             record = {
                 "job": self.fingerprint, "after": before, "files": files, "parts": [names[part] for part in parts]
             }  # fmt: skip
-            write_record(self._record_path(index), record)
-        self._records[index] = record
-        self._states.add(index)
-        self._drop_states(index)
-
-    def _drop_states(self, newest: int) -> None:
-        """Remove tensors that nothing goes on from, now that those of the newest segment are on the disk."""
-        for index in sorted(self._states):
-            if not is_kept(index, newest):
-                self._states.discard(index)
-                with suppress(OSError):  # they only take up room
-                    self._tensor_path(index).unlink()
+            write_record(self._made.record_path(index), record)
+        self._made.add(index, record)
 
     def finish(self, result: Path | None = None) -> None:
         """Note that the job is done.
@@ -290,7 +230,8 @@ class Journal:
                 noted = {"result": {result.name: size_and_digest(result)}, "joined": True}
                 self._joined = True
             write_record(self.folder / JOB_FILE, {**self._about, **self._kept, "complete": True, **noted})
-        self._drop_joined()
+        if self._joined:
+            self._made.drop_parts()
 
     def result_path(self, suffix: str) -> Path:
         """Return where the finished file belongs. It is called as no other job's is; an older job's keeps its name."""
@@ -309,22 +250,21 @@ class Journal:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say in one sentence what a full or read-only disk means for the job: a JournalError for an OSError."""
+        """Say in one sentence what a full or read-only disk means for the job: a JournalError for an OSError.
+
+        Raises:
+            JobHeldError: another machine has taken the job over; see `job_lock`.
+        """
         try:
+            self._lock.check()
             yield
         except OSError as error:
             kept = words("what was finished before is kept")
-            if self._records:
+            if self._made.records:
                 kept = words(
                     "the {finished} finished of {segments} segments are kept",
-                    finished=len(self._records),
+                    finished=len(self._made.records),
                     segments=self.segments,
                 )
             reason = why_not_written(error, self.folder)
             raise JournalError("{reason}, and start the same job again; {kept}.", reason=reason, kept=kept) from error
-
-    def _tensor_path(self, index: int) -> Path:
-        return self.folder / f"segment-{index:04}.safetensors"
-
-    def _record_path(self, index: int) -> Path:
-        return self.folder / f"segment-{index:04}.json"

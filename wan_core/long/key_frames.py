@@ -13,10 +13,15 @@ from ..words import Words, words
 from .time_words import fold
 from .times import read_time
 
-BETWEEN = " ,;、|\n\r[](){}\"'"
+BETWEEN = ",;、|[](){}\"'"  # beside spaces of any kind
 SHOWN = 40  # characters that a message shows
 MOST_IMAGES = 1000
 MOST_FRAMES = 10**9  # past the end of every video
+
+
+def is_between(char: str) -> bool:
+    """Return whether a character may stand between two frames."""
+    return char in BETWEEN or char.isspace()
 
 
 def read_frames(text: str, fps: float, name: Words) -> tuple[int, ...]:
@@ -36,14 +41,14 @@ def read_frames(text: str, fps: float, name: Words) -> tuple[int, ...]:
     folded, at = fold(text), 0
     frames: list[int] = []
     while at < len(folded):
-        if folded[at] in BETWEEN:
+        if is_between(folded[at]):
             at += 1
             continue
         sign = -1 if folded[at] == "-" else 1
         begin = at + (sign < 0)
         time, end = read_time(folded, begin)
         whole = time is not None and (time.unit != "" or not time.amount % 1) and time.amount < MOST_FRAMES
-        if time is None or not whole or (end < len(folded) and folded[end] not in BETWEEN):
+        if time is None or not whole or (end < len(folded) and not is_between(folded[end])):
             raise InputError(
                 "{name} holds {seen!r}, but it takes video frames like 48, -1 (the last) or times like 2.5s, separated "
                 "by commas.",

@@ -94,9 +94,8 @@ def count_rows(plan: Plan, known: list[bool], shown: int) -> int:
 
 
 def stairs_of(plan: Plan, known: list[bool]) -> Staircase:
-    """Return the schedule of a segment; `known`: of every latent frame of its window."""
-    prefix = known.index(False) if False in known else len(known)
-    return staircase(len(known), plan.steps, plan.ar_step, plan.causal_block_size, prefix)
+    """Return the schedule of a segment; `known`: of every latent frame of its window, of which not all are."""
+    return staircase(len(known), plan.steps, plan.ar_step, plan.causal_block_size, known.index(False))
 
 
 def check_overlap(wanted: Wanted, window: int, block: int) -> None:

@@ -30,6 +30,7 @@ from .kv_cache import KVCache
 from .layers import Layers
 from .rope import Positions, Rotary
 from .share import Share, Team, Tokens, by_run
+from .tensor_checks import check_inputs
 
 CONDITIONED_FPS = 16  # the one frame rate with a row of its own; row 1 stands for any other (24)
 
@@ -122,14 +123,14 @@ class WanModel(nn.Module):
             InputError: a tensor has another width than the model, or `t` another number of frames than `x`; a host's
                 patch looks at the tokens, which are not all here.
         """
-        self.check(x, t, context, bool(references))
+        check_inputs(self.config, x, t, context, bool(references))
         options = {} if transformer_options is None else transformer_options
         frames, height, width = x.shape[2:]
 
-        x, *beside = (self.pad_to_patches(each) for each in (x, *references))
-        grid = options["grid_sizes"] = self.grid_of(x)
+        videos = [self.pad_to_patches(each) for each in (x, *references)]
+        grids = tuple(self.grid_of(each) for each in videos)
+        grid = options["grid_sizes"] = grids[0]
         e, modulation = self.embed_time(t, fps, x)
-        grids = grid, *(self.grid_of(each) for each in beside)
         # few frames are computed whole by every process: all see the same clip, and keep it
         share = None if some else self.share_of(grids, e.shape[1], causal_block_size, cache, options)
         places = grid if some is None else (some.kept.num_frames, *grid[1:])
@@ -145,19 +146,23 @@ class WanModel(nn.Module):
             transformer_options=options,
             pieces=pieces,
             cached_tokens=0 if cache is None else cache.block_size * grid[1] * grid[2],
-            patched=Patched(x, e),
+            patched=Patched(videos[0], e),
             share=share,
         )
         if some is not None:
             self.place(some, inputs, grid[1] * grid[2], causal_block_size)
+        return self.unpatchify(self.patch_values(videos, e, inputs, cache, some), grid)[:, :, :frames, :height, :width]
+
+    def patch_values(
+        self, videos: Sequence[Tensor], e: Tensor, inputs: BlockInputs, cache: KVCache | None, some: SomeFrames | None
+    ) -> Tensor:
+        """Return the values [B, L, patch values * out_dim] of the first of the padded `videos`, which sees the rest."""
+        count, share = math.prod(self.grid_of(videos[0])), inputs.share
         # the first block's tokens get no name here: they would lie beside those of every later block
         if share is None:
-            tokens = self.run_blocks(self.embed_all(x, beside), inputs, cache, some)[:, : math.prod(grid)]
-            values = self.head(tokens, e)
-        else:
-            tokens = self.run_blocks(share.own(self.embed_all(x, beside)), inputs, cache)
-            values = share.whole(by_run(share, self.head, (tokens,), (e,)))[:, : math.prod(grid)]
-        return self.unpatchify(values, grid)[:, :, :frames, :height, :width]
+            return self.head(self.run_blocks(self.embed_all(videos), inputs, cache, some)[:, :count], e)
+        tokens = self.run_blocks(share.own(self.embed_all(videos)), inputs, cache)
+        return share.whole(by_run(share, self.head, (tokens,), (e,)))[:, :count]
 
     def share_of(
         self,
@@ -181,36 +186,6 @@ class WanModel(nn.Module):
         count = sum(math.prod(grid) for grid in grids)
         return self.team.share(Tokens(count, noise_levels, unit * frame_tokens, cached, self.config.num_heads))
 
-    def check(self, x: Tensor, t: Tensor, context: Tensor, references: bool) -> None:
-        """Refuse tensors that do not fit the model, or one another; `Raises: InputError`."""
-        if x.ndim != 5 or x.shape[1] != self.config.in_dim:
-            raise InputError(
-                "The latent video has the shape {shape}, but this model takes [batch, {channels}, frames, "
-                "height, width]: connect a latent made for this model.",
-                shape=list(x.shape),
-                channels=self.config.in_dim,
-            )
-        if context.shape[-1] != self.config.text_dim:
-            raise InputError(
-                "The text conditioning is {width} wide, but this model takes {wanted}: use the umt5-xxl text "
-                "encoder (CLIP type wan).",
-                width=context.shape[-1],
-                wanted=self.config.text_dim,
-            )
-        if t.ndim == 2 and t.shape[1] not in (1, x.shape[2]):
-            raise InputError(
-                "There are timesteps for {given} latent frames, but the video has {frames}: give one timestep "
-                "per frame, or one for all.",
-                given=t.shape[1],
-                frames=x.shape[2],
-            )
-        if references and t.ndim == 2 and t.shape[1] != 1:
-            raise InputError(
-                "There are timesteps for {given} latent frames, but with references the clip has one noise "
-                "level: give one timestep for all.",
-                given=t.shape[1],
-            )
-
     def pad_to_patches(self, x: Tensor) -> Tensor:
         """Pad F, H and W of `x` [B, C, F, H, W] to whole patches by wrapping around, as ComfyUI's own Wan does."""
         short = [-size % patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True)]
@@ -227,11 +202,11 @@ class WanModel(nn.Module):
         """Return the tokens [B, L, dim] of a padded latent video [B, C, F, H, W], frame after frame."""
         return rearrange(self.patch_embedding(x.float()).to(x.dtype), "b c f h w -> b (f h w) c").contiguous()
 
-    def embed_all(self, x: Tensor, references: Sequence[Tensor]) -> Tensor:
-        """Return the tokens [B, L, dim] of a video and then those of its references, all padded [B, C, F, H, W]."""
-        if not references:
-            return self.embed_patches(x)
-        return torch.cat([self.embed_patches(each) for each in (x, *references)], dim=1)
+    def embed_all(self, videos: Sequence[Tensor]) -> Tensor:
+        """Return the tokens [B, L, dim] of padded videos [B, C, F, H, W], one behind the other."""
+        if len(videos) == 1:
+            return self.embed_patches(videos[0])
+        return torch.cat([self.embed_patches(each) for each in videos], dim=1)
 
     def embed_time(self, t: Tensor, fps: int | Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return time embeddings [B, T, dim] and the six modulations [B, T, 6, dim], in the dtype of `like`."""

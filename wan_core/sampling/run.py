@@ -232,22 +232,15 @@ def make_rows(run: Run, update: torch.Tensor, intervals: Sequence[tuple[int, int
     index, steps = run.step_index, run.num_steps
     finished = ((index == steps + 1) | run.known).long().cumprod(dim=1).sum(dim=1).tolist()
     call_sigmas = row_sigmas(run.sigmas, index, run.known).tolist()
-    table = zip(intervals, index.tolist(), update.tolist(), run.levels.tolist(), call_sigmas, strict=True)
-    return tuple(
-        Row(
-            start,
-            end,
-            tuple(sigmas[start:end]),
-            tuple(at - 1 if works else None for at, works in zip(made[start:end], busy[start:end], strict=True)),
-            steps,
-            sigma,
-            finished[number],
-            number,
-            len(intervals),
-            true_runs(busy[start:end], start),
-        )
-        for number, ((start, end), made, busy, sigmas, sigma) in enumerate(table)
-    )
+
+    def row(number: int, start: int, end: int) -> Row:
+        # row by row: a list of a long clip's whole table would stop the host's other threads for seconds
+        made, busy, sigmas = (table[number, start:end].tolist() for table in (index, update, run.levels))
+        done = tuple(at - 1 if works else None for at, works in zip(made, busy, strict=True))
+        runs, count = true_runs(busy, start), len(intervals)
+        return Row(start, end, tuple(sigmas), done, steps, call_sigmas[number], finished[number], number, count, runs)
+
+    return tuple(row(number, *interval) for number, interval in enumerate(intervals))
 
 
 def true_runs(values: list[bool], offset: int) -> tuple[tuple[int, int], ...]:

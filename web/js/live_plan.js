@@ -18,7 +18,7 @@ function stepCache(node) {
     const passed = new Set()
     for (let at = node; at && !passed.has(at); ) {
         passed.add(at)
-        const slot = (at.inputs ?? []).findIndex((input) => input.name === "model")
+        const slot = at.type === "Reroute" ? 0 : (at.inputs ?? []).findIndex((input) => input.name === "model")
         at = slot < 0 ? null : at.getInputNode?.(slot)
         if (at?.comfyClass !== STEP_CACHE || at.mode !== LiteGraph.ALWAYS) continue
         return linked(at).length ? undefined : values(at)

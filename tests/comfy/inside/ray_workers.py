@@ -6,7 +6,7 @@ from pathlib import Path
 
 BRIDGE = """
 import sys
-if any("default_worker.py" in each for each in sys.orig_argv):
+if any(each.endswith({programs!r}) for each in sys.orig_argv):
     sys.path.insert(0, {tools!r})
     import launch_host
     launch_host.bridge_wheels()
@@ -14,7 +14,14 @@ if any("default_worker.py" in each for each in sys.orig_argv):
 """
 
 
-def prepared(folder: Path, repo: Path) -> Path:
-    """Return a folder for PYTHONPATH, with which every worker imports what `launch_host` makes importable."""
-    (folder / "sitecustomize.py").write_text(BRIDGE.format(tools=str(repo / "tools")), encoding="utf-8")
+def prepared(folder: Path, repo: Path, *programs: str) -> Path:
+    """Return a folder for PYTHONPATH, with which every worker imports what `launch_host` makes importable.
+
+    Args:
+        folder: it.
+        repo: ours.
+        programs: files that do so, too, such as ComfyUI's main.py.
+    """
+    text = BRIDGE.format(tools=str(repo / "tools"), programs=("default_worker.py", *programs))
+    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
     return folder

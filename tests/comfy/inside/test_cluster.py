@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,11 +87,10 @@ def spread(pack: ModuleType, models: Path, address: str) -> Iterator[Callable[..
     """Wraps a MODEL as the node does; the actors of the one before end."""
     made: list[Any] = []
 
-    def wrapped(model: Any, workers: int = 2) -> Any:
+    def wrapped(model: Any, workers: int = 2, sharded: bool = False) -> Any:
         unload()
-        made.append(
-            module("comfy.cluster.remote").clustered(model, module("comfy.cluster.group").Place(address, workers))
-        )
+        place = module("comfy.cluster.group").Place(address, workers, sharded)
+        made.append(module("comfy.cluster.remote").clustered(model, place))
         return made[-1]
 
     yield wrapped
@@ -184,6 +184,33 @@ def test_a_lora_works_before_the_node_and_after_it(
     assert relative_error(sample(lora(cluster, models)), one) < SAME
     assert relative_error(sample(cluster), sample(loaded(checkpoint))) < SAME  # the model itself is as it was
     assert relative_error(sample(spread(lora(loaded(checkpoint), models))), one) < SAME
+
+
+@with_ray
+def test_each_actor_may_keep_a_part_of_the_weights(checkpoint: Path, models: Path, spread: Callable[..., Any]) -> None:
+    import ray
+
+    def kept(model: Any) -> list[int]:
+        return [ray.get(actor.do.remote("kept")) for actor in group_of(model).actors]
+
+    one = {name: sample(loaded(checkpoint), **RUNS[name]) for name in ("async", "causal")}
+    shared = spread(loaded(checkpoint), sharded=True)
+    for name in one:
+        assert relative_error(sample(shared, **RUNS[name]), one[name]) < SAME
+    blocks = loaded(checkpoint).model.diffusion_model.blocks
+    whole = sum(each.nbytes for each in blocks.parameters())
+    assert sum(kept(shared)) == whole and max(kept(shared)) < 0.55 * whole
+
+    before = alive(shared)
+    os.kill(before[1], signal.SIGKILL)
+    assert relative_error(sample(shared, **RUNS["async"]), one["async"]) < SAME
+    assert not set(before) & set(alive(shared)) and sum(kept(shared)) == whole
+
+    changed = sample(with_lora(loaded(checkpoint), models))
+    assert relative_error(sample(with_lora(shared, models)), changed) < SAME
+    assert relative_error(sample(shared, **RUNS["async"]), one["async"]) < SAME, "the LoRA is gone again"
+    with pytest.raises(module("errors").InputError, match="is stored as float8_e4m3fn, but only float32"):
+        sample(spread(loaded(checkpoint, "fp8_e4m3fn"), sharded=True))
 
 
 @with_ray
@@ -315,7 +342,7 @@ def test_the_node_with_the_embedded_models(pack_nodes: dict[str, Any], address: 
     """What the demo templates do: made by a factory with arguments of its own, with latents of its own."""
     model, clip, _ = pack_nodes["SkyReelsV2DemoModels"].execute().args
     unload()
-    shared = pack_nodes["SkyReelsV2GPUCluster"].execute(model, 2, address).args[0]
+    shared = pack_nodes["SkyReelsV2GPUCluster"].execute(model, 2, address, "whole").args[0]
     texts = pack_nodes["SkyReelsV2TextEncode"].execute(clip, "a red circle", "").args
 
     def video(of: Any) -> torch.Tensor:
@@ -347,12 +374,24 @@ def test_nothing_outlives_a_host_that_is_killed(checkpoint: Path, workers_path: 
 
 @with_ray
 def test_what_changes_the_inside_is_refused(checkpoint: Path, spread: Callable[..., Any]) -> None:
-    refused = pytest.raises(module("errors").InputError, match="changes the inside of the model")
     model = spread(loaded(checkpoint))
-    patched = model.clone()
-    patched.set_model_double_block_patch(lambda args: args)
-    with refused:
-        sample(patched)
+
+    def patch_of_a_node(*args: Any) -> Any:
+        raise AssertionError(args)
+
+    patched, attention = model.clone(), model.clone()
+    patched.set_model_double_block_patch(patch_of_a_node)
+    attention.set_model_patch_replace(patch_of_a_node, "dit", "double_block", 3)
+    overridden = model.clone()
+    overridden.model_options["transformer_options"]["optimized_attention_override"] = patch_of_a_node
+    for each, where in (
+        (patched, "patches.double_block"),
+        (attention, "patches_replace.dit.double_block-3"),
+        (overridden, "optimized_attention_override"),
+    ):
+        named = rf"{re.escape(where)} \(.*patch_of_a_node\) changes the inside of the model"
+        with pytest.raises(module("errors").InputError, match=named):
+            sample(each)
     replaced = model.clone()
     replaced.add_object_patch("diffusion_model.blocks.0.self_attn.forward", lambda *args: None)
     with pytest.raises(module("errors").InputError, match=r"self_attn\.forward changes the inside"):
@@ -415,7 +454,7 @@ def test_without_ray_the_node_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(module("errors").InputError, match=r'pip install "ray\[default\]"'):
-        pack_nodes["SkyReelsV2GPUCluster"].execute(loaded(checkpoint), 0, "")
+        pack_nodes["SkyReelsV2GPUCluster"].execute(loaded(checkpoint), 0, "", "whole")
 
 
 def test_a_model_of_another_loader_is_refused(pack: ModuleType, checkpoint: Path, monkeypatch) -> None:

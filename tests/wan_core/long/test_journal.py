@@ -6,13 +6,11 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 from contextlib import suppress
@@ -26,6 +24,7 @@ from hypothesis import strategies as st
 
 from wan_core.errors import InputError
 from wan_core.long import job_files, job_records, jobs
+from wan_core.long.finished_segments import FinishedSegments
 from wan_core.long.job_files import JournalError
 from wan_core.long.jobs import limit_size, list_jobs, make_room, remove_job, show_jobs
 from wan_core.long.journal import Journal
@@ -110,7 +109,7 @@ def finished_job(root: Path) -> tuple[Path, list]:
 def test_a_torn_file_is_noticed_and_made_again_from_the_last_tensors_before_it(data):
     with tempfile.TemporaryDirectory() as root:
         folder, whole = finished_job(Path(root))
-        names = sorted(path.name for path in folder.iterdir() if path.name not in ("lock", "holder"))
+        names = sorted(path.name for path in folder.iterdir() if path.name != "lock")
         assert len(names) == 11 and states(folder) == [2, 3]
         path = folder / data.draw(st.sampled_from(names), label="file")
         torn = bytearray(path.read_bytes())
@@ -142,7 +141,7 @@ def test_the_newest_two_tensors_are_kept_and_one_of_every_eight(tmp_path):
     job.part_path(20, ".bin").write_bytes(b"torn")
     with Journal(tmp_path, "video", SETTINGS, 30) as job:
         assert make(job) == [16, 17, 18, 19, 20] and content(job) == whole
-    job._tensor_path(29).unlink()
+    job._made.tensor_path(29).unlink()
     with Journal(tmp_path, "video", SETTINGS, 30) as job:
         assert make(job) == [29] and content(job) == whole
 
@@ -150,7 +149,7 @@ def test_the_newest_two_tensors_are_kept_and_one_of_every_eight(tmp_path):
 def test_a_kill_before_old_tensors_are_removed_leaves_them_to_the_next_run(tmp_path, monkeypatch):
     with Journal(tmp_path, "video", SETTINGS, 5) as job:
         with monkeypatch.context() as patch:
-            patch.setattr(Journal, "_drop_states", lambda self, newest: None)
+            patch.setattr(FinishedSegments, "drop_states", lambda self, newest: None)
             make(job, 4)
         assert states(job.folder) == [0, 1, 2, 3]
     with Journal(tmp_path, "video", SETTINGS, 5) as job:
@@ -163,7 +162,7 @@ def test_a_finished_job_that_lost_its_last_tensors_is_made_again(tmp_path):
         result = job.result_path(".bin")
         result.write_bytes(b"whole")
         job.finish(result)
-    job._tensor_path(3).unlink()
+    job._made.tensor_path(3).unlink()
     with Journal(tmp_path, "video", SETTINGS, 4) as job:
         assert make(job) == [0, 1, 2, 3] and all(part.is_file() for part in job.parts())
 
@@ -190,7 +189,8 @@ def test_a_record_of_another_job_does_not_count(tmp_path):
 
 def test_a_second_run_of_one_job_is_refused(tmp_path):
     with Journal(tmp_path, "video", SETTINGS, 3) as job:
-        with pytest.raises(JournalError, match=f"worked on by process {os.getpid()} on {socket.gethostname()}: wait"):
+        here = f"process {os.getpid()} on {socket.gethostname()}"
+        with pytest.raises(JournalError, match=f"worked on by {here} since 2.* UTC: wait"):
             Journal(tmp_path, "video", SETTINGS, 3)
         with pytest.raises(JournalError, match="A run works on the job"):
             remove_job(job.folder)
@@ -203,9 +203,11 @@ def test_a_second_run_of_one_job_is_refused(tmp_path):
 def test_a_job_at_work_is_told_from_one_that_was_stopped_and_looking_disturbs_no_run(tmp_path):
     with Journal(tmp_path, "video", SETTINGS, 3) as job:
         assert jobs.is_at_work(job.folder)
-        holder = (job.folder / "holder").read_bytes()
+        (record,) = job.folder.glob("holder-*")
+        holder = record.read_bytes()
+        assert jobs.is_at_work(job.folder) and record.read_bytes() == holder
     assert not jobs.is_at_work(job.folder) and not jobs.is_at_work(tmp_path / "none")
-    assert (job.folder / "holder").read_bytes() == holder
+    assert not list(job.folder.glob("holder*"))
     stop = threading.Event()
 
     def look() -> None:
@@ -222,81 +224,6 @@ def test_a_job_at_work_is_told_from_one_that_was_stopped_and_looking_disturbs_no
     finally:
         stop.set()
         looking.join()
-
-
-def test_the_lock_of_a_dead_process_is_free(tmp_path):
-    code = textwrap.dedent("""
-        import os, sys
-        from pathlib import Path
-        sys.path.insert(0, sys.argv[1])
-        from wan_core.long.job_files import Lock
-        lock = Lock(Path(sys.argv[2]))
-        assert lock.acquire()
-        print("held", flush=True)
-        sys.stdin.read()
-    """)
-    path = tmp_path / "lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(ROOT), str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None and child.stdout.readline().strip() == b"held"
-        lock = job_files.Lock(path)
-        assert not lock.acquire() and lock.holder() == f"process {child.pid} on {socket.gethostname()}"
-        child.kill()
-        child.wait()
-        assert lock.acquire() and lock.holder() == f"process {os.getpid()} on {socket.gethostname()}"
-        lock.release()
-
-
-CANNOT = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]  # what drives say that cannot lock, by system and driver
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks in another way")
-@pytest.mark.parametrize("code", CANNOT)
-@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
-def test_on_a_drive_that_cannot_lock_the_holder_is_named(tmp_path, monkeypatch, code, old):
-    import fcntl
-
-    def cannot(*_):
-        raise OSError(code, os.strerror(code))
-
-    with Journal(tmp_path, "video", SETTINGS, 3) as job:
-        make(job, 2)
-    if old:  # as versions before 0.2 left it
-        (job.folder / "holder").unlink()
-        (job.folder / "lock").write_text("process 999999\n", "utf-8")
-        os.utime(job.folder / "lock", (1000, 1000))
-    monkeypatch.setattr(fcntl, "flock", cannot)
-    name = re.escape(f"process {os.getpid()} on {socket.gethostname()} (this drive cannot lock files: if that ")
-    for _ in range(2):
-        with Journal(tmp_path, "video", SETTINGS, 3) as job:
-            assert job.next_segment() == 2
-            with pytest.raises(JournalError, match=f"worked on by {name}"):
-                Journal(tmp_path, "video", SETTINGS, 3)
-            with pytest.raises(JournalError, match="A run works on the job"):
-                remove_job(job.folder)
-        assert not list(job.folder.glob("*.held"))
-
-
-def test_what_a_killed_process_left_on_a_drive_that_cannot_lock_can_be_deleted(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
-
-    def cannot(*_):
-        raise OSError(errno.ENOLCK, "no locks")
-
-    monkeypatch.setattr(fcntl, "flock", cannot)
-    with Journal(tmp_path, "video", SETTINGS, 3) as job:
-        marker = job.folder / "lock.held"
-        assert marker.is_file()
-        left = marker.read_bytes().replace(socket.gethostname().encode(), b"another-machine")
-        said = (job.folder / "holder").read_text().replace(socket.gethostname(), "another-machine")
-    marker.write_bytes(left)
-    (job.folder / "holder").write_text(said)
-    with pytest.raises(JournalError, match=rf"on another-machine .*if that process has ended, delete {marker}"):
-        Journal(tmp_path, "video", SETTINGS, 3)
-    marker.unlink()
-    with Journal(tmp_path, "video", SETTINGS, 3) as job:
-        assert make(job) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
@@ -545,7 +472,7 @@ def test_what_was_made_into_the_result_goes_and_the_job_is_complete(tmp_path, mo
         result.write_bytes(b"whole")
         with monkeypatch.context() as patch:
             if killed:
-                patch.setattr(Journal, "_drop_joined", lambda self: None)
+                patch.setattr(FinishedSegments, "drop_parts", lambda self: None)
             job.finish(result)
     if killed:
         (job.folder / "part-0001.bin").write_bytes(b"torn")
@@ -557,7 +484,7 @@ def test_what_was_made_into_the_result_goes_and_the_job_is_complete(tmp_path, mo
             and torch.equal(job.load(3, "tail")["tail"], torch.full((3, 5), 7.0))
         )
     left = {path.name for path in job.folder.iterdir() if path.suffix != ".json"}
-    assert left == {"frames", result.name, "segment-0003.safetensors", "lock", "holder"} and picture.is_file()
+    assert left == {"frames", result.name, "segment-0003.safetensors", "lock"} and picture.is_file()
     assert list_jobs(tmp_path)[0].size == size or killed
 
 
@@ -620,3 +547,20 @@ def test_the_digest_of_a_tensor_tells_type_shape_and_value_apart():
     assert job_records.tensor_digest(torch.arange(6.0).view(2, 3).T) == job_records.tensor_digest(
         torch.arange(6.0).view(2, 3).T.contiguous()
     )
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    path, data = tmp_path / "video.mp4", bytes(range(256)) * 10_000
+    path.write_bytes(data)
+    assert job_files.file_digest(path) == hashlib.sha256(data).hexdigest()
+    assert job_files.size_and_digest(path) == [len(data), hashlib.sha256(data).hexdigest()]
+
+
+def test_tensors_that_cannot_be_read_are_named(tmp_path):
+    with Journal(tmp_path, "video", {}, 2) as job:
+        job.commit(0, {"tail": torch.ones(2)})
+        (job.folder / "segment-0000.safetensors").write_bytes(b"torn")
+        with pytest.raises(
+            JournalError, match=r"segment-0000\.safetensors cannot be read \(.*\): delete .*-0000\.json "
+        ):
+            job.load(0)

@@ -178,6 +178,7 @@ def test_a_known_end_saves_the_rows_of_its_block_only():
             "take 249977 segments of 1 new latent frames, but at most",
         ),
         ({"overlap_history": 49, "loop": True}, "lower overlap_history to 45 or raise base_num_frames to 105"),
+        ({"overlap_history": 49, "loop": True}, "49 video frames (13 latent frames at each end of a loop)"),
         ({"total_frames": 255, "loop": True}, "Use 257"),
         ({"total_frames": 5, "loop": True}, "at least 25. Use 25"),
         ({"loop": True, "causal_attention": True}, "turn causal_attention off"),

@@ -24,6 +24,7 @@ from wan_core.errors import InputError  # noqa: E402
 from wan_core.long.rolling import RollingCalls, Window, block_noise, roll_out  # noqa: E402
 from wan_core.model.config import WanConfig  # noqa: E402
 from wan_core.model.wan_model import WanModel  # noqa: E402
+from wan_core.parallel.shards import kept_bytes, shard_blocks  # noqa: E402
 from wan_core.parallel.team import ProcessTeam  # noqa: E402
 from wan_core.parallel.traffic import Call, sent_bytes  # noqa: E402
 from wan_core.sampling.cached_calls import CachedCalls, CausalCalls  # noqa: E402
@@ -50,14 +51,16 @@ def randn(*shape: int, seed: int = 3) -> torch.Tensor:
 class Makes:
     """What is made with models that a team shares, and the most bytes that a cache of this process held."""
 
-    def __init__(self, team: ProcessTeam | None, heads: int):
-        self.team, self.heads, self.kept, self.models = team, heads, 0, {}
+    def __init__(self, team: ProcessTeam | None, heads: int, sharded: bool = False):
+        self.team, self.heads, self.kept, self.models, self.sharded = team, heads, 0, {}, sharded
 
     def model(self, **changes: Any) -> WanModel:
         key = str(changes)
         if key not in self.models:
             self.models[key] = random_wan(config(self.heads, **changes))
             self.models[key].team = self.team
+            if self.sharded:
+                shard_blocks(self.models[key])
         return self.models[key]
 
     def forward(self, frames: int, height: int, width: int, batch: int = 1, levels: bool = True, **inputs: Any):
@@ -173,6 +176,13 @@ SENT = {
 }
 
 
+# those that are made with weights, too, of which every process keeps a part
+SHARDED = (
+    "a level for each of 5 frames of 15 tokens", "two clips of odd size at 16 fps", "causal in pieces", "references",
+    "an image", "sync, guided, 16 fps", "async", "causal with a cache, guided, known frames", "rolling",
+)  # fmt: skip
+
+
 @dataclass
 class Made:
     """What was made, the most bytes of caches in this process, and the bytes that it sent and that were told."""
@@ -198,6 +208,11 @@ def made_by(team: ProcessTeam | None) -> dict[Any, Any]:
                 call = Call(config(number), frames * rows * columns, batch, 4, block * rows * columns)
                 made[heads, name] = Made(x, 0, sent[0], sent_bytes(call, team.rank, team.size))
             made[heads, "refused"] = is_refused(make)
+            shards = Makes(team, number, sharded=True)
+            for name in SHARDED:
+                made[heads, "sharded", name] = Made(ALL[name](shards).detach(), 0)
+            for key, model in shards.models.items():
+                made[heads, "weights", key] = [kept_bytes(model.blocks), kept_bytes(make.models[key].blocks)]
     return made
 
 

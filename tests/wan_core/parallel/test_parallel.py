@@ -14,10 +14,14 @@ import pytest
 import torch
 
 from tests.measures import relative_error
-from tests.wan_core.parallel.clips import ALL, CACHED, HEADS, SENT, Made, made_by
+from tests.tiny import random_wan
+from tests.wan_core.parallel.clips import ALL, CACHED, HEADS, SENT, SHARDED, Made, made_by
+from wan_core.errors import InputError
+from wan_core.model.config import WanConfig
 from wan_core.model.share import Run, Tokens
 from wan_core.parallel.layout import Layout, runs_of
 from wan_core.parallel.merge import Merged, attend_by_hand, attend_part
+from wan_core.parallel.shards import shard_blocks
 
 SIZES = (2, 3)
 SECONDS = 240  # until the processes are given up: they take ten on an idle machine
@@ -72,6 +76,32 @@ def test_a_cache_is_spread_over_the_processes(one, teams, size: int, heads: str,
     parts = [made[heads, name].kept for made in teams[size]]
     assert whole > 0 and sum(parts) == whole
     assert max(parts) <= 1.15 * whole / size  # blocks of 15 tokens are not shared equally by two
+
+
+@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("size", SIZES)
+def test_weights_in_parts_make_the_same(one, teams, size: int, heads: str, name: str) -> None:
+    alone = one[heads, name].tensor
+    for made in teams[size]:
+        assert relative_error(made[heads, "sharded", name].tensor, alone) < 1e-5
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_process_keeps_its_part_of_the_weights(teams, size: int, heads: str) -> None:
+    found = [key for key in teams[size][0] if key[:2] == (heads, "weights")]
+    assert len(found) == 2, "a model of text, and one of images"
+    for key in found:
+        parts, wholes = zip(*(made[key] for made in teams[size]), strict=True)
+        assert sum(parts) == wholes[0] and max(parts) < 1.1 * wholes[0] / size
+
+
+def test_weights_that_cannot_be_gathered_are_refused() -> None:
+    model = random_wan(WanConfig(dim=24, ffn_dim=16, freq_dim=16, text_dim=8, num_heads=2, num_layers=1))
+    model.blocks[0].ffn[0].weight = torch.nn.Parameter(torch.zeros(16, 24, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(InputError, match=r"blocks\.0\.ffn\.0\.weight is stored as int8, but only float32"):
+        shard_blocks(model)
 
 
 @pytest.mark.parametrize("name", SENT)

@@ -159,6 +159,19 @@ def test_more_steps_come_nearer_to_the_true_flow(name):
     assert error(64) < error(16) / 2 < error(4)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_tables_are_in_single_precision_whatever_is_usual(name):
+    expected, usual = make_solver(name, flow_sigmas(4, 5.0)), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = make_solver(name, flow_sigmas(4, 5.0))
+    finally:
+        torch.set_default_dtype(usual)
+    parts = [part for part in vars(made).values() if isinstance(part, torch.Tensor)]
+    assert len(parts) >= 2 and {part.dtype for part in parts} == {torch.float32}
+    assert all(torch.equal(part, vars(expected)[at]) for at, part in vars(made).items() if part is not None)
+
+
 def test_an_unknown_solver_is_refused():
     with pytest.raises(ScheduleError, match='solver is "heun"'):
         make_solver("heun", flow_sigmas(4))

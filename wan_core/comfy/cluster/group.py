@@ -51,10 +51,12 @@ class Place:
     Attributes:
         address: of a Ray cluster; see `ray_host.connected`.
         workers: actors; 0 is one for every GPU of the cluster.
+        sharded: whether each keeps a part of the weights only.
     """
 
     address: str = ""
     workers: int = 0
+    sharded: bool = False
 
     def count(self, ray: Any) -> tuple[int, bool]:
         """Return how many actors there are to be, and whether each has a GPU; `Raises: InputError` for too many."""

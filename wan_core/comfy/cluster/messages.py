@@ -25,6 +25,7 @@ class Weights:
         patches: ComfyUI's weight patches (LoRAs), by name of the weight.
         parameters: weights that took the place of others, by name.
         version: changes when any of it does.
+        sharded: whether each actor keeps a part of the blocks' weights only.
     """
 
     factory: Callable[..., Any]
@@ -34,6 +35,7 @@ class Weights:
     patches: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
     version: str = ""
+    sharded: bool = False
 
 
 @dataclass(frozen=True)

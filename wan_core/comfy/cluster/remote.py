@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import uuid
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 
 from ...errors import InputError
 from ...model.kv_cache import KVCache
+from ...model.tensor_checks import check_inputs
 from ..loading.loader import HELD_IDENTITY
 from ..loading.lora import parameters_out_of_reach
 from ..long.identity import weights_identity
@@ -54,7 +55,7 @@ class RemoteWanModel(HostWanModel):
     ) -> torch.Tensor:
         """Return the velocity [B, C, f, H, W]; see `WanModel.forward`. `Raises: InputError` for what can't be sent."""
         options = transformer_options or {}
-        self.check(x, t, context, bool(references))
+        check_inputs(self.config, x, t, context, bool(references))
         refuse_functions(options)
         sent = {
             **inputs,
@@ -146,9 +147,10 @@ class RemotePatcher(comfy.model_patcher.ModelPatcher):
             if inside:
                 refuse_inside(next(iter(inside)))
         factory, (path, *args) = self.get_attachment(SOURCE)
+        sharded = self.model.diffusion_model.group.place.sharded
         return Weights(
             factory, str(path), name_of(path), tuple(args), self.patches, parameters,
-            f"{self.patches_uuid} {sorted((name, id(self.object_patches[name])) for name in parameters)}",
+            f"{self.patches_uuid} {sorted((name, id(self.object_patches[name])) for name in parameters)}", sharded,
         )  # fmt: skip
 
 
@@ -179,9 +181,9 @@ def clustered(model: Any, place: Place) -> Any:
     made.set_attachments(SOURCE, source[:2])
     made.set_attachments(HELD_IDENTITY, weights_identity(model))
     made.cached_patcher_init = (refuse_copy, tuple(source[1]))
-    made.weights()  # what cannot be sent is refused now
     group = made.model.diffusion_model.group = Group(place)
     weakref.finalize(made.model, group.close)
+    made.weights()  # what cannot be sent is refused now
     return made
 
 
@@ -218,11 +220,23 @@ def refuse_copy(*args: Any, **kwargs: Any) -> Any:
 
 
 def refuse_functions(options: dict[str, Any]) -> None:
-    """Refuse transformer_options with functions for the inside of the transformer; `Raises: InputError`."""
+    """Refuse transformer_options with functions for the inside of the transformer by name; `Raises: InputError`."""
     for name in FUNCTIONS:
-        value = options.get(name)
-        if callable(value) or (value and any(value.values())):
-            refuse_inside(name)
+        for where, function in functions_in(options.get(name), name):
+            about = function if hasattr(function, "__qualname__") else type(function)
+            refuse_inside(f"{where} ({about.__module__}.{about.__qualname__})")
+
+
+def functions_in(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield the functions in nested options, each with where it stands, such as `patches.attn1_patch`."""
+    if callable(value):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from functions_in(each, f"{where}.{'-'.join(map(str, key)) if isinstance(key, tuple) else key}")
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from functions_in(each, where)
 
 
 def refuse_inside(what: str) -> None:

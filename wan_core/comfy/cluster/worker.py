@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from ...errors import CheckpointError, SkyReelsError
 from ...model.kv_cache import KVCache
+from ...parallel.shards import kept_bytes, shard_blocks
 from ...parallel.team import ProcessTeam
 from ..host_flags import spare_memory
 from .messages import Call, Refused, Stopped, Weights
@@ -32,7 +33,7 @@ class Worker:
         self.held = ""  # the version of the weights
         self.loaded_for: tuple[Any, ...] = ()
         self.caches: dict[str, KVCache] = {}
-        self.rank, self.size, self.stop = 0, 1, False
+        self.rank, self.size, self.stop, self.sharded = 0, 1, False, False
         self.store: dist.TCPStore | None = None
         self.control: dist.ProcessGroup | None = None
         self.team: ProcessTeam | None = None
@@ -75,15 +76,30 @@ class Worker:
             patcher.add_object_patch(name, torch.nn.Parameter(value, requires_grad=False))
         transformer = patcher.model.diffusion_model
         transformer.team = self.team
+        self.sharded = weights.sharded and self.size > 1
+        if self.sharded:
+            self.shard(patcher)
         for block in transformer.blocks:
             block.register_forward_pre_hook(self.stop_where_asked)
         self.patcher, self.held = patcher, weights.version
+
+    def shard(self, patcher: Any) -> None:
+        """Keep a part of the weights, LoRAs included, on this device: ComfyUI moves none of them from here on."""
+        patcher.patch_model(load_weights=False)
+        for name in patcher.patches:
+            patcher.patch_weight_to_device(name, device_to=torch.device("cpu"))
+        transformer = patcher.model.diffusion_model
+        shard_blocks(transformer, device=self.device.type)
+        for child in transformer.children():
+            if child is not transformer.blocks:
+                child.to(self.device)
 
     def release(self) -> None:
         """Forget the weights and what was cached with them."""
         self.caches.clear()
         if self.patcher is not None:
-            self.patcher.detach()
+            if not self.sharded:  # else there are no whole weights that could be restored
+                self.patcher.detach()
             self.patcher, self.held, self.loaded_for = None, "", ()
             comfy.model_management.cleanup_models_gc()
             comfy.model_management.soft_empty_cache()
@@ -137,7 +153,7 @@ class Worker:
     def load(self, call: Call) -> None:
         """Have ComfyUI load as many weights onto the device as leave room for a call of this shape."""
         shape = (tuple(call.x.shape), self.held)
-        if self.loaded_for != shape:
+        if self.loaded_for != shape and not self.sharded:
             need = self.patcher.model.memory_required(list(call.x.shape)) / self.size
             comfy.model_management.load_models_gpu([self.patcher], memory_required=need)
             self.loaded_for = shape
@@ -152,8 +168,13 @@ class Worker:
 
     def spare(self) -> int:
         """Return the bytes that are free once the weights are loaded."""
-        weights = 0 if self.patcher is None else self.patcher.model_size() - self.patcher.loaded_size()
+        waits = self.patcher is not None and not self.sharded
+        weights = self.patcher.model_size() - self.patcher.loaded_size() if waits else 0
         return int(spare_memory(self.device) - weights)
+
+    def kept(self) -> int:
+        """Return the bytes of the blocks' weights that this process keeps."""
+        return 0 if self.patcher is None else kept_bytes(self.patcher.model.diffusion_model.blocks)
 
     def interrupt(self) -> None:
         """Have the call end; called from another thread."""

@@ -28,7 +28,7 @@ from ..harmless import Harmless
 from ..host_flags import writes_no_texts
 from ..language import say
 from ..node_text import tell
-from ..vae.stream import StreamingDecoder
+from ..vae.tiny_stream import Decoder, streaming_decoder
 from .inputs import Inputs, encode_clips
 from .job_board import keep_workflow
 from .job_progress import JobProgress
@@ -99,7 +99,7 @@ def make_long_video(inputs: Inputs, video: PlannedVideo, job: Job) -> LongVideo:
     inputs.check(video.settings)
     tensors = inputs.tensors() | video.images.tensors()
     check_all_finite(tensors, words("What is connected"), words("check the node that made it"))
-    decoder, video, suffix = StreamingDecoder(inputs.vae), video.cut(inputs.prompts), video.settings.suffix
+    decoder, video, suffix = streaming_decoder(inputs.vae), video.cut(inputs.prompts), video.settings.suffix
     about = video.identity() | inputs.identity()
     with Journal(jobs_root(), job.name, about, len(video.plan.segments), tensors, job.keep_gb > 0) as journal:
         with journal.writing():
@@ -201,7 +201,7 @@ class LongVideoRun:
         job: what is said about it, and what goes into its pictures.
     """
 
-    def __init__(self, inputs: Inputs, video: PlannedVideo, journal: Journal, decoder: StreamingDecoder, job: Job):
+    def __init__(self, inputs: Inputs, video: PlannedVideo, journal: Journal, decoder: Decoder, job: Job):
         self.inputs, self.video, self.settings, self.plan = inputs, video, video.settings, video.plan
         self.journal, self.decoder, self.job = journal, decoder, job
         self.pushed = 0  # latent frames that the decoder was given in all
@@ -262,7 +262,7 @@ class LongVideoRun:
         if self.pushed == expected:
             return
         stored = self.journal.load(index - 1, "history", "pushed")
-        self.decoder = StreamingDecoder(self.inputs.vae)
+        self.decoder = streaming_decoder(self.inputs.vae)
         self.pushed = int(stored["pushed"])
         with torch.inference_mode():
             self.decoder.warm_up(stored["history"])

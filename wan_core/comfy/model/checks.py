@@ -103,7 +103,7 @@ def check_vae(vae: Any, geometry: Geometry | None = None, streamed: bool = False
     Args:
         vae: a VAE.
         geometry: of the latents; None: of any latents that are known.
-        streamed: it has to decode a long video piece by piece, which only Wan's own VAEs can.
+        streamed: it has to decode a long video piece by piece, which only Wan's own VAEs and their tiny twins can.
 
     Returns:
         The geometry of the latents that the VAE is for.
@@ -122,11 +122,11 @@ def check_vae(vae: Any, geometry: Geometry | None = None, streamed: bool = False
     )
     if model is None:
         raise InputError("The VAE is empty, as from a checkpoint without one, but {wanted}.", wanted=wanted)
-    is_wan = isinstance(model, WAN_VAES)
+    is_known = isinstance(model, (*WAN_VAES, TAEHV)) and of_other_latents(model) is None
     # what other packs bring may fit as well
-    of_other_models = type(model).__module__.startswith("comfy.") and not isinstance(model, (*WAN_VAES, TAEHV))
+    of_other_models = type(model).__module__.startswith("comfy.") and not is_known
     fits = made is not None and made.channels == (geometry or made).channels
-    if made is None or of_other_models or not fits or (streamed and not is_wan):
+    if made is None or of_other_models or not fits or (streamed and not is_known):
         raise InputError("The VAE is {vae}, but {wanted}.", vae=vae_in_words(vae), wanted=wanted)
     colours = {getattr(vae, name, 3) for name in ("output_channels", "conv_out_channels")}
     if streamed and colours != {3}:
@@ -147,14 +147,22 @@ def vae_geometry(vae: Any) -> Geometry | None:
     return found if strides == (found.temporal, found.spatial) else None
 
 
+def of_other_latents(model: Any) -> str | None:
+    """Return whose latents a tiny VAE scales before it decodes them; None where it takes them as they are, as Wan's."""
+    scaling = getattr(getattr(model, "process_in", None), "__self__", None)
+    return None if scaling is None else type(scaling).__name__
+
+
 def vae_in_words(vae: Any) -> Words:
     """Name a VAE's class and the latents that it takes."""
-    channels = getattr(vae, "latent_channels", None)
+    channels, model = getattr(vae, "latent_channels", None), vae.first_stage_model
+    other = of_other_latents(model)
     return words(
-        "{name}{taken}{pictures}",
-        name=type(vae.first_stage_model).__name__,
+        "{name}{taken}{pictures}{other}",
+        name=type(model).__name__,
         taken="" if channels is None else words(" for {channels} latent channels", channels=channels),
         pictures=words(" and single pictures") if getattr(vae, "latent_dim", None) == 2 else "",
+        other=words(" of {other} (ComfyUI takes a tiny VAE in float16 for that one's)", other=other) if other else "",
     )
 
 

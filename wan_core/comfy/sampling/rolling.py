@@ -168,9 +168,8 @@ class RollingSampler(comfy.samplers.Sampler):
             jump = (0, 0) if self.task is None else (len(self.sink_blocks), self.task.position)
             drawn = self.drawn(noise, seed, steps)
             for block in roll_out(denoise, drawn, sigmas, options.window, options.solver, blocks, report, jump):
-                end = min(first + block.shape[2], self.num_frames)
-                video[:, :, first:end] = block[:, :, : end - first]
-                first = end
+                video[:, :, first : first + block.shape[2]] = block[:, :, : self.num_frames - first]
+                first += block.shape[2]
             calls.finish()
         return video
 

@@ -14,7 +14,7 @@ import comfy.samplers
 import torch
 
 from ...sampling.known import KnownFrames, known_mask
-from ...sampling.loop import sample
+from ...sampling.loop import Denoise, sample
 from ...sampling.noise import fresh_noise, seeded_noise
 from ...sampling.run import ForcingOptions, Row, Run, plan_run
 from ...sampling.sigmas import FULL_NOISE
@@ -157,8 +157,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             return latents
         if moves := run.moves and self.stretch is None:
             noise, latents = noise.cpu(), latents.cpu()  # what the window has left or not reached stays there
-        noise = pad_noise(noise, run.num_frames, seed)
-        latents = pad_frames(latents, run.num_frames)
+        noise, latents = pad_noise(noise, run.num_frames, seed), pad_frames(latents, run.num_frames)
         self.prepare(guider, model_options, run, frames)
         shown = noise[:, :, : run.seen].to(device)
         apart = let_frames_apart(guider, model_options, run, shown)  # it keeps finished blocks as well
@@ -166,7 +165,25 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         calls = GuidedCalls(guider, extra_args, run.call_sigmas.to(sigmas), shown, cache, self.part)
         if options.causal_attention:
             calls.options[CAUSAL_BLOCK_SIZE] = options.causal_block_size
+        with in_use(cache, calls.options), Progress(callback, len(run.rows), disable_pbar) as progress:
 
+            def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
+                inside = slice(max(frames - row.start, 1))
+                if not (moves and is_last(row)):
+                    progress.done(lambda: (row.index, preview(row, x0)[:, :, inside], x[:, :, inside], row.num_rows))
+
+            start, (fresh, begun) = first_latents(noise, latents, sigmas), self.drawn(run, noise, seed)
+            known = self.known_frames(run, latents, noise, seed)
+            denoise, left = self.denoiser(guider, calls), self.keep if self.stretch else None
+            made = sample(denoise, start, run, known, report, fresh, begun, left, device)[:, :, :frames]
+            if moves:  # core keeps what it is shown last as the denoised output
+                last, rows = made[:, :, -run.seen :] if self.clip else made, len(run.rows)
+                progress.done(lambda: (rows - 1, last.to(device), last.to(device), rows))
+            calls.finish()
+        return made
+
+    def denoiser(self, guider: Any, calls: GuidedCalls) -> Denoise:
+        """Return what makes a row's model call, with the prompts of its frames where a stretch has several."""
         conds, stretch = guider.conds, self.stretch
 
         def denoise(x: torch.Tensor, frame_sigmas: torch.Tensor, row: Row) -> torch.Tensor:
@@ -177,22 +194,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             where = words("model call {call} of {calls}", call=row.index + 1, calls=row.num_rows)
             return calls(x, frame_sigmas, row, row.sigma, where)
 
-        with in_use(cache, calls.options), Progress(callback, len(run.rows), disable_pbar) as progress:
-
-            def report(row: Row, x0: torch.Tensor, x: torch.Tensor) -> None:
-                inside = slice(max(frames - row.start, 1))
-                if not (moves and is_last(row)):
-                    progress.done(lambda: (row.index, preview(row, x0)[:, :, inside], x[:, :, inside], row.num_rows))
-
-            start, (fresh, begun) = first_latents(noise, latents, sigmas), self.drawn(run, noise, seed)
-            known = self.known_frames(run, latents, noise, seed)
-            left = self.keep if stretch else None
-            made = sample(denoise, start, run, known, report, fresh, begun, left, device)[:, :, :frames]
-            if moves:  # core keeps what it is shown last as the denoised output
-                last, rows = made[:, :, -run.seen :] if self.clip else made, len(run.rows)
-                progress.done(lambda: (rows - 1, last.to(device), last.to(device), rows))
-            calls.finish()
-        return made
+        return denoise
 
     def prepare(self, guider: Any, model_options: dict[str, Any], run: Run, frames: int) -> None:
         """Bring the conditions of a clip of `frames` latent frames into the run's form, and refuse what can't be."""
