@@ -174,8 +174,9 @@ def page(scores: list[Scored]) -> str:
     about = (
         "# Prompts over time, by method\n\n"
         "`python dev.py score --methods --keep benchmarks/results/methods-minute.json`: minutes of video with the\n"
-        "embedded model, four prompts that change the direction of one shape (right, up, left, down), 20 steps, cfg 4. A\n"
-        "block is 20 video frames. A direction counts as seen where ten video frames show it. 5 pixels would be a jump.\n\n"
+        "embedded model, four prompts that change the direction of one shape (right, up, left, down), 20 steps,\n"
+        "cfg 4. A block is 20 video frames. A direction counts as seen where ten video frames show it. 5 pixels would\n"
+        "be a jump.\n\n"
     )
     each = {way.name: sum(scored.way == way.name for scored in scores) for way in WAYS}
     made = ", ".join(f"{name} {count}" for name, count in each.items() if count)
