@@ -62,8 +62,8 @@ def generate(
         check_timeless({"positive": guidance.positive, "negative": guidance.negative or []}, size)
         run = plan_run(options, sigmas, frames, known_of({**latent, "samples": samples}))
         if run.rows:
-            clip = MainMemory(run, noise, samples)
-            sampler, noise, given = DiffusionForcingSampler(options, clip=clip), clip.window, {}
+            held = MainMemory(run, noise, samples)
+            sampler, noise, given = DiffusionForcingSampler(options, held=held), held.window, {}
     callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
     made = guidance.run(sampler, noise, sigmas, seed, callback=callback, **given)
     out = {name: value for name, value in latent.items() if name not in ("noise_mask", "downscale_ratio_spacial")}

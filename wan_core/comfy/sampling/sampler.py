@@ -81,7 +81,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         first_frame: latent frame of the video that the clip begins with, where it is a part of a longer one.
         part: names that part for a person, such as "segment 2 of 5".
         stretch: what the run is a part of, where it does not begin with noise and end with finished frames.
-        clip: the clip, where the guider is given its window only.
+        held: the clip, where the guider is given its window only.
 
     Attributes:
         left: after a stretch, what is left of its frames for the next one [4, B, C, F, H, W], on the CPU.
@@ -94,9 +94,9 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         first_frame: int = 0,
         part: Words | None = None,
         stretch: Stretch | None = None,
-        clip: MainMemory | None = None,
+        held: MainMemory | None = None,
     ):
-        self.stretch, self.left, self.clip = stretch, torch.zeros(0), clip
+        self.stretch, self.left, self.held = stretch, torch.zeros(0), held
         self.options = options
         self.known = known
         self.first_frame = first_frame
@@ -111,7 +111,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             InputError: the mask splits a frame, the sigmas do not end at 0.
             ScheduleError: steps, frames, block size and window that do not go together.
         """
-        described = self.stretch or self.clip
+        described = self.stretch or self.held
         if described is not None:
             return described.run
         known = known_mask(denoise_mask, frames) if self.known is None else self.known.mask
@@ -177,7 +177,7 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
             denoise, left = self.denoiser(guider, calls), self.keep if self.stretch else None
             made = sample(denoise, start, run, known, report, fresh, begun, left, device)[:, :, :frames]
             if moves:  # core keeps what it is shown last as the denoised output
-                last, rows = made[:, :, -run.seen :] if self.clip else made, len(run.rows)
+                last, rows = made[:, :, -run.seen :] if self.held else made, len(run.rows)
                 progress.done(lambda: (rows - 1, last.to(device), last.to(device), rows))
             calls.finish()
         return made
@@ -223,10 +223,10 @@ class DiffusionForcingSampler(comfy.samplers.Sampler):
         self, guider: Any, noise: torch.Tensor, latent_image: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noise and the latents that the run is given, in model space [B, C, F, H, W]."""
-        if self.clip is not None:
-            latents = self.clip.latents
+        if self.held is not None:
+            latents = self.held.latents
             empty = torch.count_nonzero(latents) == 0  # which core does not shift either
-            return self.clip.noise, latents if empty else guider.inner_model.process_latent_in(latents)
+            return self.held.noise, latents if empty else guider.inner_model.process_latent_in(latents)
         if self.known is not None:
             return noise, guider.inner_model.process_latent_in(self.known.latents.to(noise))
         return noise, torch.zeros_like(noise) if latent_image is None else latent_image
