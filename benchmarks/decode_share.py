@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .cases import GPU_SIZES, TEXT_TOKENS, Size
+from wan_core.model.geometry import WAN21
+
+from .cases import GPU_SIZES, Case, floating_point_operations
 from .report import write_files
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -22,22 +24,18 @@ TRIED = (5, 8, 8)  # latent frames, rows and columns that the decoders are count
 RUNS = {"30 steps, cfg": 60, "4 steps, no cfg": 4}  # model calls
 
 
-def call_operations(size: Size) -> float:
-    """Return the operations of a model call, one noise level per frame: a product of n numbers is 2 n of them."""
-    config, tokens = size.config, size.tokens
-    linear = 6 * config.dim**2 + 2 * config.dim * config.ffn_dim  # self-attention 4, of cross-attention 2, and ffn
-    text = 2 * TEXT_TOKENS * 2 * config.dim**2
-    attention = 4 * tokens * (tokens + TEXT_TOKENS) * config.dim
-    return float(config.num_layers * (2 * tokens * linear + text + attention))
+def size_in_video(latent: tuple[int, int, int]) -> int:
+    """Return what the work of a decoder grows with: video frames times latent rows and columns."""
+    frames, rows, columns = latent
+    return WAN21.video_frames(frames) * rows * columns
 
 
 @torch.no_grad()
-def decode_operations(decode: Callable[[torch.Tensor], object], size: Size) -> float:
-    """Return the operations of decoding a clip, in proportion to those for TRIED."""
+def decode_operations(decode: Callable[[torch.Tensor], object]) -> float:
+    """Return the operations of a decoder for a `size_in_video` of 1, in proportion to those for TRIED."""
     with FlopCounterMode(display=False) as counter:
-        decode(torch.randn(1, 16, *TRIED))
-    video = [(1 + 4 * (frames - 1)) * rows * columns for frames, rows, columns in (size.latent, TRIED)]
-    return counter.get_total_flops() * video[0] / video[1]
+        decode(torch.randn(1, WAN21.channels, *TRIED))
+    return counter.get_total_flops() / size_in_video(TRIED)
 
 
 def decoders() -> dict[str, Callable[[torch.Tensor], object]]:
@@ -54,12 +52,14 @@ def decoders() -> dict[str, Callable[[torch.Tensor], object]]:
 
 def main() -> None:
     """Count, and write the table."""
-    rows, values = [], {}
+    rows: list[str] = []
+    values: dict[str, dict[str, float]] = {}
+    counted = {decoder: decode_operations(decode) for decoder, decode in decoders().items()}
     for name, size in GPU_SIZES.items():
-        call = call_operations(size)
-        values[name] = {"call": call, **{each: decode_operations(decode, size) for each, decode in decoders().items()}}
-        for decoder in list(values[name])[1:]:
-            work = values[name][decoder]
+        call = floating_point_operations(Case(name, "per-frame", "bfloat16"))
+        works = {decoder: each * size_in_video(size.latent) for decoder, each in counted.items()}
+        values[name] = {"call": call, **works}
+        for decoder, work in works.items():
             shares = " | ".join(f"{work / (work + calls * call):.1%}" for calls in RUNS.values())
             rows.append(f"| {name} | {decoder} | {call / 1e12:,.0f} | {work / 1e12:,.0f} | {shares} |")
     page = "\n".join([

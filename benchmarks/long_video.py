@@ -3,8 +3,8 @@
     python -m benchmarks.long_video            97 and 1,457 frames by each method, with the embedded models
     python -m benchmarks.long_video 97 481     other lengths, the shortest first
 
-Each video is made in a host's process of its own. Its peak is that of the whole process, and beside it what the video
-adds to what the process held when the models were loaded and a first short video was made. The results are kept in
+Each video is made in a separate host process. Recorded are the peak of the whole process, and how much the video adds
+to what the process held once the models were loaded and a first short video was made. The results are kept in
 benchmarks/results/long-video.json and, as a table, in long-video.md. On the CPU device memory is main memory.
 """
 
@@ -44,12 +44,6 @@ METHODS: dict[str, dict[str, Any]] = {
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "0", "OMP_NUM_THREADS": "1"}
 LOOK_SECONDS = 0.05
 SAME = 0.03  # share by which peaks may differ
-
-
-def status(name: str) -> int:
-    """Return a figure of this process's memory in bytes: VmHWM, its peak, or VmRSS, what it holds."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def frame_digests(path: Path, rate: int) -> list[str]:
@@ -101,16 +95,16 @@ def make(method: str, frames: int, target: Path) -> None:
 
     comfy.cli_args.args.cpu = True
     sys.path.insert(0, str(ROOT))
-    same_latents = importlib.import_module("tools.same_latents")
+    same_latents, measure = (importlib.import_module(name) for name in ("tools.same_latents", "benchmarks.measure"))
     ways = same_latents.Ways(same_latents.nodes_of(ROOT))
     folder_paths.set_output_directory(str(target.parent / "first"))
     ways.long(total_frames=WARM_UP, **METHODS[method])
     folder_paths.set_output_directory(str(target.parent / "video"))
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak is counted from here
-    held, commits = status("VmRSS"), Commits(target.parent / "video")
+    measure.RESET_PEAK.write_text(measure.RESET_PEAK_CODE, "ascii")  # the peak is counted from here
+    held, commits = measure.status_bytes("VmRSS"), Commits(target.parent / "video")
     commits.start()
     ways.long(total_frames=frames, **METHODS[method])
-    seconds, peak = time.process_time() - commits.times[0], status("VmHWM")
+    seconds, peak = time.process_time() - commits.times[0], measure.status_bytes("VmHWM")
     commits.over.set()
     commits.join()
     (job,) = (target.parent / "video").glob("skyreels_v2_jobs/*-*/")
