@@ -1,4 +1,4 @@
-"""`python -m benchmarks.against CHECKOUT`: the forward pass of this tree beside that of another one, such as a release.
+"""`python -m benchmarks.against CHECKOUT`: this tree's forward pass compared with another's, such as a release.
 
 Each tree computes the same cases in a process of its own, turn by turn, and the times are compared within a round. That
 needs no more of the other tree than its `benchmarks.cases` and `benchmarks.contenders`.
@@ -91,7 +91,7 @@ def main() -> None:
         for row in rows
     ]
     page = "\n".join([
-        f"# The forward pass beside that of {revision(other)}",
+        f"# Forward pass compared with {revision(other)}",
         "",
         f"{this_machine().words()} Commit {revision(ROOT)}; {given.rounds} rounds, in each both trees in turn, and of "
         f"each the median of three calls, in processor time with {given.threads} thread(s). The ratio is the median "

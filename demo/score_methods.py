@@ -3,7 +3,7 @@
 A minute has four prompts, each of which gives one shape a new direction. For each change it is measured whether the
 direction is seen within the block where the prompt's time begins, after how many video frames, and how far the shape
 jumps; and for each minute what its seams, its drift and its making cost. Every minute is kept when it is made, so that
-a run that was ended goes on, and more scenes can be added to a file.
+an interrupted run resumes, and more scenes can be added to a file.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="some seconds in place of a minute, one scene")
     parser.add_argument("--scenes", type=int, default=3, help=f"how many of the scenes, 1 to {len(SCENES)}")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the three models")
-    parser.add_argument("--keep", type=Path, help="JSON file to add to; what it has is not made again")
+    parser.add_argument("--keep", type=Path, help="JSON file to add to; results already in it are skipped")
     parser.add_argument("--strips", type=Path, help="folder for a row of frames of each method, of the first scene")
     options = parser.parse_args(arguments)
     try:

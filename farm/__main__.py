@@ -23,7 +23,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m farm",
-        description="Run a list of API prompts on the ComfyUIs of a Ray cluster. Run it again to do what is missing.",
+        description="Run a list of API prompts on the ComfyUIs of a Ray cluster. Run it again to finish what is left.",
         epilog="Arguments after -- go to each ComfyUI that is started, such as: -- --output-directory /shared/output",
     )
     add = parser.add_argument
