@@ -86,8 +86,8 @@ def by_node(pack_nodes: dict[str, Any], model: Any, given: dict[str, Any], **cha
 
 
 def alone(
-    file: Path, frames: int, latent_format: Any, window: tuple[float, ...] = (7, 1), chunk: int = CHUNK, cfg: float = 1.0,
-    known: torch.Tensor | None = None, batch: int = 1, solver: str = "lcm",
+    file: Path, frames: int, latent_format: Any, window: tuple[float, ...] = (7, 1), chunk: int = CHUNK,
+    cfg: float = 1.0, known: torch.Tensor | None = None, batch: int = 1, solver: str = "lcm",
 ) -> torch.Tensor:  # fmt: skip
     """The same video with wan_core only: no guider, no patcher, no comfy.ops."""
     rolling, sampling = module("long.rolling"), module("sampling.sigmas")

@@ -84,7 +84,6 @@ class MaskedModel:
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return out.transpose(1, 2).flatten(2)
 
-
     def longest(self, values):
         """Bool [B, N, 1, L]: the tokens that have, in their head and frame, one of the longest values."""
         lengths = values.square().sum(-1).unflatten(2, (-1, FRAME_TOKENS))
@@ -159,7 +158,7 @@ def test_a_budget_takes_its_share_of_the_cache_and_leaves_the_sink_whole(model, 
 
 @pytest.mark.parametrize("budget", [0.0, -0.5, 1.01, float("nan")])
 def test_a_budget_that_is_no_share_is_refused(budget):
-    with pytest.raises(ScheduleError, match="kv_budget is .*set it above 0"):
+    with pytest.raises(ScheduleError, match=r"kv_budget is .*set it above 0"):
         Window(7, 1, budget).check(3)
 
 
