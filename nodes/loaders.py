@@ -49,8 +49,8 @@ class SkyReelsV2ModelLoader(io.ComfyNode):
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="How the weights are kept in memory. default: as in the file. fp8: half the memory of 16 "
-                    "bit, a little less exact; _fast also multiplies in fp8 where the GPU can.",
+                    tooltip="How the weights are kept in memory. default: as ComfyUI chooses, 16 bit on a GPU. fp8: "
+                    "half the memory of 16 bit, a little less exact; _fast also multiplies in fp8 where the GPU can.",
                 ),
                 io.Combo.Input(
                     "part",

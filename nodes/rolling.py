@@ -14,7 +14,7 @@ from ..wan_core.sampling.sigmas import parse_timesteps, warped_sigmas
 from ..wan_core.sampling.solvers import SOLVERS
 from .aliases import ALIASES
 from .inputs import SOLVER_TOOLTIP, negative_input, seed_and_cfg, shown_first, timesteps_input
-from .method import TIMESTEPS, chunk_inputs, shift_input
+from .method import TIMESTEPS, budget_input, chunk_inputs, shift_input
 
 FIRST = ("seed", "timesteps", "shift", "cfg", "chunk_frames", "window_frames", "sink_frames")
 
@@ -69,6 +69,7 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
                     tooltip="Frames per second the model aims at. Only DF-1.3B reads it: 16 has weights of its own, "
                     "anything else counts as 24.",
                 ),
+                budget_input(),
             ],
             outputs=[io.Latent.Output("latent", display_name="latent", tooltip="The finished latent video.")],
         )
@@ -90,8 +91,10 @@ class SkyReelsV2RollingSampler(io.ComfyNode):
         fps: int,
         negative: Any = None,
         sigmas: Any = None,
+        kv_budget: float = 1.0,
     ) -> io.NodeOutput:
         """Make the video."""
         levels = warped_sigmas(parse_timesteps(timesteps), shift) if sigmas is None else sigmas
-        options = RollingOptions(levels, chunk_frames, Window(window_frames, sink_frames), solver, fps)
+        window = Window(window_frames, sink_frames, kv_budget)
+        options = RollingOptions(levels, chunk_frames, window, solver, fps)
         return io.NodeOutput(roll(Guidance(on_own_transformer(model), positive, negative, cfg), latent, seed, options))

@@ -19,7 +19,8 @@ from tools.node_schemas import ENGLISH, FROZEN, MOVED, ROOT, as_json, breaks, is
 NODES: dict[str, Any] = read(FROZEN)
 RELEASED: dict[str, Any] = read(ROOT / "tests" / "released" / "contracts.json")  # before inputs moved
 TABLE: dict[str, Any] = read(MOVED)
-SAMPLER, LATENT = "SkyReelsV2Sampler", "SkyReelsV2EmptyLatent"
+SAMPLER, LATENT, LONG = "SkyReelsV2Sampler", "SkyReelsV2EmptyLatent", "SkyReelsV2LongVideo"
+NEW = {"name": "new", "type": "INT", "widget": True}
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -81,6 +82,14 @@ BREAKING: dict[str, tuple[Change, str]] = {
         ),
         "inside 540P landscape (960x544) were []",
     ),
+    "an option brings one more in front of other inputs": (
+        lambda nodes: named(nodes, "size", LATENT)["inside"]["custom"].append({**NEW, "optional": True}),
+        "inside custom were",
+    ),
+    "an option of the last input brings one more that is required": (
+        lambda nodes: named(nodes, "method", LONG)["inside"]["rolling"].append(NEW),
+        "inside rolling were",
+    ),
     "an input that an option brings changes its type": (
         lambda nodes: named(nodes, "size", LATENT)["inside"]["custom"][0].update(type="FLOAT"),
         "size.width was INT and is FLOAT",
@@ -102,6 +111,9 @@ def test_it_is_found_when(name: str) -> None:
 
 
 ALLOWED: dict[str, Change] = {
+    "one more behind those that an option of the last input brings": lambda nodes: named(nodes, "method", LONG)[
+        "inside"
+    ]["rolling"].append({**NEW, "optional": True}),
     "a new node": lambda nodes: nodes.update(SkyReelsV2New={"inputs": [], "outputs": []}),
     "a widget behind the others": lambda nodes: nodes[SAMPLER]["inputs"].append(
         {"name": "new", "type": "INT", "widget": True}

@@ -116,12 +116,12 @@ def clip_workflows() -> dict[str, Graph]:
     walk = "The camera moves slowly forward while the scene comes to life, natural motion, soft light."
     both_ends = ("start_image", "end_image")
     demo = "25 steps, cfg 4, shift 5, 64x64 pixels, 37 frames (1.5 s)."
-    demo_zh = "25 步，cfg 4，shift 5，64x64 像素，37 帧（1.5 秒）。"
+    demo_zh = "25 步，CFG 4，噪声偏移 5，64x64 像素，37 帧（1.5 秒）。"
     return {
         "Text to Video": video_graph(
             RELEASED, Clip(swan),
             "Text to video: steps 30, cfg 6, shift 8. 97 frames are 4 s at 24 fps.",
-            "文生视频：steps 30，cfg 6，shift 8。97 帧 = 24 fps 下 4 秒。",
+            "文生视频：步数 30，CFG 6，噪声偏移 8。97 帧 = 24 fps 下 4 秒。",
         ),
         "Text to Video Async": video_graph(
             RELEASED, Clip(swan, ar_step=5, block=5),
@@ -139,12 +139,12 @@ def clip_workflows() -> dict[str, Graph]:
         "Image to Video": video_graph(
             RELEASED, Clip(walk, pins=both_ends[:1], cfg=5.0, shift=5.0),
             "Image to video: steps 30, cfg 5, shift 5. addnoise_condition 20 lets the first frame blend with the rest.",
-            "图生视频：steps 30，cfg 5，shift 5。addnoise_condition 20 让首帧与后续画面自然衔接。",
+            "图生视频：步数 30，CFG 5，噪声偏移 5。已知帧噪声 20 让首帧与后续画面自然衔接。",
         ),
         "Start End Frames": video_graph(
             RELEASED, Clip(walk, pins=both_ends, cfg=5.0, shift=5.0),
             "First and last frame: the video between two pictures. steps 30, cfg 5, shift 5.",
-            "首尾帧：在两张图片之间生成视频。steps 30，cfg 5，shift 5。",
+            "首尾帧：在两张图片之间生成视频。步数 30，CFG 5，噪声偏移 5。",
         ),
         "Demo Text to Video": video_graph(
             EMBEDDED, Clip("a red circle moving to the right on a black background", 37, (), 4.0, 5.0), demo, demo_zh
@@ -159,7 +159,7 @@ def clip_workflows() -> dict[str, Graph]:
             "A window of 10 latent frames moves along as blocks of 5 are finished, each 13 steps behind the one "
             "before. 25 steps, cfg 4, shift 5, 64x64 pixels, 117 frames (4.9 s).",
             "10 个潜帧的窗口随着每块 5 个潜帧的完成向前移动，每块比前一块落后 13 步。"
-            "25 步，cfg 4，shift 5，64x64 像素，117 帧（4.9 秒）。",
+            "25 步，CFG 4，噪声偏移 5，64x64 像素，117 帧（4.9 秒）。",
         ),
         "Demo Image to Video": video_graph(
             replace(EMBEDDED, picture=Picture("cyan", "black")),
@@ -178,10 +178,10 @@ def clip_workflows() -> dict[str, Graph]:
             "Any length takes the memory of one window; colours drift after some seconds, since this model was "
             "trained for short clips. A distilled model (Self Forcing, ...) needs no SIGMAS: timesteps 1000, 750, 500, "
             "250, solver lcm, cfg 1, chunks of 3, a window of 21.",
-            "每块 5 个潜帧，窗口 10 个潜帧，25 步，cfg 4，shift 5，64x64 像素，77 帧（3.2 秒）。"
+            "每块 5 个潜帧，窗口 10 个潜帧，25 步，CFG 4，噪声偏移 5，64x64 像素，77 帧（3.2 秒）。"
             "无论多长，显存只取决于窗口；这个模型只用短片段训练过，几秒之后颜色会漂移。"
             "蒸馏模型（Self Forcing 等）无需连接 SIGMAS："
-            "timesteps 1000, 750, 500, 250，solver lcm，cfg 1，每块 3 帧，窗口 21 帧。",
+            "time步数 1000, 750, 500, 250，求解器 lcm，CFG 1，每块 3 帧，窗口 21 帧。",
         ),
     }  # fmt: skip
 

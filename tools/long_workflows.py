@@ -74,7 +74,7 @@ class LongSettings:
 def finish(graph: Graph, video: int) -> None:
     """Add what shows the plan and saves the file, each in a column of its own: both grow."""
     (save,) = graph.column(save_video())
-    (plan,) = graph.column(Node("PreviewAny", (480, 300), title="Plan / 计划"))
+    (plan,) = graph.column(Node("PreviewAny", (480, 300), title="Plan / 规划"))
     graph.link(video, "video", save, "video")
     graph.link(video, "plan", plan, "source")
 
@@ -166,12 +166,12 @@ def long_workflows() -> dict[str, Graph]:
         "Extend Video": extend_graph(
             WALK, LongSettings(RELEASED, 160, "extended", 5.0, 5.0),
             "Extends a video: its last 17 frames go into the model; the result is the whole video. cfg 5, shift 5.",
-            "续写视频：模型只读取最后 17 帧，输出为完整视频。cfg 5，shift 5。",
+            "续写视频：模型只读取最后 17 帧，输出为完整视频。CFG 5，噪声偏移 5。",
         ),
         "Long Start End Frames": long_graph(
             WALK, LongSettings(RELEASED, 177, "start_end", 5.0, 5.0),
             "First and last frame of a video of two segments (177 frames, 7 s). cfg 5, shift 5.",
-            "两段视频（177 帧，7 秒）的首帧与尾帧。cfg 5，shift 5。", both_ends,
+            "两段视频（177 帧，7 秒）的首帧与尾帧。CFG 5，噪声偏移 5。", both_ends,
         ),
         "Loop": long_graph(
             WAVES, LongSettings(RELEASED, 161, "loop", loop=True),

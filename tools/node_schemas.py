@@ -166,7 +166,8 @@ def breaks(frozen: Texts, current: Texts, moved: Texts | None = None) -> list[st
         names = [entry["name"] for entry in was["inputs"]]
         inputs = {entry["name"]: entry for entry in now["inputs"]}
         for entry in was["inputs"]:
-            found += input_breaks(node, entry, inputs.get(entry["name"]))
+            last = entry == was["inputs"][-1] and entry["name"] == now["inputs"][-1]["name"]
+            found += input_breaks(node, entry, inputs.get(entry["name"]), last)
         widgets = [entry["name"] for entry in was["inputs"] if entry["widget"]]
         widgets_now = [entry["name"] for entry in now["inputs"] if entry["widget"]]
         if widgets_now[: len(widgets)] != widgets:
@@ -179,8 +180,8 @@ def breaks(frozen: Texts, current: Texts, moved: Texts | None = None) -> list[st
     return found
 
 
-def input_breaks(node: str, was: Texts, now: Texts | None) -> list[str]:
-    """Return what is worse about one input than it was."""
+def input_breaks(node: str, was: Texts, now: Texts | None, last: bool = False) -> list[str]:
+    """Return what is worse about one input than it was; `last`: no other comes behind it."""
     name = f"{node}.{was['name']}"
     if now is None:
         return [f"{name} is gone"]
@@ -196,10 +197,13 @@ def input_breaks(node: str, was: Texts, now: Texts | None) -> list[str]:
     for option in was.get("options", ()) if now["type"] == DYNAMIC else ():
         inner, inner_now = (entry.get("inside", {}).get(option, []) for entry in (was, now))
         names, names_now = ([each["name"] for each in entries] for entries in (inner, inner_now))
-        if names_now != names:  # a value that is new here would move all that come after it
+        new = inner_now[len(names) :]
+        # a value that is new here would move all that come after it
+        grown = last and names and all(each.get("optional") for each in new)
+        if names_now[: len(names)] != names or (new and not grown):
             found.append(f"{name}: inside {option} were {names} and are {names_now}")
         else:
-            for each, each_now in zip(inner, inner_now, strict=True):
+            for each, each_now in zip(inner, inner_now, strict=False):
                 found += input_breaks(name, each, each_now)
     return found
 

@@ -116,6 +116,22 @@ def test_a_step_cache_before_the_model_is_counted_while_it_is_on(page: Any) -> N
 
 
 @pytest.mark.two_front_ends
+@pytest.mark.parametrize("inside", [LONG, STEP_CACHE])
+def test_a_step_cache_is_found_through_the_walls_of_subgraphs(page: Any, inside: str) -> None:
+    open_long_video(page)
+    page.evaluate(BEFORE_THE_MODEL, [LONG, STEP_CACHE])
+    wait_for(page, "Step Cache: about ")
+    page.evaluate(SET, [STEP_CACHE, "preset", "fast"])
+    page.wait_for_timeout(1000)
+    (saved,) = [line for line in page.evaluate(TEXTS).splitlines() if "Step Cache" in line]
+    page.evaluate(INTO_SUBGRAPH, inside)
+    if inside != LONG:
+        page.evaluate("window.app.canvas.setGraph(window.app.rootGraph)")  # where the plan is shown
+    page.wait_for_timeout(1500)
+    assert saved in page.evaluate(TEXTS).splitlines()
+
+
+@pytest.mark.two_front_ends
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_red_of_a_refusal_can_be_read(page: Any, theme: str, tmp_path: Path) -> None:
     page.evaluate(SETTING, [THEME, theme])

@@ -30,6 +30,7 @@ class Method:
             other models.
         timesteps_shift: their shift towards high noise.
         at_prompt_change: one of `rolling_video.CHANGES`.
+        kv_budget: the share of a finished frame's keys and values that is kept.
     """
 
     name: str = SEGMENTS
@@ -39,11 +40,12 @@ class Method:
     timesteps: str = "1000, 750, 500, 250"
     timesteps_shift: float = 5.0
     at_prompt_change: str = RECACHE
+    kv_budget: float = 1.0
 
     @property
     def window(self) -> Window:
         """What a chunk sees."""
-        return Window(self.window_frames, self.sink_frames)
+        return Window(self.window_frames, self.sink_frames, self.kv_budget)
 
     @property
     def few_steps(self) -> bool:
@@ -100,6 +102,8 @@ class Method:
         if self.name == SEGMENTS:
             return {}
         own = asdict(self) if self.name == ROLLING else {"name": self.name}
+        if self.kv_budget == 1:  # came later: jobs that know nothing of it go on
+            own.pop("kv_budget", None)
         return {"method": own.pop("name"), **own}
 
     def about(self, plan: Plan, cfg: float) -> list[Words]:

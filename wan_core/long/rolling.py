@@ -11,6 +11,7 @@ frames); Xiao et al. 2024, attention sinks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,10 +36,12 @@ class Window:
     Attributes:
         frames: latent frames that attention sees, the block in work and the sink included (`local_attn_size`).
         sink_frames: latent frames at the beginning of the video that are seen however long ago (`sink_size`).
+        kv_budget: the share of the tokens of a finished frame, outside of the sink, whose keys and values are kept.
     """
 
     frames: int
     sink_frames: int = 0
+    kv_budget: float = 1.0
 
     def check(self, block: int) -> None:
         """Refuse a window that cannot hold its sink and a block of so many latent frames; `Raises: ScheduleError`."""
@@ -50,6 +53,11 @@ class Window:
             raise ScheduleError(
                 "sink_frames is {sink_frames}, but it has to be 0 or more: set 0.",
                 sink_frames=self.sink_frames,
+            )
+        if not 0 < self.kv_budget <= 1:
+            raise ScheduleError(
+                "kv_budget is {budget:g}, but it is the share that is kept: set it above 0, up to 1 for all.",
+                budget=self.kv_budget,
             )
         least = block + self.sink_frames
         if self.frames < least:
@@ -66,6 +74,12 @@ class Window:
     def start(self, end: int) -> int:
         """Return the first frame, the sink aside, that is seen by a block that ends before frame `end`."""
         return max(end - (self.frames - self.sink_frames), 0)
+
+    def cached(self, frames: int) -> int:
+        """Return how many latent frames the keys and values are as large as, of a video of so many at most."""
+        seen = min(self.frames, frames)
+        sink = min(self.sink_frames, seen)
+        return sink + math.ceil((seen - sink) * self.kv_budget)
 
     def carried(self, end: int, block: int) -> int:
         """Return how many latent frames before frame `end`, the sink included, a block that begins there sees."""
@@ -145,7 +159,7 @@ class RollingCalls(CachedCalls):
                 shown=x.shape[2],
                 frames=frames,
             )
-        cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device))
+        cache = self.caches.setdefault(key, KVCache(self.num_layers, 1, self.device, self.window.kv_budget))
         if row.keep and cache.end == row.end:  # kept already, by a call that failed for another key
             return torch.zeros_like(x)
         unseen = row.seen_from >= row.first > cache.end  # what lies between is not looked at

@@ -92,6 +92,7 @@ class WanSelfAttention(nn.Module):
         if inputs.cache is not None:
             k = inputs.cache.keys.extend(k, inputs.cached_tokens)
             v = inputs.cache.values.extend(v, inputs.cached_tokens)
+            inputs.cache.thin(self.num_heads)
         if inputs.kept is not None and inputs.placed is not None:
             k = inputs.kept.keys.put(k, inputs.placed.tokens, inputs.placed.length)
             v = inputs.kept.values.put(v, inputs.placed.tokens, inputs.placed.length)

@@ -7,6 +7,9 @@ block is computed `steps + 1` times, whatever the number of rows, and the result
 
 With a moving window the blocks that have left it are forgotten; what the others have seen of them stays, as in the
 rolling generation of causal video models (Yin et al. 2025, CausVid; Huang et al. 2025, Self Forcing).
+
+With a budget below 1 only a share of a finished frame's keys and values is kept, in each head those with the largest
+values: what attention can take from a token is bounded by the length of its value (Guo et al. 2024, VATP).
 """
 
 from __future__ import annotations
@@ -63,14 +66,48 @@ def gathered(parts: Sequence[Tensor]) -> Tensor:
     return whole
 
 
+def largest(keys: Tensor, values: Tensor, share: float, heads: int) -> tuple[Tensor, Tensor]:
+    """Return those keys and values of a block whose values are the longest, in each head as many, in order.
+
+    Args:
+        keys: [B, l, heads * D].
+        values: of the same shape.
+        share: how many of them, 0..1; at least one.
+        heads: number of heads.
+    """
+    by_head = [x.unflatten(2, (heads, -1)) for x in (keys, values)]
+    count = max(round(share * keys.shape[1]), 1)
+    lengths = torch.linalg.vector_norm(by_head[1], dim=-1, dtype=torch.float32)  # [B, l, heads]
+    places = lengths.topk(count, dim=1).indices.sort(dim=1).values.unsqueeze(-1)
+    kept, kept_values = (x.gather(1, places.expand(-1, -1, -1, x.shape[-1])).flatten(2) for x in by_head)
+    return kept, kept_values
+
+
 class LayerCache:
     """Keys and values of the finished blocks in one attention layer.
 
     They are extended one after the other, so that the keys from before the joining are gone when values are joined.
+
+    Args:
+        device: where they are kept; None leaves them where they were computed.
+        budget: the share of a block's tokens that is kept.
     """
 
-    def __init__(self, device: torch.device | None = None):
+    def __init__(self, device: torch.device | None = None, budget: float = 1.0):
         self.keys, self.values = KeptTokens(device), KeptTokens(device)
+        self.budget = budget
+        self.sink_blocks = 0  # at the beginning, kept whole
+
+    @torch.compiler.disable
+    def thin(self, heads: int) -> None:
+        """Keep the budget's share of the blocks that this call has put here; what it saw itself was whole."""
+        if self.budget >= 1:
+            return
+        blocks = zip(self.keys.blocks, self.values.blocks, strict=True)
+        new = max(len(self.keys.blocks) - self.keys.new_blocks, self.sink_blocks)
+        for at, (keys, values) in enumerate(blocks):
+            if at >= new:
+                self.keys.blocks[at], self.values.blocks[at] = largest(keys, values, self.budget, heads)
 
 
 class KVCache:
@@ -80,11 +117,12 @@ class KVCache:
         num_layers: attention blocks of the model.
         block_size: latent frames that are kept or forgotten together: a causal block, or a part of one.
         device: where keys and values are kept; None leaves them where they were computed.
+        budget: the share of a finished block's tokens that is kept, above 0; sink blocks are kept whole.
     """
 
-    def __init__(self, num_layers: int, block_size: int, device: torch.device | None = None):
-        self.block_size = block_size
-        self.layers = [LayerCache(device) for _ in range(num_layers)]
+    def __init__(self, num_layers: int, block_size: int, device: torch.device | None = None, budget: float = 1.0):
+        self.block_size, self.budget = block_size, budget
+        self.layers = [LayerCache(device, budget) for _ in range(num_layers)]
         self.parts = [part for layer in self.layers for part in (layer.keys, layer.values)]
         self.end = 0  # the latent frame behind the cached ones, at which the next call begins
         self.held = 0  # blocks in each part when the call began
@@ -110,6 +148,8 @@ class KVCache:
         for part in self.parts:
             part.blocks = [*part.blocks[:sink_blocks], *part.blocks[max(len(part.blocks) - inside, sink_blocks) :]]
             part.new_blocks = max(finished - self.end, 0) // self.block_size
+        for layer in self.layers:
+            layer.sink_blocks = sink_blocks
         self.held = len(self.parts[0].blocks)
 
     def cancel(self) -> None:

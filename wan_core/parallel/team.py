@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..errors import InputError
 from ..model.attention import Attention, in_spans, query_spans
 from ..model.blocks import BlockInputs
 from ..model.share import Share, Tokens
@@ -94,6 +95,7 @@ class HeadShare(ProcessShare):
         if inputs.cache is not None:
             k = inputs.cache.keys.extend(k, inputs.cached_tokens)
             v = inputs.cache.values.extend(v, inputs.cached_tokens)
+            inputs.cache.thin(heads // self.team.size)
         spans = query_spans(q.shape[1], k.shape[1], inputs.block_tokens, inputs.pieces)
         seen = in_spans(attention, q, k, v, heads // self.team.size, spans, inputs.transformer_options)
         return to_tokens(seen, lengths, self.team.rank, group)
@@ -114,6 +116,7 @@ class RingShare(ProcessShare):
         """
         cached = self.tokens.cached_units
         if inputs.cache is not None:
+            self.check_budget(inputs.cache.budget, heads)
             kept = self.layout.kept(self.team.rank)
             k, v = inputs.cache.keys.extend(k, kept), inputs.cache.values.extend(v, kept)
         before = [cached * self.layout.kept(rank) if cached else 0 for rank in range(self.team.size)]
@@ -129,6 +132,17 @@ class RingShare(ProcessShare):
                 seen = before[rank] + self.layout.length(rank, until)
                 merged.see(rows, q[:, rows], keys[:, :seen], values[:, :seen])
         return merged.result()
+
+    def check_budget(self, budget: float, heads: int) -> None:
+        """Refuse a cache with a budget, as no process has all tokens of a head; `Raises: InputError`."""
+        if budget < 1:
+            raise InputError(
+                "kv_budget is {budget:g}, but {size} GPUs can't share {heads} heads evenly, and then all keys and "
+                "values have to be kept: set kv_budget to 1, or use a number of GPUs that divides {heads}.",
+                budget=budget,
+                size=self.team.size,
+                heads=heads,
+            )
 
     def spans(self, block_tokens: int, pieces: int) -> list[tuple[slice, int]]:
         """Return parts of this process's queries, and one past the last of all tokens that each sees."""

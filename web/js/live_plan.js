@@ -8,6 +8,7 @@ import { addPanel, after, fit } from "./panel.js"
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const NAME = "live_plan"
 const STEP_CACHE = "SkyReelsV2StepCache"
+const SUBGRAPH_INPUT = -10 // where a link begins that comes from outside of a subgraph; in some front ends a string
 const PERIOD_MS = 250
 const WIDTH = 360 // pixels: of a new node, so that
 const HEIGHT = 86 // five lines hold a plan
@@ -19,10 +20,30 @@ function stepCache(node) {
     for (let at = node; at && !passed.has(at); ) {
         passed.add(at)
         const slot = at.type === "Reroute" ? 0 : (at.inputs ?? []).findIndex((input) => input.name === "model")
-        at = slot < 0 ? null : at.getInputNode?.(slot)
+        at = slot < 0 ? null : sourceOf(at, slot)
         if (at?.comfyClass !== STEP_CACHE || at.mode !== LiteGraph.ALWAYS) continue
         return linked(at).length ? undefined : values(at)
     }
+}
+
+/** Return the node that an input is linked to, through the walls of subgraphs; null where there is none, or where it
+ * differs between the places at which a subgraph stands. */
+function sourceOf(node, slot) {
+    const { graph } = node
+    const link = graph?.getLink?.(node.inputs?.[slot]?.link)
+    if (!link) return null
+    if (Number(link.origin_id) !== SUBGRAPH_INPUT) return insideOf(graph.getNodeById(link.origin_id), link.origin_slot)
+    const root = graph.rootGraph ?? app.graph
+    const graphs = [root, ...(root.subgraphs?.values() ?? [])]
+    const holders = graphs.flatMap(({ nodes }) => nodes).filter(({ subgraph }) => subgraph === graph)
+    return holders.length === 1 ? sourceOf(holders[0], link.origin_slot) : null
+}
+
+/** Return the node that makes an output: where a node is a subgraph, the one inside. */
+function insideOf(node, output) {
+    if (!node?.subgraph) return node
+    const link = node.subgraph.getLink(node.subgraph.outputs[output]?.linkIds[0])
+    return link ? insideOf(node.subgraph.getNodeById(link.origin_id), link.origin_slot) : null
 }
 
 /** Return the names of a node's widgets whose value comes over a link. */

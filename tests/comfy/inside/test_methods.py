@@ -47,6 +47,7 @@ CHOICES = {
     "moving window, lcm": lambda bridge: window(bridge, forcing={"causal_block_size": 2, "solver": "lcm"}),
     "rolling": rolling,
     "rolling, many steps": lambda bridge: rolling(bridge, timesteps=""),
+    "rolling, a budget": lambda bridge: rolling(bridge, kv_budget=0.25),
 }
 
 
@@ -187,6 +188,7 @@ def test_a_start_image_is_the_first_frame(
         (rolling, {"end": 1}, 'has no end_image: .* choose the method "moving window"'),
         (rolling, {"keys": 1}, "has no key_images"),
         (lambda bridge: rolling(bridge, at_prompt_change="forget"), {}, "one of recache, keep, flush, cut"),
+        (lambda bridge: rolling(bridge, kv_budget=0.0), {}, "kv_budget is 0, .* above 0"),
         (lambda bridge: settings(bridge, method=method("magic")), {}, "one of segments, moving window, rolling"),
         (lambda bridge: rolling(bridge, timesteps="500, 1000"), {}, "they have to fall"),
         (lambda bridge: rolling(bridge, window_frames=1), {}, "has to hold a chunk of 2"),

@@ -86,8 +86,8 @@ def by_node(pack_nodes: dict[str, Any], model: Any, given: dict[str, Any], **cha
 
 
 def alone(
-    file: Path, frames: int, latent_format: Any, window: tuple[int, int] = (7, 1), chunk: int = CHUNK, cfg: float = 1.0,
-    known: torch.Tensor | None = None, batch: int = 1, solver: str = "lcm",
+    file: Path, frames: int, latent_format: Any, window: tuple[float, ...] = (7, 1), chunk: int = CHUNK,
+    cfg: float = 1.0, known: torch.Tensor | None = None, batch: int = 1, solver: str = "lcm",
 ) -> torch.Tensor:  # fmt: skip
     """The same video with wan_core only: no guider, no patcher, no comfy.ops."""
     rolling, sampling = module("long.rolling"), module("sampling.sigmas")
@@ -115,6 +115,17 @@ def alone(
 
         made = [*blocks, *rolling.roll_out(denoise, noise, sigmas, seen, solver, blocks)]
     return latent_format.process_out(torch.cat(made, dim=2)[:, :, :frames])
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_with_a_budget_it_is_the_video_of_wan_core_with_it(
+    pack_nodes: dict[str, Any], model: Any, file: Path, cfg: float
+) -> None:
+    negative = {"negative": conditioning(2)} if cfg != 1 else {}
+    made = by_node(pack_nodes, model, latent(18), cfg=cfg, kv_budget=0.25, **negative)
+    latent_format = model.get_model_object("latent_format")
+    assert relative_error(made, alone(file, 18, latent_format, (7, 1, 0.25), cfg=cfg)) < 1e-4
+    assert relative_error(made, by_node(pack_nodes, model, latent(18), cfg=cfg, **negative)) > 1e-3
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "model.diffusion_model."])

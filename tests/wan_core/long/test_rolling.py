@@ -71,15 +71,25 @@ class MaskedModel:
     Every finished frame stands in the sequence clean, at timestep 0, and sees what it saw when it was finished.
     """
 
-    def __init__(self):
+    def __init__(self, window: Window):
+        self.window = window
         self.mask: torch.Tensor | None = None
+        self.others = torch.zeros(0, 0, dtype=torch.bool)  # [L, L]: keys of a finished block, outside of the sink
         self.model = random_wan(CONFIG, self.attention)
 
     def attention(self, q, k, v, heads, transformer_options=None):
         q, k, v = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))
         over_video = k.shape[2] == q.shape[2]  # cross attention looks at the text
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask if over_video else None)
+        mask = self.mask & (~self.others | self.longest(v)) if over_video else None
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return out.transpose(1, 2).flatten(2)
+
+    def longest(self, values):
+        """Bool [B, N, 1, L]: the tokens that have, in their head and frame, one of the longest values."""
+        lengths = values.square().sum(-1).unflatten(2, (-1, FRAME_TOKENS))
+        count = max(round(self.window.kv_budget * FRAME_TOKENS), 1)
+        least = lengths.sort(dim=-1, descending=True).values[..., count - 1 : count]
+        return (lengths >= least).flatten(2).unsqueeze(2)
 
 
 def sees(sizes: list[int], window: Window) -> torch.Tensor:
@@ -97,14 +107,18 @@ def sees(sizes: list[int], window: Window) -> torch.Tensor:
 
 def by_brute_force(blocks: int, window: Window, block: int = BLOCK, known=()) -> torch.Tensor:
     """The few-step loop of Self Forcing written out, every call over the whole video so far with a dense mask."""
-    masked = MaskedModel()
+    masked = MaskedModel(window)
     video = torch.cat(known, dim=2) if known else torch.zeros(1, 16, 0, 4, 4)
     sizes = [part.shape[2] for part in known]
     for _ in range(blocks):
         first = video.shape[2]
         sizes.append(block)
         allowed = sees(sizes, window)
-        masked.mask = allowed.repeat_interleave(FRAME_TOKENS, 0).repeat_interleave(FRAME_TOKENS, 1)
+        block_of = torch.tensor([number for number, size in enumerate(sizes) for _ in range(size)])
+        others = (block_of[:, None] != block_of) & (torch.arange(len(block_of)) >= window.sink_frames)
+        masked.mask, masked.others = (
+            frames.repeat_interleave(FRAME_TOKENS, 0).repeat_interleave(FRAME_TOKENS, 1) for frames in (allowed, others)
+        )
         x = noise_of_frames((1, 16, block, 4, 4), SEED, first)
         for step in range(STEPS):
             sigma, following = SIGMAS[step], SIGMAS[step + 1]
@@ -124,10 +138,28 @@ def by_brute_force(blocks: int, window: Window, block: int = BLOCK, known=()) ->
     [
         (4, Window(12), 3), (5, Window(100), 3), (6, Window(6), 3), (6, Window(7), 3), (6, Window(3), 3),
         (7, Window(12, 3), 3), (6, Window(7, 1), 3), (6, Window(7, 4), 3), (9, Window(4), 1), (9, Window(4, 2), 1),
+        (5, Window(12, 0, 0.5), 3), (6, Window(7, 1, 0.25), 3), (6, Window(7, 4, 0.7), 3), (9, Window(4, 2, 0.01), 1),
     ],
 )  # fmt: skip
 def test_the_video_is_that_of_masked_attention_over_all_frames(model, blocks, window, block):
     assert relative_error(rolled(model, blocks, window, block=block), by_brute_force(blocks, window, block)) < 1e-4
+
+
+@pytest.mark.parametrize(("sink", "budget", "frames"), [(0, 0.5, 3.5), (1, 0.25, 1 + 6 / 4), (3, 0.5, 3 + 4 / 2)])
+def test_a_budget_takes_its_share_of_the_cache_and_leaves_the_sink_whole(model, sink, budget, frames):
+    held: dict[Window, list[int]] = {Window(10, sink): [], Window(10, sink, budget): []}
+    for window, sizes in held.items():
+        rolled(model, 6, window, lambda run, sizes=sizes: sizes.append(run.num_bytes))
+    whole, part = held.values()
+    a_frame = whole[-1] / 7  # what a window of 10 sees beside a block of 3
+    assert [max(whole), max(part)] == [7 * a_frame, frames * a_frame]
+    assert all(window.cached(18) * a_frame >= max(sizes) for window, sizes in held.items())
+
+
+@pytest.mark.parametrize("budget", [0.0, -0.5, 1.01, float("nan")])
+def test_a_budget_that_is_no_share_is_refused(budget):
+    with pytest.raises(ScheduleError, match=r"kv_budget is .*set it above 0"):
+        Window(7, 1, budget).check(3)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 8])

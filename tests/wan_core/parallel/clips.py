@@ -201,6 +201,11 @@ def made_by(team: ProcessTeam | None) -> dict[Any, Any]:
         for name, case in ALL.items():
             make.kept = 0
             made[heads, name] = Made(case(make).detach(), make.kept)
+        make.kept = 0
+        try:
+            made[heads, "a budget"] = Made(make.rolling(3, 4, Window(7, 2, 0.4)), make.kept)
+        except InputError as error:
+            made[heads, "a budget"] = str(error)
         if team is not None:
             for name, (frames, rows, columns, batch, block) in SENT.items():
                 with counted() as sent:

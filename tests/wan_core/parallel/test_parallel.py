@@ -78,6 +78,16 @@ def test_a_cache_is_spread_over_the_processes(one, teams, size: int, heads: str,
     assert max(parts) <= 1.15 * whole / size  # blocks of 15 tokens are not shared equally by two
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_each_process_keeps_the_budget_of_its_own_heads_or_all_refuse_it(one, teams, size: int) -> None:
+    alone, parts = one["divide", "a budget"], [made["divide", "a budget"] for made in teams[size]]
+    assert all(relative_error(part.tensor, alone.tensor) < 1e-5 for part in parts)
+    assert relative_error(alone.tensor, one["divide", "rolling"].tensor) > 1e-3
+    assert sum(part.kept for part in parts) == alone.kept < one["divide", "rolling"].kept
+    for made in teams[size]:
+        assert f"{size} GPUs can't share 5 heads evenly" in made["do not divide", "a budget"]
+
+
 @pytest.mark.parametrize("name", SHARDED)
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("size", SIZES)

@@ -48,6 +48,7 @@ class CacheCall:
         block_size: latent frames that are kept together.
         begin: start, finished and sink_blocks.
         keeps: whether the call adds to it.
+        budget: the share of a frame's tokens that is kept.
     """
 
     key: str
@@ -55,6 +56,7 @@ class CacheCall:
     block_size: int
     begin: tuple[int, int, int]
     keeps: bool
+    budget: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ class RemoteWanModel(HostWanModel):
         if key is None:
             key = cache.remote_key = uuid.uuid4().hex  # type: ignore[attr-defined]
             weakref.finalize(cache, self.group.forget, key)
-        return CacheCall(key, len(self.blocks), cache.block_size, cache.asked, cache.parts[0].new_blocks > 0)
+        keeps = cache.parts[0].new_blocks > 0
+        return CacheCall(key, len(self.blocks), cache.block_size, cache.asked, keeps, cache.budget)
 
     def room(self) -> int:
         """Return the bytes free for caches in the whole group, by its fullest process."""

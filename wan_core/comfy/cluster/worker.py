@@ -146,7 +146,7 @@ class Worker:
         """Return the cache that a call uses, begun."""
         asked = call.cache
         assert asked is not None
-        cache = self.caches.setdefault(asked.key, KVCache(asked.layers, asked.block_size))
+        cache = self.caches.setdefault(asked.key, KVCache(asked.layers, asked.block_size, budget=asked.budget))
         cache.begin(*asked.begin)
         return cache
 

@@ -109,8 +109,8 @@ class RollingSampler(comfy.samplers.Sampler):
 
     @property
     def kept_frames(self) -> int:
-        """Latent frames whose keys and values are kept at most."""
-        return min(self.options.window.frames, self.num_frames)
+        """Latent frames as large as the keys and values that are kept at most."""
+        return self.options.window.cached(self.num_frames)
 
     def sample(
         self,
@@ -188,8 +188,8 @@ class RollingSampler(comfy.samplers.Sampler):
         if place is None:
             raise InputError(
                 "The keys and values of a window of {frames} latent frames take {gigabytes:.1f} GB, but there "
-                "is no room for them: lower window_frames, or make a smaller video.",
-                frames=self.kept_frames,
+                "is no room for them: lower window_frames or kv_budget, or make a smaller video.",
+                frames=min(self.options.window.frames, self.num_frames),
                 gigabytes=need.kept / 1e9,
             )
         transformer = guider.inner_model.diffusion_model
