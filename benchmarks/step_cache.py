@@ -76,7 +76,7 @@ class Mode:
 
 
 PRESETS = tuple(Way(name, distance) for name, distance in DISTANCES.items())
-WHOLE = tuple(Way(f"{name}, whole calls", DISTANCES[name], apart=False) for name in ("balanced", "fast"))
+WHOLE = (Way("balanced, whole calls", DISTANCES["balanced"], apart=False),)
 RIVALS = (
     *(Way(f"FlowCache's rule, {threshold}", rival=threshold) for threshold in (0.02, 0.1, 0.3)),
     *(Way(f"MotionCache's rule, {threshold}", rival=threshold, motion=True) for threshold in (0.02, 0.1, 0.3)),
@@ -230,6 +230,11 @@ def page(lines: list[Line]) -> str:
     ])  # fmt: skip
 
 
+def place(line: Line) -> tuple[int, int]:
+    """Return where a line stands in the table."""
+    return list(MODES).index(line.mode), [ALL, *(way.name for way in MODES[line.mode].ways)].index(line.way)
+
+
 def kept() -> list[Line]:
     """Return the lines that were measured before."""
     found = json.loads((RESULTS / "step-cache.json").read_text("utf-8"))["lines"]
@@ -250,7 +255,7 @@ def main() -> None:
         done = [line.way for line in lines if line.mode == mode]
         for line in measure(models, mode, given.clips or MODES[mode].clips, done):
             lines.append(line)
-            lines.sort(key=lambda line: list(MODES).index(line.mode))
+            lines.sort(key=place)
             print(line.text(), flush=True)
             values = {"machine": this_machine().values(), "lines": [asdict(line) for line in lines]}
             write_files(RESULTS, "step-cache", page(lines), values)

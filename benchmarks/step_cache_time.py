@@ -31,7 +31,7 @@ from .step_cache import RESULTS, by_cache
 
 CASE = Case("large", "per-frame", "float32")
 CONFIG = CASE.shape.config
-LATENT = (15, 24, 32)  # latent frames, height, width
+LATENT = (15, 12, 16)  # latent frames, height, width
 HOW = Settings(steps=30, ar_step=5, causal_block_size=5)
 ALL = "all calls"
 

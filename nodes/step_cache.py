@@ -12,7 +12,7 @@ from .aliases import ALIASES
 
 FIGURES = (
     "Less work and nearness to the video with all calls, on the pack's demo model. Async, 50 steps: lossless-like 2.4 "
-    "times at 46 dB, balanced 3.5 at 39, fast 5.1 at 29. Sync, 30 steps: 2.1 at 41, 2.5 at 38, 3.8 at 30."
+    "times at 46 dB, balanced 3.5 at 39, fast 4.6 at 33. Sync, 30 steps: 2.1 at 41, 2.5 at 38, 3.8 at 30."
 )
 
 
@@ -28,7 +28,7 @@ class SkyReelsV2StepCache(io.ComfyNode):
             search_aliases=ALIASES["SkyReelsV2StepCache"],
             category="SkyReels-V2",
             description="Leaves out model calls, or blocks of frames in them, whose result can be forecast from the "
-            "ones before. Two to five times less work, and not quite the same video.",
+            "ones before. Two to four times less work, and not quite the same video.",
             inputs=[
                 io.Model.Input("model", tooltip="A SkyReels-V2 or Wan 2.1 model, from any loader."),
                 io.Float.Input(
@@ -38,7 +38,7 @@ class SkyReelsV2StepCache(io.ComfyNode):
                     max=2.0,
                     step=0.01,
                     tooltip="How far a frame may come on its way from noise to video before it is computed again: 0.1 "
-                    "is lossless-like, 0.4 balanced, 2.0 nearly fast. Higher is faster and less exact; 0 computes "
+                    "is lossless-like, 0.4 balanced, 1.6 fast. Higher is faster and less exact; 0 computes "
                     "everything. Read only where the preset is by threshold.",
                 ),
                 io.Combo.Input(

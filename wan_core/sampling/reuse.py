@@ -39,7 +39,7 @@ WAITING, DONE = 0.5, 0.1
 ROUNDING = 1e-6
 
 USUAL_THRESHOLD, USUAL_DISTANCE, THRESHOLD_POWER = 0.1, 0.05, 0.3
-DISTANCES = {"lossless-like": 0.05, "balanced": 0.075, "fast": 0.145}  # of the presets
+DISTANCES = {"lossless-like": 0.05, "balanced": 0.075, "fast": 0.115}  # of the presets
 BY_THRESHOLD = "by threshold"
 PRESETS = (BY_THRESHOLD, *DISTANCES)
 
