@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..words import Words, words
-from .job_files import UNFINISHED, JournalError, open_plain
+from .job_files import UNFINISHED, JournalError, open_plain, write_whole
 
 BEAT_SECONDS = 5.0  # between two heartbeats
 STALE_SECONDS = 60.0  # without a heartbeat, until a machine counts as dead
@@ -75,7 +75,8 @@ def read_holder(path: Path) -> Record | None:
 
 def holders(folder: Path) -> list[Record]:
     """Return the records in a job's folder; raises as `open_plain` does."""
-    return [record for record in map(read_holder, sorted(folder.glob(RECORDS))) if record is not None]
+    whole = (path for path in sorted(folder.glob(RECORDS)) if path.suffix != UNFINISHED)
+    return [record for record in map(read_holder, whole) if record is not None]
 
 
 def drive_time(folder: Path) -> float:
@@ -122,10 +123,10 @@ class Heart(threading.Thread):
         about = {"machine": this_machine(), "host": platform.node(), "process": os.getpid(), "since": since}
         data = json.dumps(about).encode()
         path = folder / f"holder-{uuid.uuid4().hex[:12]}"
-        with open_plain(path, "xb") as file, suppress(OSError):  # on a full disk an empty record has to do
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            write_whole(path, data)  # whoever dies meanwhile leaves none that seems to be another machine's
+        except OSError:  # on a full disk an empty record has to do
+            open_plain(path, "xb").close()
         heart = cls(path, data)
         heart.start()
         return heart

@@ -119,6 +119,32 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] in (["lock"], [])
 
 
+@pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
+def test_who_dies_while_taking_the_lock_holds_nobody_up(tmp_path: Path, moment: str) -> None:
+    code = f"""
+        import os, signal, sys
+        from pathlib import Path
+        sys.path.insert(0, {str(ROOT)!r})
+        from wan_core.long import job_files, job_lock
+
+        def die(*given):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if {moment!r} == "write":
+            opened = job_files.open_plain
+            job_files.open_plain = lambda path, mode="rb": opened(path, mode) and die()
+        else:
+            setattr(os, {moment!r}, die)
+        job_lock.Lock(Path(sys.argv[1])).acquire()
+    """
+    path = tmp_path / "lock"
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL and len(list(tmp_path.glob("holder-*"))) == 1
+    lock = Lock(path)
+    assert not is_held(path) and lock.acquire()
+    lock.release()
+
+
 def test_a_live_machine_is_named_and_refuses_others_however_long_it_works(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with running(HOLD, path) as child:
