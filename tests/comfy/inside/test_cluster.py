@@ -152,8 +152,8 @@ def test_cores_sampler(checkpoint: Path, cluster: Any) -> None:
     assert relative_error(sample(cluster, euler), sample(loaded(checkpoint), euler)) < SAME
 
 
-def roll(model: Any) -> torch.Tensor:
-    rolling, window = module("comfy.sampling.rolling"), module("long.rolling").Window(4, 1)
+def roll(model: Any, kv_budget: float = 1.0) -> torch.Tensor:
+    rolling, window = module("comfy.sampling.rolling"), module("long.rolling").Window(4, 1, kv_budget)
     options = rolling.RollingOptions(torch.tensor([0.999, 0.5, 0.0]), 2, window, "lcm")
     with torch.inference_mode():
         guidance = module("comfy.sampling.guided").Guidance(model, conditioning(1), conditioning(2), 4.0)
@@ -161,8 +161,11 @@ def roll(model: Any) -> torch.Tensor:
 
 
 @with_ray
-def test_rolling(checkpoint: Path, cluster: Any) -> None:
-    assert relative_error(roll(cluster), roll(loaded(checkpoint))) < SAME
+@pytest.mark.parametrize("kv_budget", [1.0, 0.5])
+def test_rolling(checkpoint: Path, cluster: Any, kv_budget: float) -> None:
+    one = roll(loaded(checkpoint), kv_budget)
+    assert relative_error(roll(cluster, kv_budget), one) < SAME
+    assert kv_budget == 1 or relative_error(one, roll(loaded(checkpoint))) > 1e-3
 
 
 def with_lora(model: Any, models: Path) -> Any:
