@@ -33,7 +33,7 @@ SIGHT = 20
 HOW = Settings()
 AFTER = (4, 5, 6)  # chunks that are finished when the measured one begins
 WINDOWS = {
-    "all of 20 latent frames": Window(SIGHT),
+    f"all of {SIGHT} latent frames": Window(SIGHT),
     **{f"kv_budget {share:g}": Window(SIGHT, 0, share) for share in (0.5, 0.25, 0.125)},
     **{f"a window of {frames}": Window(frames) for frames in (15, 10)},
 }
@@ -105,14 +105,14 @@ def measure(models: Models, clips: int) -> list[Line]:
 def page(lines: list[Line]) -> str:
     """Return the table as Markdown."""
     after = " | ".join(f"after {count}" for count in AFTER)
-    clips = len(lines[0].decibels[0])
+    clips, counts = len(lines[0].decibels[0]), " and ".join((", ".join(map(str, AFTER[:-1])), str(AFTER[-1])))
     return "\n".join([
         "# Benchmark: a budget for keys and values",
         "",
         this_machine().words(),
         "",
         f"The embedded model, rolling: chunks of {CHUNK} latent frames, {HOW.steps} steps, guidance {HOW.guidance:g}; "
-        f"{clips} videos. The chunk after 4, 5 and 6 finished ones, all made with the whole window of {SIGHT}. "
+        f"{clips} videos. The chunk after {counts} finished ones, all made with the whole window of {SIGHT}. "
         "Memory: of keys and values. PSNR: of the chunk's pixels against the one that saw all, in dB.",
         "",
         f"| the chunk sees | memory | {after} | PSNR, mean | PSNR, least |",

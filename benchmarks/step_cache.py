@@ -221,7 +221,7 @@ def page(lines: list[Line]) -> str:
         f"The embedded model, guidance {usual.guidance:g}, shift {usual.shift:g}; async: ar_step "
         "5, blocks of 5, 15 latent frames; sync: 10. Work: latent frames through the transformer, times fewer than "
         "with all calls. PSNR: of the pixels against the same clip with all calls. Right: clips that show what was "
-        "asked for. Lines of earlier runs may be of another machine; each is compared with clips made beside it.",
+        "asked for. Some lines come from another machine; each is compared with clips made on the same one.",
         "",
         "| mode | way | clips | work | PSNR, mean | PSNR, least | colour right | shape right | motion right |",
         "|---|---|---|---|---|---|---|---|---|",

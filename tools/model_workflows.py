@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tools.workflow_files import CLIP_VISION, I2V_MODEL, MIRROR_ZH, T2V_MODEL, TEXT_ENCODER, VAE, file_lines
+from tools.workflow_files import CLIP_VISION, I2V_MODEL, PLACES_ZH, T2V_MODEL, TEXT_ENCODER, VAE, file_lines
 from tools.workflow_graph import RELEASED, TITLES, Graph, Node, finish, load_image, loaders, note, sampler, text_encode
 
 SWAN = (
@@ -29,7 +29,7 @@ def t2v_graph() -> Graph:
     text = (
         f"## Files\n{file_lines(T2V_MODEL, TEXT_ENCODER, VAE)}\n\n## Settings\nT2V model: steps 30 to 50, cfg 6, "
         "shift 8, solver unipc_plain. 121 frames at 1280x720; a 540P model takes 97 frames at 960x544.\n\n"
-        f"## 文件\n上面的文件放入 `models/` 下对应的文件夹。{MIRROR_ZH}\n\n## 设置\nT2V 模型：步数 30 到 50，"
+        f"## 文件\n上面的{PLACES_ZH}\n\n## 设置\nT2V 模型：步数 30 到 50，"
         "CFG 6，噪声偏移 8，求解器 unipc_plain。1280x720，121 帧；540P 模型用 960x544，97 帧。\n"
     )
     model, clip, vae, _ = graph.column(*loaders(T2V_MODEL), note(text, 400))
@@ -52,7 +52,7 @@ def i2v_graph() -> Graph:
         f"## Files\n{file_lines(I2V_MODEL, TEXT_ENCODER, VAE, CLIP_VISION)}\n\n## Settings\nI2V model: steps 30 to "
         "50, cfg 5, shift 5 (the authors also use 3), solver unipc_plain. Width, height and length are set in "
         "WanImageToVideo: 97 frames at 960x544, or 121 at 1280x720 with a 720P model.\n\n"
-        f"## 文件\n上面的文件放入 `models/` 下对应的文件夹。{MIRROR_ZH}\n\n## 设置\nI2V 模型：步数 30 到 50，"
+        f"## 文件\n上面的{PLACES_ZH}\n\n## 设置\nI2V 模型：步数 30 到 50，"
         "CFG 5，噪声偏移 5（作者也用 3），求解器 unipc_plain。宽度、高度和帧数在 WanImageToVideo 中设置：960x544，"
         "97 帧；720P 模型用 1280x720，121 帧。\n"
     )

@@ -29,7 +29,7 @@ NEGATIVE_PROMPT = (
 )
 
 
-MIRROR_ZH = "链接打不开时，请把其中的 `huggingface.co` 换成 `hf-mirror.com`。"
+PLACES_ZH = "文件放入 `models/` 下对应的文件夹。链接打不开时，请把其中的 `huggingface.co` 换成 `hf-mirror.com`。"
 
 
 def file_lines(*names: str) -> str:
@@ -42,8 +42,7 @@ def files_note(setting: str, chinese: str) -> str:
     return (
         f"## Files\n{file_lines(TRANSFORMER, TEXT_ENCODER, VAE)}\n\n"
         "DF-14B goes into the same folder; for DF-14B-720P choose a 720P size and 121 frames.\n\n"
-        f"## Settings\n{setting}\n\n## 文件\n上面三个文件放入 `models/` 下对应的文件夹。"
-        f"{MIRROR_ZH}"
+        f"## Settings\n{setting}\n\n## 文件\n上面三个{PLACES_ZH}"
         "DF-14B 用法相同；DF-14B-720P 请选 720P 尺寸和 121 帧。\n\n"
         f"## 设置\n{chinese}\n"
     )

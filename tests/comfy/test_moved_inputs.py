@@ -15,9 +15,10 @@ from tests.comfy.front_end import one_front_end
 from tests.comfy.host import REPO, Host, PromptRefused
 from tests.comfy.scene import Scene, refusal, tensors
 from tests.comfy.test_long_video import LONG, text_of
-from tools.browser import OPEN
+from tools.browser import OPEN, SET
 from tools.hosts import version_numbers
 from tools.node_schemas import MOVED, read
+from tools.templates import template
 from tools.workflow_prompt import load_workflow
 
 TABLE = read(MOVED)
@@ -149,3 +150,22 @@ def test_a_released_blueprint_in_a_saved_workflow_keeps_its_values(host: Host, p
         assert (latent["size.width"], latent["size.height"]) == (320, 192)
     (sampler,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "SkyReelsV2Sampler"]
     assert (sampler["seed"], sampler["steps"], sampler["cfg"], sampler["shift"]) == (42, 30, 6.0, 8.0)
+
+
+@pytest.mark.two_front_ends
+def test_a_rolling_video_that_was_saved_before_kv_budget_opens_with_its_values(page: Any) -> None:
+    kind = "SkyReelsV2LongVideo"
+    opened(page, load_workflow(template("Demo Long Video")))
+    page.evaluate(SET, [kind, "method", "rolling"])
+    for name, value in {"window_frames": 17, "at_prompt_change": "flush", "kv_budget": 0.25}.items():
+        page.evaluate(SET, [kind, f"method.{name}", value])
+    seen = page.evaluate(OPENED)
+    (made,) = (node["inputs"] for node in seen["prompt"].values() if node["class_type"] == kind)
+    assert made["method.kv_budget"] == 0.25 and made["method.window_frames"] == 17
+    (node,) = (node for node in seen["saved"]["nodes"] if node["type"] == kind)
+    assert node["widgets_values"].pop() == 0.25
+    node.get("widgets_values_named", {}).pop("method.kv_budget", None)
+    node["inputs"] = [slot for slot in node["inputs"] if slot["name"] != "method.kv_budget"]
+    again = opened(page, seen["saved"])
+    (found,) = (node["inputs"] for node in again["prompt"].values() if node["class_type"] == kind)
+    assert found == {**made, "method.kv_budget": 1}

@@ -101,9 +101,11 @@ class Method:
         """Return what tells a job of this method from others; nothing for segments, as in older jobs."""
         if self.name == SEGMENTS:
             return {}
-        own = asdict(self) if self.name == ROLLING else {"name": self.name}
+        if self.name != ROLLING:
+            return {"method": self.name}
+        own = asdict(self)
         if self.kv_budget == 1:  # came later: jobs that know nothing of it go on
-            own.pop("kv_budget", None)
+            del own["kv_budget"]
         return {"method": own.pop("name"), **own}
 
     def about(self, plan: Plan, cfg: float) -> list[Words]:

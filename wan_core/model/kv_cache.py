@@ -8,7 +8,7 @@ block is computed `steps + 1` times, whatever the number of rows, and the result
 With a moving window the blocks that have left it are forgotten; what the others have seen of them stays, as in the
 rolling generation of causal video models (Yin et al. 2025, CausVid; Huang et al. 2025, Self Forcing).
 
-With a budget below 1 only a share of a finished frame's keys and values is kept, in each head those with the largest
+With a budget below 1 only a share of a finished frame's keys and values is kept, in each head those with the longest
 values: what attention can take from a token is bounded by the length of its value (Guo et al. 2024, VATP).
 """
 
@@ -66,7 +66,7 @@ def gathered(parts: Sequence[Tensor]) -> Tensor:
     return whole
 
 
-def largest(keys: Tensor, values: Tensor, share: float, heads: int) -> tuple[Tensor, Tensor]:
+def longest(keys: Tensor, values: Tensor, share: float, heads: int) -> tuple[Tensor, Tensor]:
     """Return those keys and values of a block whose values are the longest, in each head as many, in order.
 
     Args:
@@ -103,11 +103,9 @@ class LayerCache:
         """Keep the budget's share of the blocks that this call has put here; what it saw itself was whole."""
         if self.budget >= 1:
             return
-        blocks = zip(self.keys.blocks, self.values.blocks, strict=True)
-        new = max(len(self.keys.blocks) - self.keys.new_blocks, self.sink_blocks)
-        for at, (keys, values) in enumerate(blocks):
-            if at >= new:
-                self.keys.blocks[at], self.values.blocks[at] = largest(keys, values, self.budget, heads)
+        keys, values = self.keys.blocks, self.values.blocks
+        for at in range(max(len(keys) - self.keys.new_blocks, self.sink_blocks), len(keys)):
+            keys[at], values[at] = longest(keys[at], values[at], self.budget, heads)
 
 
 class KVCache:

@@ -3,12 +3,12 @@
 // language of the front end.
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
+import { comesFromOutside } from "./links.js"
 import { addPanel, after, fit } from "./panel.js"
 
 const NODES = ["SkyReelsV2LongVideo", "SkyReelsV2ExtendVideo", "SkyReelsV2Plan"]
 const NAME = "live_plan"
 const STEP_CACHE = "SkyReelsV2StepCache"
-const SUBGRAPH_INPUT = -10 // where a link begins that comes from outside of a subgraph; in some front ends a string
 const PERIOD_MS = 250
 const WIDTH = 360 // pixels: of a new node, so that
 const HEIGHT = 86 // five lines hold a plan
@@ -32,7 +32,7 @@ function sourceOf(node, slot) {
     const { graph } = node
     const link = graph?.getLink?.(node.inputs?.[slot]?.link)
     if (!link) return null
-    if (Number(link.origin_id) !== SUBGRAPH_INPUT) return insideOf(graph.getNodeById(link.origin_id), link.origin_slot)
+    if (!comesFromOutside(link)) return insideOf(graph.getNodeById(link.origin_id), link.origin_slot)
     const root = graph.rootGraph ?? app.graph
     const graphs = [root, ...(root.subgraphs?.values() ?? [])]
     const holders = graphs.flatMap(({ nodes }) => nodes).filter(({ subgraph }) => subgraph === graph)

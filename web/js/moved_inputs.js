@@ -1,10 +1,10 @@
 // Workflows that were saved with nodes whose inputs have moved since: puts their values where the nodes have them now,
 // before the front end reads them. moved_inputs.json says what has moved; nodes/moved_inputs.py does it for API prompts.
 import { app } from "../../../scripts/app.js"
+import { comesFromOutside } from "./links.js"
 
 const table = await (await fetch(new URL("moved_inputs.json", import.meta.url), { cache: "no-cache" })).json()
 
-const SUBGRAPH_INPUT = "-10" // the node that a link from an input of a subgraph comes from
 // Front end 1.42 keeps the values of a subgraph's inputs inside of it, 1.49 outside.
 const OUTSIDE_CHOOSES = Number(String(window.__COMFYUI_FRONTEND_VERSION__).split(".")[1]) >= 49
 
@@ -24,7 +24,7 @@ function migrated(saved, { widgets, inside }, graph) {
     const chosen = { ...Object.fromEntries(values.map((value, at) => [names[at], value])), ...named }
     // what a subgraph shows on its outside has to be there, whatever is chosen inside: the outside chooses
     for (const { name, link } of slots)
-        if (OUTSIDE_CHOOSES && homes.has(name) && String(graph?.getLink?.(link)?.origin_id) === SUBGRAPH_INPUT)
+        if (OUTSIDE_CHOOSES && homes.has(name) && comesFromOutside(graph?.getLink?.(link)))
             chosen[homes.get(name)[0]] = homes.get(name)[1]
     const place = (name) => {
         if (!homes.has(name)) return name

@@ -10,7 +10,8 @@ import torch
 
 from tests.tiny import random_wan
 from wan_core.errors import InputError, ScheduleError
-from wan_core.long.plan import Plan, Wanted
+from wan_core.long.methods import Method
+from wan_core.long.plan import MOVING_WINDOW, ROLLING, Plan, Wanted
 from wan_core.long.rolling import RollingCalls, RollingRow, Window, block_noise, roll_out, split_known
 from wan_core.long.rolling_video import (
     CHANGES,
@@ -206,3 +207,10 @@ def test_a_minute_is_planned_in_whole_windows() -> None:
     assert {segment.new for segment in plan.segments[:-1]} == {42}
     assert plan.segments[1].rows == 6 + 14 * 4 + 13 and plan.seen == 21
     assert plan.segments[-1].frames[1] == 1457 and sum(s.new for s in plan.segments) == plan.latent_frames == 365
+
+
+def test_a_budget_makes_another_job_and_without_one_it_is_the_job_of_before() -> None:
+    usual = Method(ROLLING).identity()
+    assert usual["method"] == ROLLING and "kv_budget" not in usual
+    assert Method(ROLLING, kv_budget=0.25).identity() == {**usual, "kv_budget": 0.25}
+    assert Method(MOVING_WINDOW).identity() == {"method": MOVING_WINDOW} and Method().identity() == {}
